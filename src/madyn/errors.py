@@ -1,0 +1,53 @@
+"""What can go wrong, as types that a caller can act on.
+
+Every error that madyn raises on purpose derives from `MadynError`, and its message says what went wrong, where, and
+what to do. The command line prints that message as one line and exits with the class's `exit_code`.
+"""
+
+
+class MadynError(Exception):
+    """Base of every error raised on purpose. `exit_code` is what the command line exits with."""
+
+    exit_code = 1
+
+
+class UsageError(MadynError, ValueError):
+    """An argument that cannot mean anything: an unknown name, a malformed list, contradictory options."""
+
+    exit_code = 2
+
+
+class ArchitectureError(MadynError, ValueError):
+    """A model whose shape cannot be read, or in which no decoder layers can be found."""
+
+
+class CheckpointError(MadynError):
+    """A checkpoint that does not exist or cannot be read."""
+
+
+class TextError(MadynError):
+    """A text source that cannot be read, or text too short for the sequences asked for."""
+
+
+class ProbeMismatchError(MadynError):
+    """The text or the tokens differ from those that a dataset was measured with."""
+
+
+class NonFiniteError(MadynError, ArithmeticError):
+    """A hidden state holds NaN or infinity."""
+
+
+class DatasetError(MadynError):
+    """A dataset, or a file of one, that is missing or malformed."""
+
+
+class StorageError(MadynError, OSError):
+    """A file that cannot be written: no permission, no space, not a folder."""
+
+
+class SeriesError(MadynError, ValueError):
+    """A series that no curve can be fitted to: too few points, or nothing finite."""
+
+
+class MissingDependencyError(MadynError, ImportError):
+    """A part of madyn was called whose optional dependency is not installed."""
