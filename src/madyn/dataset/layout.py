@@ -1,0 +1,82 @@
+"""The published layout: what each file of a dataset is called and where it lies.
+
+Nothing outside this file spells a path of a dataset. Names follow the dataset card; what the card does not have
+(`manifest/`, `locations/`, `analysis/`) stands beside it.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path, PurePosixPath
+
+from madyn.errors import UsageError
+
+QUANTITIES = ("top1", "top2", "top3", "median")
+"""The rows of a statistics file, in order."""
+
+FITTED_QUANTITIES = ("ratio", "top1", "median")
+"""The quantities that curves are fitted to."""
+
+PARAMETER_TABLE = "fitted_param_dataset_reparam.csv"
+
+_STEP_FILE = re.compile(r"exp2_.*step(\d+)(?:\.(?:json|txt))?")
+_NAME = re.compile(r"[A-Za-z0-9][\w.+-]*")
+
+
+def directory_name(model: str | Path) -> str:
+    """The directory of a model: its Hub name without the owner, or the base name of a path, `-` as `_`.
+
+    Raises:
+        UsageError: what is left could not be a directory's name.
+
+    >>> directory_name("EleutherAI/pythia-1.4b")
+    'pythia_1.4b'
+    """
+    name = PurePosixPath(str(model).replace("\\", "/")).name.removesuffix(".gguf").replace("-", "_")
+    if not _NAME.fullmatch(name):
+        raise UsageError(f"{str(model)!r} gives no usable directory name; give one with --name")
+    return name
+
+
+def statistics_folder(root: Path, model: str) -> Path:
+    return root / model / "stats"
+
+
+def statistics_path(root: Path, model: str, step: int) -> Path:
+    return statistics_folder(root, model) / f"exp2_{model}_step{step}"
+
+
+def statistics_files(root: Path, model: str) -> dict[int, Path]:
+    """The statistics files that a model has, by step, ascending. Files of any other name are not looked at."""
+    folder = statistics_folder(root, model)
+    matches = [(_STEP_FILE.fullmatch(p.name), p) for p in folder.iterdir()] if folder.is_dir() else []
+    return dict(sorted((int(m[1]), p) for m, p in matches if m))
+
+
+def params_path(root: Path, model: str, quantity: str | None = None) -> Path:
+    """The fits of one quantity, or those of all (the ratio's at the top level)."""
+    suffix = f"_{quantity}" if quantity else ""
+    return root / model / "params" / f"layer_fit_params{suffix}.json"
+
+
+def manifest_path(root: Path, model: str, step: int) -> Path:
+    return root / "manifest" / model / f"step{step}.json"
+
+
+def manifest_files(root: Path, model: str) -> dict[int, Path]:
+    """The manifests that a model has, by step, ascending."""
+    matches = [(re.fullmatch(r"step(\d+)\.json", p.name), p) for p in (root / "manifest" / model).glob("step*.json")]
+    return dict(sorted((int(m[1]), p) for m, p in matches if m))
+
+
+def probe_path(root: Path) -> Path:
+    return root / "manifest" / "probe.json"
+
+
+def locations_path(root: Path, model: str, step: int) -> Path:
+    return root / "locations" / model / f"step{step}.json"
+
+
+def model_directories(root: Path) -> list[str]:
+    """The models in a dataset: every directory that has a `stats` directory, by name."""
+    return sorted(p.parent.name for p in root.glob("*/stats") if p.is_dir() and not p.parent.name.startswith("."))

@@ -1,0 +1,104 @@
+"""The manifest: for every checkpoint measured, what was measured with what, or why it could not be.
+
+One file a unit (a model at a step), so that no two writers share a file. A unit is complete when its statistics file
+exists; its manifest says how those numbers came to be, or carries the failure of a unit that has none. The probe's
+text is recorded once for the dataset, its tokens in each unit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from madyn.dataset import layout
+from madyn.dataset.files import read_json, write_json
+from madyn.errors import DatasetError, ProbeMismatchError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unit:
+    """What is known of one measured checkpoint.
+
+    Attributes:
+        source: where the checkpoint came from, as the user named it.
+        revision: its name on the Hub or the name of its folder; `commit` is the hash the Hub resolved it to.
+        tokens_sha256: hash of the token ids of the sequences, in order.
+        first_token: "bos" if each sequence starts with the tokenizer's BOS token in place of text, else "text".
+        architecture: the fields of `Architecture`; `parameters` is the number the module really has.
+        versions: of Python and of the packages that the numbers depend on.
+        failure: why there are no statistics; None where there are.
+    """
+
+    model: str
+    step: int
+    source: str
+    revision: str | None = None
+    commit: str | None = None
+    sequences: int | None = None
+    length: int | None = None
+    first_token: str | None = None
+    tokens_sha256: str | None = None
+    dtype: str | None = None
+    device: str | None = None
+    threads: int | None = None
+    batch_size: int | None = None
+    parameters: int | None = None
+    architecture: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    statistics_sha256: str | None = None
+    failure: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeRecord:
+    """The text that every model of a dataset is measured on. `seed` is the one its documents were drawn with."""
+
+    text: str
+    sha256: str
+    documents: int
+    seed: int
+
+
+def write_unit(root: Path, unit: Unit) -> None:
+    write_json(layout.manifest_path(root, unit.model, unit.step), asdict(unit))
+
+
+def read_units(root: Path, model: str) -> dict[int, Unit]:
+    """The units of a model by step, ascending; none for a dataset that has no manifest, such as the published one.
+
+    Raises:
+        DatasetError: a manifest is not what `write_unit` writes. Fields of later versions are passed over.
+    """
+    return {step: _read(path, Unit) for step, path in layout.manifest_files(root, model).items()}
+
+
+def read_probe(root: Path) -> ProbeRecord | None:
+    """The probe that a dataset was measured with, or None where none is recorded."""
+    path = layout.probe_path(root)
+    return _read(path, ProbeRecord) if path.exists() else None
+
+
+def claim_probe(root: Path, probe: ProbeRecord) -> None:
+    """Record the probe's text for a new dataset; for one that has a probe, refuse any other text.
+
+    Raises:
+        ProbeMismatchError: the dataset was measured on another text.
+    """
+    known = read_probe(root)
+    if known is None:
+        write_json(layout.probe_path(root), asdict(probe))
+    elif known.sha256 != probe.sha256:
+        raise ProbeMismatchError(
+            f"{root} was measured on the text {known.text!r} ({known.documents} documents, seed {known.seed}, sha256 "
+            f"{known.sha256[:12]}...); {probe.text!r} is now {probe.sha256[:12]}...: use the same text or another --out"
+        )
+
+
+def _read(path: Path, kind: type[Any]) -> Any:
+    value = read_json(path)
+    names = {f.name for f in fields(kind)}
+    try:
+        return kind(**{k: v for k, v in value.items() if k in names})
+    except (AttributeError, TypeError) as e:
+        raise DatasetError(f"{path}: not a manifest of madyn: {e}") from e

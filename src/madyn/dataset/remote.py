@@ -1,0 +1,53 @@
+"""Datasets on the Hub, brought to a folder.
+
+The published dataset is 2 GB, nearly all of it pictures that can be drawn again; only the rest is fetched. Reading
+goes through the Hub's cache; a dataset that is to be written to (fitted again, redrawn) is fetched into a folder of
+its own, since the cache is shared and must not change.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from madyn.errors import DatasetError
+from madyn.hub import hub_errors
+
+_URL = re.compile(r"hf://datasets/(?P<repo>[^/@]+/[^/@]+)(?:@(?P<revision>[^/]+))?/?")
+_NAME = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*/[\w.-]+)(?:@(?P<revision>\S+))?")
+_WANTED = ["*.csv", "README.md", "LICENSE", "*/stats/*", "*/params/*.json", "manifest/*", "locations/*"]
+
+
+def locate(dataset: str | Path, *, into: Path | None = None) -> Path:
+    """The folder of a dataset that exists: the path itself, or where a dataset of the Hub was fetched to.
+
+    Args:
+        dataset: a folder, `hf://datasets/OWNER/NAME[@REVISION]` or `OWNER/NAME`. A folder of that name comes first.
+        into: the folder to fetch a dataset of the Hub into; the Hub's cache if None.
+
+    Raises:
+        DatasetError: there is no such folder, or no such dataset on the Hub, or the Hub cannot be reached.
+    """
+    remote = match_remote(dataset)
+    if remote is None:
+        if not Path(dataset).is_dir():
+            raise DatasetError(f"{dataset}: no such folder, and not the name of a dataset on the Hub (OWNER/NAME)")
+        return Path(dataset)
+    from huggingface_hub import snapshot_download
+
+    repo, revision = remote
+    with hub_errors(f"dataset {repo}", DatasetError):
+        return Path(
+            snapshot_download(repo, repo_type="dataset", revision=revision, allow_patterns=_WANTED, local_dir=into)
+        )
+
+
+def match_remote(dataset: str | Path) -> tuple[str, str | None] | None:
+    """The repository and revision that a name means on the Hub, or None for a local folder."""
+    text = str(dataset)
+    if isinstance(dataset, Path) and not text.startswith("hf:"):
+        return None
+    match = _URL.fullmatch(text) or (None if Path(text).exists() else _NAME.fullmatch(text))
+    if text.startswith("hf:") and match is None:
+        raise DatasetError(f"{text}: not a dataset's address; it reads hf://datasets/OWNER/NAME, @REVISION if needed")
+    return (match["repo"], match["revision"]) if match else None

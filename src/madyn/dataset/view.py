@@ -1,0 +1,287 @@
+"""A dataset as labelled arrays.
+
+`open_dataset` gives an object that reads what is asked for when it is asked for: statistics and trajectories as xarray
+DataArrays, fits as an xarray Dataset, the parameter table as pandas. Positional axes end here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from madyn.architecture import Architecture
+from madyn.dataset import fit_files, layout, manifest
+from madyn.dataset.files import read_bytes, sha256
+from madyn.dataset.remote import locate
+from madyn.dataset.statistics import read_statistics
+from madyn.errors import ArchitectureError, DatasetError, UsageError
+from madyn.suites import PYTHIA
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+
+RatioOf = Literal["sequences", "means"]
+
+
+def open_dataset(path: str | Path) -> Dataset:
+    """Open a dataset in the published layout.
+
+    Args:
+        path: a folder, or a dataset of the Hub as `hf://datasets/OWNER/NAME[@REVISION]` or `OWNER/NAME`, of which all
+            but the pictures is fetched into the Hub's cache.
+
+    Raises:
+        DatasetError: there is no such dataset, or it holds no model.
+    """
+    root = locate(path)
+    models = layout.model_directories(root)
+    if not models:
+        raise DatasetError(f"{root}: no model in it (no MODEL/stats folder); is this the dataset's own folder?")
+    return Dataset(root, models)
+
+
+class Dataset:
+    """A dataset in the published layout. Iterating gives the names of its models.
+
+    Attributes:
+        path: the folder it lies in.
+        models: directory names, sorted.
+    """
+
+    def __init__(self, path: Path, models: Iterable[str]) -> None:
+        self.path = path
+        self.models = list(models)
+        self._statistics: dict[str, xr.DataArray] = {}
+
+    def __repr__(self) -> str:
+        return f"<madyn dataset at {self.path}: {', '.join(self.models)}>"
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.models)
+
+    def __len__(self) -> int:
+        return len(self.models)
+
+    def select(self, models: str | Iterable[str]) -> Dataset:
+        """The same dataset with fewer models, in the order given.
+
+        Raises:
+            UsageError: a name is not one of `models`.
+        """
+        wanted = [models] if isinstance(models, str) else list(models)
+        for model in wanted:
+            self._known(model)
+        return Dataset(self.path, wanted)
+
+    def steps(self, model: str) -> list[int]:
+        """The training steps measured, ascending."""
+        return list(layout.statistics_files(self.path, self._known(model)))
+
+    def statistics(self, model: str) -> xr.DataArray:
+        """All that was measured of a model.
+
+        Returns:
+            dims (step, sequence, quantity, layer), steps ascending, quantities top1, top2, top3 and median, float64.
+
+        Raises:
+            DatasetError: a file is malformed, the model has none, or two files differ in shape.
+        """
+        if self._known(model) not in self._statistics:
+            self._statistics[model] = self._read_statistics(model)
+        return self._statistics[model]
+
+    def _read_statistics(self, model: str) -> xr.DataArray:
+        import numpy as np
+        import xarray as xr
+
+        files = layout.statistics_files(self.path, model)
+        if not files:
+            raise DatasetError(f"{layout.statistics_folder(self.path, model)}: no statistics files in it")
+        arrays = {step: read_statistics(path) for step, path in files.items()}
+        shapes = {array.shape: files[step] for step, array in arrays.items()}
+        if len(shapes) > 1:
+            (a, first), (b, second) = list(shapes.items())[:2]
+            raise DatasetError(f"{second}: shape {b} where {first.name} has {a}; all steps of a model must agree")
+        values = np.stack(list(arrays.values()))
+        return xr.DataArray(
+            values,
+            dims=("step", "sequence", "quantity", "layer"),
+            coords={
+                "step": list(arrays),
+                "sequence": np.arange(values.shape[1]),
+                "quantity": list(layout.QUANTITIES),
+                "layer": np.arange(values.shape[3]),
+            },
+            name="|h|",
+            attrs={"model": model},
+        )
+
+    def trajectories(self, model: str, quantity: str, ratio_of: RatioOf = "sequences") -> xr.DataArray:
+        """A quantity over the training steps, averaged over the sequences.
+
+        Args:
+            quantity: top1, top2, top3, median, or ratio.
+            ratio_of: "sequences" takes top1 / median in each sequence, then the mean; "means" divides the mean top1 by
+                the mean median. The paper writes both.
+
+        Returns:
+            dims (step, layer), the steps as coordinate, ascending.
+        """
+        if quantity != "ratio":
+            return self.per_sequence(model, quantity).mean("sequence").rename(quantity)
+        if ratio_of == "sequences":
+            return self.per_sequence(model, "ratio").mean("sequence").rename("ratio")
+        if ratio_of != "means":
+            raise UsageError(f"ratio_of is {ratio_of!r}; it is 'sequences' or 'means'")
+        means = self.statistics(model).mean("sequence")
+        return (means.sel(quantity="top1", drop=True) / means.sel(quantity="median", drop=True)).rename("ratio")
+
+    def per_sequence(self, model: str, quantity: str) -> xr.DataArray:
+        """A quantity over the training steps for every sequence: dims (step, sequence, layer)."""
+        statistics = self.statistics(model)
+        if quantity == "ratio":
+            return (statistics.sel(quantity="top1", drop=True) / statistics.sel(quantity="median", drop=True)).rename(
+                "ratio"
+            )
+        if quantity not in layout.QUANTITIES:
+            raise UsageError(f"{quantity!r} is no quantity; known: {', '.join((*layout.QUANTITIES, 'ratio'))}")
+        return statistics.sel(quantity=quantity, drop=True).rename(quantity)
+
+    def sequence_spread(self, model: str, quantity: str = "ratio") -> pd.DataFrame:
+        """The spread over the sequences at the last step, as in Table 2 of the paper.
+
+        Returns:
+            a row a layer: mean, cv (standard deviation over mean), sem (standard error over mean) and ci95 (half the
+            95 % interval of the mean over the mean, by Student's t), the last three as shares of the mean.
+        """
+        import numpy as np
+        import pandas as pd
+        from scipy.stats import t
+
+        last = self.per_sequence(model, quantity).isel(step=-1)
+        n, mean = last.sizes["sequence"], last.mean("sequence").values
+        cv = last.std("sequence", ddof=1).values / mean if n > 1 else np.full(mean.shape, np.nan)
+        sem = cv / math.sqrt(n)
+        ci95 = sem * t.ppf(0.975, n - 1) if n > 1 else sem
+        frame = pd.DataFrame({"mean": mean, "cv": cv, "sem": sem, "ci95": ci95}, index=last["layer"].values)
+        return frame.rename_axis("layer")
+
+    def fit_records(self, model: str, quantity: str) -> list[dict[str, dict[str, Any]]]:
+        """The fits as they are on disk: a list by layer of {hypothesis: record}."""
+        return fit_files.read_fit_records(self.path, self._known(model), quantity)
+
+    def fits(self, model: str, quantity: str = "ratio") -> xr.Dataset:
+        """The fits of a quantity as labelled arrays.
+
+        Returns:
+            dims hypothesis, layer, parameter (the union of the hypotheses' parameter names) and step; variables popt
+            (hypothesis, layer, parameter), pcov (hypothesis, layer, parameter, parameter_2), r2 and aic (hypothesis,
+            layer), residuals (hypothesis, layer, step) and message. What a hypothesis lacks, or a failed fit could not
+            give, is NaN.
+
+        Raises:
+            DatasetError: the quantity was not fitted, or the residuals do not belong to the steps on disk.
+        """
+        return _labelled(self.fit_records(model, quantity), self.steps(model), f"{self.path / model} ({quantity})")
+
+    @property
+    def parameters(self) -> pd.DataFrame:
+        """The parameter table: a row a model and layer, the card's columns first. Only the selected models' rows."""
+        table = fit_files.read_parameter_table(self.path)
+        return table.loc[table["model"].isin(self.models)].reset_index(drop=True)
+
+    def architecture(self, model: str) -> Architecture:
+        """The shape of a model, from its manifest, else from the parameter table, else (for Pythia) from its name.
+
+        Raises:
+            ArchitectureError: none of the three knows it.
+        """
+        self._known(model)
+        for unit in self.units(model).values():
+            if unit.architecture:
+                return Architecture.from_config(unit.architecture)
+        if (self.path / layout.PARAMETER_TABLE).exists():
+            rows = fit_files.read_parameter_table(self.path).query("model == @model")
+            if len(rows) and "hidden_size" in rows:
+                row = {
+                    str(k): v for k, v in rows.iloc[0].items() if v == v
+                }  # a cell that is NaN is not equal to itself
+                return Architecture.from_config(row)
+        for name, architecture in PYTHIA.architectures.items():
+            if layout.directory_name(name) == model:
+                return architecture
+        raise ArchitectureError(f"{self.path / model}: its architecture is neither in a manifest nor in the table")
+
+    def parameter_count(self, model: str) -> int:
+        """The number of parameters as counted when measured, else that of a GPT-NeoX of the same shape."""
+        counts = [unit.parameters for unit in self.units(model).values() if unit.parameters]
+        return counts[0] if counts else self.architecture(model).num_parameters
+
+    def units(self, model: str) -> dict[int, manifest.Unit]:
+        """The manifest of a model by step, failures included; empty for a dataset without a manifest."""
+        return manifest.read_units(self.path, self._known(model))
+
+    def statistics_hash(self, model: str) -> str:
+        """SHA-256 over the model's statistics files in the order of their steps: what fits say they were made from."""
+        files = layout.statistics_files(self.path, self._known(model))
+        return sha256(*(part for step, path in files.items() for part in (str(step).encode(), read_bytes(path))))
+
+    def _known(self, model: str) -> str:
+        if model not in self.models:
+            raise UsageError(f"{self.path} has no model {model!r}; it has {', '.join(self.models)}")
+        return model
+
+
+def _labelled(layers: list[dict[str, dict[str, Any]]], steps: list[int], where: str) -> xr.Dataset:
+    import numpy as np
+    import xarray as xr
+
+    hypotheses = list(dict.fromkeys(name for layer in layers for name in layer))
+    records = {(h, number): layer[h] for number, layer in enumerate(layers) for h in hypotheses if h in layer}
+    parameters = list(dict.fromkeys(str(p) for r in records.values() for p in r.get("param_names") or []))
+    shape = (len(hypotheses), len(layers))
+    popt = np.full((*shape, len(parameters)), np.nan)
+    pcov = np.full((*shape, len(parameters), len(parameters)), np.nan)
+    r2, aic = np.full(shape, np.nan), np.full(shape, np.nan)
+    residuals = np.full((*shape, len(steps)), np.nan)
+    message = np.full(shape, "", dtype=object)
+    for (hypothesis, layer), record in records.items():
+        h = hypotheses.index(hypothesis)
+        names = [parameters.index(str(p)) for p in record.get("param_names") or []]
+        try:
+            popt[h, layer, names] = _floats(record["popt"])
+            if record.get("pcov") is not None:
+                pcov[h, layer][np.ix_(names, names)] = _floats(record["pcov"])
+            r2[h, layer], aic[h, layer] = _floats(record.get("r2")), _floats(record.get("aic"))
+            if record.get("residuals") is not None:
+                residuals[h, layer] = _floats(record["residuals"])
+        except (TypeError, ValueError, IndexError) as e:
+            raise DatasetError(f"{where}: layer {layer}, {hypothesis}: {e}; fit it again with `madyn fit`") from e
+        message[h, layer] = record.get("message", "")
+    return xr.Dataset(
+        {
+            "popt": (("hypothesis", "layer", "parameter"), popt),
+            "pcov": (("hypothesis", "layer", "parameter", "parameter_2"), pcov),
+            "r2": (("hypothesis", "layer"), r2),
+            "aic": (("hypothesis", "layer"), aic),
+            "residuals": (("hypothesis", "layer", "step"), residuals),
+            "message": (("hypothesis", "layer"), message),
+        },
+        coords={
+            "hypothesis": hypotheses,
+            "layer": np.arange(len(layers)),
+            "parameter": parameters,
+            "parameter_2": parameters,
+            "step": steps,
+        },
+    )
+
+
+def _floats(value: Any) -> Any:
+    """Numbers of any nesting as float64, None as NaN."""
+    import numpy as np
+
+    return np.array(value, dtype=object).astype(float)
