@@ -1,0 +1,210 @@
+"""Where checkpoints come from: revisions on the Hub, folders, GGUF files.
+
+`find_checkpoints` lists what a model offers, by training step, and loads nothing; a `Checkpoint` loads its weights,
+config and tokenizer when asked, through transformers' own loaders. Weights are read without running code of
+theirs: safetensors, or pickles with `weights_only`; code from the Hub only where the user trusts it.
+
+A new way of naming checkpoints is one pattern in `_STEP_PATTERNS`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from madyn.errors import CheckpointError, UsageError
+from madyn.hub import hub_errors
+
+# The first pattern that any name of a model fits is used for all of its names.
+_STEP_PATTERNS = (
+    re.compile(r"step[-_]?(\d+)"),  # Pythia
+    re.compile(r"checkpoint[-_](\d+)"),  # transformers' Trainer
+    re.compile(r"(?:stage1-)?step(\d+)-tokens\d+[BMT]"),  # OLMo
+    re.compile(r"(?:global_step|iter|ckpt)[-_]?(\d+)"),  # Megatron and its kin
+)
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(?:/[\w.-]+)?")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One set of weights.
+
+    Attributes:
+        source: the folder, or the name on the Hub, that holds it.
+        step: its training step, None where it is not known.
+        revision: its revision on the Hub; None for a folder.
+        gguf_file: the name of the file, for a model in a GGUF file.
+        trust_remote_code: run the code that comes with the model.
+    """
+
+    source: str
+    step: int | None = None
+    revision: str | None = None
+    gguf_file: str | None = None
+    trust_remote_code: bool = False
+
+    def __str__(self) -> str:
+        parts = [self.source, *([self.gguf_file] if self.gguf_file else [])]
+        return "/".join(parts) + (f" at {self.revision}" if self.revision else "")
+
+    def config(self) -> Any:
+        """The Hugging Face config. Raises CheckpointError where it cannot be read."""
+        from transformers import AutoConfig
+
+        return self._load(AutoConfig.from_pretrained)
+
+    def tokenizer(self) -> Any:
+        """The tokenizer that comes with the checkpoint. Raises CheckpointError where there is none."""
+        from transformers import AutoTokenizer
+
+        return self._load(AutoTokenizer.from_pretrained, what="tokenizer")
+
+    def model(self, dtype: Any, device: str = "cpu") -> Any:
+        """The decoder with its weights, without a language-model head, in evaluation mode.
+
+        Args:
+            dtype: a torch dtype; the weights are converted to it whatever they are stored in.
+
+        Raises:
+            CheckpointError: the weights cannot be read, do not fit the config, or some are missing.
+        """
+        from transformers import AutoModel
+
+        model, report = self._load(AutoModel.from_pretrained, dtype=dtype, output_loading_info=True)
+        # transformers fills what is missing with random numbers. A pooler comes after the layers and is not measured.
+        missing = sorted(key for key in report["missing_keys"] if "pooler" not in key)
+        if missing:
+            raise CheckpointError(
+                f"{self}: {len(missing)} weights are missing, {missing[0]} first; the checkpoint is incomplete"
+            )
+        return model.eval().to(device)
+
+    def _load(self, load: Any, what: str = "checkpoint", **options: Any) -> Any:
+        from pickle import UnpicklingError
+
+        from safetensors import SafetensorError
+
+        if self.gguf_file:
+            options["gguf_file"] = self.gguf_file
+        try:
+            with hub_errors(f"{what} {self}", CheckpointError):
+                return load(
+                    self.source, revision=self.revision or "main", trust_remote_code=self.trust_remote_code, **options
+                )
+        except (OSError, ValueError, RuntimeError, KeyError, ImportError, SafetensorError, UnpicklingError) as e:
+            reason = " ".join(str(e).split()) or type(e).__name__
+            advice = "; pass --trust-remote-code if you trust that code" if "trust_remote_code" in reason else ""
+            raise CheckpointError(f"{what} {self} cannot be loaded: {reason[:300]}{advice}") from e
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """What a model offers: its checkpoints by training step, ascending. `name` is what its directory is made from."""
+
+    name: str
+    source: str
+    by_step: dict[int, Checkpoint]
+
+    def at(self, steps: Iterable[int]) -> list[Checkpoint]:
+        """The checkpoints at these steps, ascending.
+
+        Raises:
+            CheckpointError: a step has no checkpoint.
+        """
+        wanted = sorted(set(steps))
+        missing = [step for step in wanted if step not in self.by_step]
+        if missing:
+            raise CheckpointError(
+                f"{self.source} has no checkpoint at step {_listed(missing)}; it has {_listed(self.by_step)}"
+            )
+        return [self.by_step[step] for step in wanted]
+
+
+def find_checkpoint(model: str | Path, revision: str | None = None, *, trust_remote_code: bool = False) -> Checkpoint:
+    """One checkpoint: a folder, a GGUF file, or a model of the Hub at a revision (its main one by default).
+
+    Raises:
+        CheckpointError: there is no such folder or file, and the name could not be one of the Hub.
+        UsageError: a revision is asked of a folder or a file.
+    """
+    path = Path(model)
+    if path.exists():
+        if revision:
+            raise UsageError(f"{model} is a path; --revision goes with a name of the Hub")
+        if path.is_file():
+            if path.suffix != ".gguf":
+                raise CheckpointError(f"{model}: a model is a folder, a .gguf file, or a name of the Hub")
+            return Checkpoint(str(path.parent), gguf_file=path.name)
+        if not (path / "config.json").exists():
+            raise CheckpointError(f"{model}: no config.json in it; it is not a checkpoint's folder")
+        return Checkpoint(str(path), step=_trainer_step(path), trust_remote_code=trust_remote_code)
+    if not _HUB_NAME.fullmatch(str(model)):
+        raise CheckpointError(f"{model}: no such folder or file, and not a name of the Hub")
+    return Checkpoint(str(model), revision=revision or "main", trust_remote_code=trust_remote_code)
+
+
+def find_checkpoints(model: str | Path, *, trust_remote_code: bool = False) -> Checkpoints:
+    """All the training checkpoints of a model: a folder of them, one alone, or the revisions of a Hub repository.
+
+    Raises:
+        CheckpointError: none is found whose training step is known.
+    """
+    path = Path(model)
+    if not path.exists():
+        one = find_checkpoint(model, trust_remote_code=trust_remote_code)
+        found = {step: replace(one, step=step, revision=name) for step, name in _hub_steps(str(model)).items()}
+    elif path.is_file() or (path / "config.json").exists():
+        one = find_checkpoint(path, trust_remote_code=trust_remote_code)
+        found = {} if one.step is None else {one.step: one}
+        if one.step is not None and _steps_of([path.name]):
+            path = path.parent  # run/step1000 given alone belongs to the model `run`
+    else:
+        folders = _steps_of(p.name for p in path.iterdir() if (p / "config.json").exists())
+        found = {
+            step: Checkpoint(str(path / name), step=step, trust_remote_code=trust_remote_code)
+            for step, name in folders.items()
+        }
+    if not found:
+        raise CheckpointError(
+            f"{model}: no training checkpoints in it (stepN, checkpoint-N, ...); for one checkpoint use `madyn scan`"
+        )
+    return Checkpoints(path.resolve().name if path.exists() else str(model), str(model), dict(sorted(found.items())))
+
+
+def _trainer_step(folder: Path) -> int | None:
+    """The training step of one folder: as the Trainer recorded it, else from the folder's name."""
+    state = folder / "trainer_state.json"
+    if state.exists():
+        try:
+            return int(json.loads(state.read_text())["global_step"])
+        except (OSError, ValueError, KeyError, TypeError) as e:
+            raise CheckpointError(f"{state}: does not give the training step ({e})") from e
+    return next(iter(_steps_of([folder.resolve().name])), None)
+
+
+def _steps_of(names: Iterable[str]) -> dict[int, str]:
+    names = list(names)
+    for pattern in _STEP_PATTERNS:
+        found = {int(m[1]): name for name in names if (m := pattern.fullmatch(name))}
+        if found:
+            return found
+    return {}
+
+
+def _hub_steps(repo: str) -> dict[int, str]:
+    from huggingface_hub import list_repo_refs
+
+    with hub_errors(f"model {repo}", CheckpointError):
+        refs = list_repo_refs(repo)
+    return _steps_of(ref.name for ref in [*refs.branches, *refs.tags])
+
+
+def _listed(steps: Iterable[int]) -> str:
+    """Steps for a message: all if few, else the ends."""
+    steps = list(steps)
+    shown = steps if len(steps) <= 12 else [*steps[:6], "...", *steps[-3:]]
+    return ", ".join(str(s) for s in shown)

@@ -1,0 +1,68 @@
+"""One checkpoint, measured and said layer by layer: how large, where, and whether it is massive."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from madyn.architecture import Architecture
+from madyn.checkpoints import find_checkpoint
+from madyn.sweep.settings import Probe, Settings, resolve_device, torch_dtype
+from madyn.text import read_text, token_sequences
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MASSIVE_VALUE = 100
+MASSIVE_RATIO = 1000
+
+
+def scan_checkpoint(
+    model: str | Path, revision: str | None = None, *, probe: Probe | None = None, settings: Settings | None = None
+) -> pd.DataFrame:
+    """Measure one checkpoint.
+
+    Args:
+        model: a folder, a GGUF file, or a name of the Hub, there at `revision` if given.
+        probe: four sequences of at most 512 tokens of the standard library by default.
+
+    Returns:
+        a row a layer: top1, top2, top3, median and ratio (means over the sequences); position, token and feature of
+        the largest value of all sequences; `massive`, true where that value is above 100 and at least 1000 times the
+        median of its sequence (Sun et al. 2024, arXiv 2402.17762).
+
+    Raises:
+        CheckpointError, ArchitectureError, TextError, NonFiniteError: as the names say.
+    """
+    import numpy as np
+    import pandas as pd
+
+    from madyn.measurement import measure_with_locations
+
+    settings = settings or Settings()
+    checkpoint = find_checkpoint(model, revision, trust_remote_code=settings.trust_remote_code)
+    architecture = Architecture.from_config(checkpoint.config())
+    probe = probe or Probe(sequences=4, length=min(512, architecture.max_position_embeddings))
+    tokenizer = checkpoint.tokenizer()
+    text = read_text(probe.text, probe.documents, probe.seed)
+    sequences = token_sequences(text, tokenizer, probe.sequences, probe.length_for(architecture), bos=probe.bos)
+    module = checkpoint.model(torch_dtype(settings.dtype), resolve_device(settings.device))
+    result = measure_with_locations(module, sequences, batch_size=settings.batch_size)
+
+    top, median = result.statistics[:, 0, :], result.statistics[:, -1, :]  # (B, L)
+    layers = np.arange(top.shape[1])
+    largest = top.argmax(axis=0)
+    position = result.positions[largest, 0, layers]
+    ratio = top / median
+    return pd.DataFrame(
+        {
+            **{f"top{k + 1}": result.statistics[:, k, :].mean(axis=0) for k in range(3)},
+            "median": median.mean(axis=0),
+            "ratio": ratio.mean(axis=0),
+            "position": position,
+            "token": [tokenizer.decode([int(t)]) for t in sequences[largest, position]],
+            "feature": result.features[largest, 0, layers],
+            "massive": ((top > MASSIVE_VALUE) & (ratio >= MASSIVE_RATIO)).any(axis=0),
+        },
+        index=pd.Index(layers, name="layer"),
+    )

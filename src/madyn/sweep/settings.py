@@ -1,0 +1,102 @@
+"""What a measurement is made with: the probe's text and windows, and the numbers' type, device and batch."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import version
+from typing import Any
+
+from madyn.architecture import Architecture
+from madyn.errors import UsageError
+from madyn.text import PAPER_DOCUMENTS
+
+PAPER_CONTEXT = 2048
+
+DTYPES = ("float32", "bfloat16", "float16", "float64")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How checkpoints are loaded and run.
+
+    Attributes:
+        dtype: float32 by default on every device, whatever the weights are stored in.
+        device: a torch device; CUDA if there is one, else the CPU, if None.
+        batch_size: sequences forwarded together. One by default, so that results do not depend on it.
+        trust_remote_code: run code that comes with a model of the Hub.
+    """
+
+    dtype: str = "float32"
+    device: str | None = None
+    batch_size: int = 1
+    trust_remote_code: bool = False
+
+    def __post_init__(self) -> None:
+        if self.dtype not in DTYPES:
+            raise UsageError(f"dtype is {self.dtype!r}; it is one of {', '.join(DTYPES)}")
+        if self.batch_size < 1:
+            raise UsageError(f"batch_size is {self.batch_size}; it must be at least 1")
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What models are measured on.
+
+    Attributes:
+        text: the name of a text source, as in `madyn.text`.
+        sequences: how many.
+        length: tokens a sequence; the model's context by default, and at most the paper's 2048.
+        bos: start each sequence with the tokenizer's BOS token in place of a token of text.
+        documents, seed: how many documents are drawn from the source, and with what seed.
+    """
+
+    text: str = "stdlib"
+    sequences: int = 10
+    length: int | None = None
+    bos: bool = False
+    documents: int = PAPER_DOCUMENTS
+    seed: int = 0
+
+    @property
+    def first_token(self) -> str:
+        return "bos" if self.bos else "text"
+
+    def length_for(self, architecture: Architecture) -> int:
+        """Tokens a sequence for a model.
+
+        Raises:
+            UsageError: the length asked for is more than the model's context.
+        """
+        context = architecture.max_position_embeddings
+        if self.length is None:
+            return min(context, PAPER_CONTEXT)
+        if self.length > context:
+            raise UsageError(f"--length is {self.length}, and the model's context is {context}")
+        return self.length
+
+
+def resolve_device(device: str | None) -> str:
+    import torch
+
+    if device is None:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as e:
+        raise UsageError(f"device {device!r} cannot be used here: {str(e).splitlines()[0]}") from e
+    return device
+
+
+def torch_dtype(name: str) -> Any:
+    import torch
+
+    return getattr(torch, name)
+
+
+@cache
+def versions() -> dict[str, str]:
+    """The versions that a measurement depends on."""
+    packages = ("madyn", "torch", "transformers", "numpy")
+    return {"python": platform.python_version(), **{name: version(name) for name in packages}}

@@ -1,0 +1,251 @@
+"""Token sequences from any text source, for probing a model and for training one.
+
+A source is a name: `stdlib` (the Python standard library's own sources, present on every machine, the default),
+`redpajama` (the sample the paper drew from), a file (`.jsonl`, `.jsonl.gz`, or anything else as plain text), or a text
+dataset of the Hub (`OWNER/NAME?config=C&split=S&column=T`). Any of them may end in `#train` or `#held-out`, which
+splits the documents by a hash of their content, so that what a model is probed with can be kept out of what it learns.
+
+A new source is one entry in `_SOURCES`.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import sysconfig
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+from urllib.parse import parse_qsl
+
+from madyn.errors import TextError, UsageError
+from madyn.hub import hub_errors
+
+if TYPE_CHECKING:
+    import numpy as np
+
+PAPER_DOCUMENTS = 500
+REDPAJAMA = "togethercomputer/RedPajama-Data-1T-Sample"
+
+_HELD_OUT_SHARE = 20  # one document in so many is held out
+_BLANK_LINE = "\n\n"
+
+
+@dataclass(frozen=True)
+class Text:
+    """Documents drawn from a source.
+
+    Attributes:
+        source: the name they were asked for by.
+        documents: in the order drawn.
+        seed: the seed of the drawing.
+    """
+
+    source: str
+    documents: tuple[str, ...]
+    seed: int
+
+    @property
+    def content(self) -> str:
+        """The documents joined by a blank line, as the paper joins them."""
+        return _BLANK_LINE.join(self.documents)
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.content.encode()).hexdigest()
+
+
+def read_text(source: str, documents: int | None = PAPER_DOCUMENTS, seed: int = 0) -> Text:
+    """Draw documents from a source, at random without replacement.
+
+    Args:
+        source: a name, a file or a dataset of the Hub, as this module's docstring says.
+        documents: how many; all, in the source's own order, if None. A source that has fewer gives all it has.
+        seed: of the drawing.
+
+    Raises:
+        TextError: the source cannot be read or holds no text.
+        UsageError: the part after `#` is neither `train` nor `held-out`.
+    """
+    if documents is not None and documents < 1:
+        raise UsageError(f"documents is {documents}; at least one is needed")
+    name, _, part = source.partition("#")
+    if part not in ("", "train", "held-out"):
+        raise UsageError(f"{source}: {part!r} is no part of a text; it is #train or #held-out")
+    read = next(read for applies, read in _SOURCES if applies(name))
+    if part:
+        kept = [d for d in read(name, None, seed) if _held_out(d) == (part == "held-out")]
+        found = [kept[i] for i in _draw(len(kept), documents, seed)]
+    else:
+        found = read(name, documents, seed)
+    if not any(d.strip() for d in found):
+        raise TextError(f"{source}: no text in it")
+    return Text(source, tuple(found), seed)
+
+
+def token_sequences(text: Text, tokenizer: Any, count: int, length: int, *, bos: bool = False) -> np.ndarray:
+    """Cut a text into sequences of tokens.
+
+    The text is tokenised with no special tokens and cut into consecutive windows; the first `count` are taken.
+
+    Args:
+        tokenizer: a Hugging Face tokenizer.
+        length: tokens a sequence, the BOS token included.
+        bos: start each window with the tokenizer's BOS token.
+
+    Returns:
+        token ids, shape (count, length), int64.
+
+    Raises:
+        TextError: the text is too short.
+        UsageError: `bos` is asked of a tokenizer that has no BOS token, or a number is below 1.
+    """
+    import numpy as np
+
+    if count < 1 or length < (2 if bos else 1):
+        raise UsageError(
+            f"{count} sequences of {length} tokens: both must be at least 1 (and a BOS token needs one more)"
+        )
+    ids = np.asarray(tokenize(text.content, tokenizer), dtype=np.int64)
+    stride = length - 1 if bos else length
+    windows = len(ids) // stride
+    if windows < count:
+        raise TextError(
+            f"{text.source}: its {len(ids)} tokens fill {windows} sequences of {length}, and {count} were asked for; "
+            "give more text, or lower --length or --sequences"
+        )
+    sequences = ids[: count * stride].reshape(count, stride)
+    if not bos:
+        return sequences
+    if tokenizer.bos_token_id is None:
+        raise UsageError("the tokenizer has no BOS token to start a sequence with")
+    return np.concatenate([np.full((count, 1), tokenizer.bos_token_id, dtype=np.int64), sequences], axis=1)
+
+
+def tokenize(content: str, tokenizer: Any) -> list[int]:
+    """Token ids without special tokens, whatever the model's context."""
+    return tokenizer(content, add_special_tokens=False, verbose=False)["input_ids"]
+
+
+def hash_tokens(sequences: np.ndarray) -> str:
+    """SHA-256 of the shape and the token ids, as 64-bit little-endian integers."""
+    ids = sequences.astype("<i8")
+    return hashlib.sha256(repr(ids.shape).encode() + ids.tobytes()).hexdigest()
+
+
+def _held_out(document: str) -> bool:
+    return hashlib.sha256(document.encode()).digest()[0] % _HELD_OUT_SHARE == 0
+
+
+def _draw(available: int, documents: int | None, seed: int) -> Sequence[int]:
+    import numpy as np
+
+    if documents is None:
+        return range(available)
+    rng = np.random.default_rng(seed)
+    return [int(i) for i in rng.permutation(available)[:documents]]
+
+
+def _standard_library(name: str, documents: int | None, seed: int) -> list[str]:
+    root = Path(sysconfig.get_paths()["stdlib"])
+    passed_over = {"site-packages", "dist-packages", "__pycache__", "test", "tests"}  # Debian ships no tests
+    files = sorted(p for p in root.rglob("*.py") if not passed_over & set(p.relative_to(root).parts))
+    found = []
+    for index in _draw(len(files), documents, seed):
+        try:
+            found.append(files[index].read_text(encoding="utf-8"))
+        except UnicodeDecodeError:
+            continue  # a few sources are there to test other encodings
+        except OSError as e:
+            raise TextError(f"{files[index]}: cannot be read: {e.strerror}") from e
+    return found
+
+
+def _redpajama(name: str, documents: int | None, seed: int) -> list[str]:
+    # Its loading script is not run by current versions of `datasets`; its JSONL files (5 GB) are read directly.
+    from huggingface_hub import snapshot_download
+
+    with hub_errors(f"text {REDPAJAMA}", TextError):
+        folder = snapshot_download(REDPAJAMA, repo_type="dataset", allow_patterns="*.jsonl")
+    return _from_jsonl(sorted(Path(folder).glob("*.jsonl")), documents, seed)
+
+
+def _jsonl_file(name: str, documents: int | None, seed: int) -> list[str]:
+    return _from_jsonl([Path(name)], documents, seed)
+
+
+def _from_jsonl(files: Sequence[Path], documents: int | None, seed: int) -> list[str]:
+    """Two passes, one to count and one to read, so that a file of any size needs little memory."""
+    available = sum(1 for _ in _lines(files))
+    order = list(_draw(available, documents, seed))
+    wanted = set(order)
+    found = {i: _text_field(*place) for i, place in enumerate(_lines(files)) if i in wanted}
+    return [found[i] for i in order]
+
+
+def _lines(files: Sequence[Path]) -> Iterator[tuple[Path, int, str]]:
+    for path in files:
+        try:
+            with _open(path) as file:
+                for number, line in enumerate(file, start=1):
+                    if line.strip():
+                        yield path, number, line
+        except (OSError, EOFError, UnicodeDecodeError) as e:
+            raise TextError(f"{path}: cannot be read: {e}") from e
+
+
+def _open(path: Path) -> IO[str]:
+    return gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8")
+
+
+def _text_field(path: Path, number: int, line: str) -> str:
+    try:
+        value = json.loads(line)["text"]
+    except (ValueError, KeyError, TypeError, RecursionError) as e:
+        raise TextError(f'{path}, line {number}: not a JSON object with a "text"') from e
+    if not isinstance(value, str):
+        raise TextError(f'{path}, line {number}: its "text" is not a string')
+    return value
+
+
+def _text_file(name: str, documents: int | None, seed: int) -> list[str]:
+    try:
+        return [Path(name).read_text(encoding="utf-8-sig")]
+    except (OSError, UnicodeDecodeError) as e:
+        raise TextError(f"{name}: cannot be read as UTF-8 text: {e}") from e
+
+
+def _hub_dataset(name: str, documents: int | None, seed: int) -> list[str]:
+    import datasets
+    from datasets.exceptions import DatasetsError
+
+    repo, _, query = name.removeprefix("hf://datasets/").partition("?")
+    options = dict(parse_qsl(query))
+    column = options.pop("column", "text")
+    config, split = options.pop("config", None), options.pop("split", "train")
+    if options or repo.count("/") != 1:
+        raise TextError(
+            f"{name}: neither a known text source ({', '.join(_NAMED)}), nor a file, nor a dataset of the Hub as "
+            "OWNER/NAME?config=C&split=S&column=T"
+        )
+    try:
+        with hub_errors(f"text {repo}", TextError):
+            table = datasets.load_dataset(repo, config, split=split)
+    except (OSError, ValueError, RuntimeError, DatasetsError) as e:
+        raise TextError(f"text {repo}: {str(e).splitlines()[0]}") from e
+    if column not in table.column_names:
+        raise TextError(f"text {repo}: no column {column!r}; it has {', '.join(table.column_names)}; add ?column=NAME")
+    return [str(table[i][column]) for i in _draw(len(table), documents, seed)]
+
+
+_NAMED: dict[str, Callable[[str, int | None, int], list[str]]] = {"stdlib": _standard_library, "redpajama": _redpajama}
+
+# In the order tried: does this reader apply to the name, and the reader.
+_SOURCES: list[tuple[Callable[[str], bool], Callable[[str, int | None, int], list[str]]]] = [
+    *((name.__eq__, read) for name, read in _NAMED.items()),
+    (lambda name: name.endswith((".jsonl", ".jsonl.gz")), _jsonl_file),
+    (lambda name: Path(name).is_file(), _text_file),
+    (lambda name: True, _hub_dataset),
+]
