@@ -1,0 +1,1 @@
+"""Curves of a trajectory: hypotheses, fits by the published method, exact maps and peaks. Never imports torch."""

@@ -1,0 +1,220 @@
+"""Trajectories -> fits -> parameter table: a whole dataset fitted, and the results written beside its statistics.
+
+Every record carries what it came from: the hash of the statistics, the method, the bounds, and madyn's version. Fits of
+other hypotheses or quantities that are there already stay, as long as they came from the same statistics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import madyn
+from madyn.curves.fits import PAPER_MINIMUM_POINTS, refusal
+from madyn.curves.hypotheses import HYPOTHESES, Hypothesis, resolve
+from madyn.curves.peaks import observable, peak
+from madyn.curves.records import Record, fit_records
+from madyn.dataset import Dataset, open_dataset
+from madyn.dataset.fit_files import PARAMETER_COLUMNS, read_fit_records, write_fit_records, write_parameter_table
+from madyn.dataset.layout import FITTED_QUANTITIES
+from madyn.dataset.remote import locate, match_remote
+from madyn.errors import ArchitectureError, DatasetError, SeriesError, UsageError
+from madyn.terminal import progress_display
+
+
+def fit_dataset(
+    dataset: str | Path | Dataset,
+    *,
+    hypotheses: Iterable[str] | None = None,
+    quantities: Iterable[str] | None = None,
+    method: str = "trf",
+    drop_suspects: bool = False,
+    out: str | Path | None = None,
+) -> Dataset:
+    """Fit curves to every layer's trajectories and write `params/` and the parameter table.
+
+    Args:
+        dataset: a dataset, or its folder, or a dataset of the Hub, which is then fetched into a folder (`out`, or its
+            own name in the current directory) without its pictures.
+        hypotheses: names in `HYPOTHESES`; all by default.
+        quantities: of ratio, top1 and median; all by default.
+        method: "trf" is the published method.
+        drop_suspects: fit again without the points that the reparam fit leaves far off. They are flagged either way.
+
+    Returns:
+        the dataset that was written to.
+
+    Raises:
+        DatasetError: a model's statistics are malformed; the other models are fitted first.
+        SeriesError: no layer of some model has a series that the hypothesis could be fitted to (too few points, or
+            constant); everything else is fitted first, and the records say why.
+        UsageError: an unknown hypothesis, quantity or method.
+    """
+    chosen = resolve(list(HYPOTHESES) if hypotheses is None else hypotheses)
+    wanted = list(FITTED_QUANTITIES) if quantities is None else list(quantities)
+    unknown = [q for q in wanted if q not in FITTED_QUANTITIES]
+    if unknown:
+        raise UsageError(f"no fits are made of {', '.join(unknown)}; known: {', '.join(FITTED_QUANTITIES)}")
+    dataset = _writable(dataset, out)
+    faults: list[str] = []
+    short: list[str] = []
+    with progress_display() as progress:
+        bar = progress.add_task("fitting", total=len(dataset.models) * len(wanted))
+        for model in dataset.models:
+            try:
+                points = len(dataset.steps(model))
+                if points < PAPER_MINIMUM_POINTS:
+                    short.append(f"{model} ({points})")
+                for quantity in wanted:
+                    progress.update(bar, description=f"fitting {model} {quantity}")
+                    faults += _fit_quantity(dataset, model, quantity, chosen, method, drop_suspects)
+                    progress.advance(bar)
+            except DatasetError as e:
+                faults.append(str(e))
+        if short:
+            progress.console.print(
+                f"fewer points than the {PAPER_MINIMUM_POINTS} that the paper asks for: {', '.join(short)}; fitted all "
+                "the same, with less certain parameters",
+                highlight=False,
+            )
+    _write_table(dataset)
+    if faults:
+        more = f" (and {len(faults) - 1} more such)" if len(faults) > 1 else ""
+        raise SeriesError(f"{faults[0]}{more}")
+    return dataset
+
+
+def _writable(dataset: str | Path | Dataset, out: str | Path | None) -> Dataset:
+    if isinstance(dataset, Dataset):
+        return dataset
+    remote = match_remote(dataset)
+    if remote is None:
+        if out is not None:
+            raise UsageError("--out goes with a dataset of the Hub; one in a folder is fitted where it is")
+        return open_dataset(dataset)
+    return open_dataset(locate(dataset, into=Path(out) if out else Path(remote[0].split("/")[1])))
+
+
+def _fit_quantity(
+    dataset: Dataset, model: str, quantity: str, chosen: Sequence[Hypothesis], method: str, drop_suspects: bool
+) -> list[str]:
+    """Fit and write one quantity of a model; gives what could not be fitted in any layer, one line a hypothesis."""
+    series = dataset.trajectories(model, quantity)
+    steps, values = series["step"].values, series.values
+    if drop_suspects:
+        values = _without_suspects(steps, values, method)
+    layers = fit_records(steps, values, chosen, method=method)
+    statistics_hash = dataset.statistics_hash(model)
+    for layer in layers:
+        for hypothesis in chosen:
+            layer[hypothesis.name]["provenance"] = _provenance(hypothesis, statistics_hash, method, drop_suspects)
+    write_fit_records(dataset.path, model, quantity, _with_kept(dataset, model, quantity, layers, statistics_hash))
+    faults = []
+    for hypothesis in chosen:
+        reasons = [refusal(hypothesis, steps.astype(float), row) for row in values.T]
+        if all(reasons):
+            faults.append(f"{dataset.path / model}: {quantity}: {reasons[0]}")
+    return faults
+
+
+def _without_suspects(steps: np.ndarray, values: np.ndarray, method: str) -> np.ndarray:
+    """The values with suspect points missing, the same ones for all hypotheses, so that their AIC can be compared."""
+    kept = values.copy()
+    for number, layer in enumerate(fit_records(steps, values, ["reparam"], method=method)):
+        kept[np.isin(steps, layer["reparam"]["suspects"]), number] = np.nan
+    return kept
+
+
+def _provenance(hypothesis: Hypothesis, statistics_hash: str, method: str, dropped: bool) -> dict[str, Any]:
+    return {
+        "statistics_sha256": statistics_hash,
+        "method": method,
+        "lower_bounds": [None if np.isinf(b) else b for b in hypothesis.lower],
+        "seed": None,  # no method that draws random numbers was used
+        "suspects_dropped": dropped,
+        "madyn": madyn.__version__,
+    }
+
+
+def _with_kept(
+    dataset: Dataset, model: str, quantity: str, layers: list[dict[str, Record]], statistics_hash: str
+) -> list[dict[str, Record]]:
+    """The new records, and those already on disk of other hypotheses if they came from the same statistics."""
+    try:
+        old = read_fit_records(dataset.path, model, quantity)
+    except DatasetError:
+        return layers  # none yet, or not readable: what is written now replaces it
+    if len(old) != len(layers):
+        return layers
+    merged = []
+    for before, new in zip(old, layers, strict=True):
+        same = {h: r for h, r in before.items() if r.get("provenance", {}).get("statistics_sha256") == statistics_hash}
+        records = {**same, **new}
+        merged.append({h: records[h] for h in (*HYPOTHESES, *records) if h in records})
+    return merged
+
+
+def _write_table(dataset: Dataset) -> None:
+    """Write the parameter table from the ratio's reparam fits of all the models of the dataset's folder."""
+    rows = []
+    whole = open_dataset(dataset.path)
+    for model in whole.models:
+        try:
+            records = whole.fit_records(model, "ratio")
+        except DatasetError:
+            continue  # not fitted yet: it gets its rows when it is
+        if any("reparam" not in layer for layer in records):
+            continue
+        shape = _shape_columns(whole, model)
+        last_step = whole.steps(model)[-1]
+        rows += [
+            _row(model, shape, number, len(records), layer["reparam"], last_step)
+            for number, layer in enumerate(records)
+        ]
+    if rows:
+        write_parameter_table(dataset.path, rows)
+
+
+def _shape_columns(dataset: Dataset, model: str) -> dict[str, Any]:
+    try:
+        return dataset.architecture(model).to_dict()
+    except ArchitectureError:
+        return {"num_hidden_layers": dataset.statistics(model).sizes["layer"]}
+
+
+def _row(
+    model: str, shape: Mapping[str, Any], layer: int, layers: int, record: Record, last_step: int
+) -> dict[str, Any]:
+    found = dict(zip(record["param_names"], record["popt"] or [], strict=False))
+    fitted = {name: found.get(name) for name in PARAMETER_COLUMNS.values()}
+    t_peak, height = peak(**{name: np.nan if value is None else value for name, value in fitted.items()})
+    provenance = record.get("provenance", {})
+    card = ("num_hidden_layers", "hidden_size", "intermediate_size", "num_attention_heads", "rotary_pct",
+            "rotary_emb_base", "vocab_size", "max_position_embeddings")  # fmt: skip
+    return {
+        "model": model,
+        "layer_index": layer,
+        "layer_index_norm": layer / (layers - 1) if layers > 1 else 0.0,
+        **{name: shape.get(name) for name in card},
+        **{column: fitted[name] for column, name in PARAMETER_COLUMNS.items()},
+        "model_type": shape.get("model_type"),
+        "r2": record.get("r2"),
+        "aic": record.get("aic"),
+        "peak_step": _finite(t_peak),
+        "peak_height": _finite(height),
+        "peak_observable": None if None in fitted.values() else bool(observable(t_peak, last_step)),
+        "last_step": last_step,
+        "message": record.get("message", ""),
+        "method": provenance.get("method"),
+        "lower_bounds": provenance.get("lower_bounds"),
+        "seed": provenance.get("seed"),
+        "statistics_sha256": provenance.get("statistics_sha256"),
+        "madyn": provenance.get("madyn"),
+    }
+
+
+def _finite(value: Any) -> float | None:
+    return float(value) if np.isfinite(value) else None

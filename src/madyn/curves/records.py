@@ -1,0 +1,67 @@
+"""Fits as the published `layer_fit_params_{quantity}.json` holds them: plain Python values, one entry a layer.
+
+JSON has no nan and no infinity, and a reader of the file indexes by layer: so what is not available is None, and every
+layer has every hypothesis with every key, fitted or not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from madyn.curves.fits import Fits, fit_curves
+from madyn.curves.hypotheses import Hypothesis
+from madyn.errors import UsageError
+
+Record = dict[str, Any]
+
+
+def fit_records(
+    steps: ArrayLike, trajectories: ArrayLike, hypotheses: Iterable[str | Hypothesis], method: str = "trf"
+) -> list[dict[str, Record]]:
+    """Fit every hypothesis to every layer's trajectory.
+
+    Args:
+        steps: (n,).
+        trajectories: (n, layers), one column a layer; nan where a checkpoint is missing.
+        hypotheses: names in `HYPOTHESES`, or hypotheses.
+        method: a name in `madyn.curves.fits.METHODS`.
+
+    Returns:
+        A list by layer of {hypothesis: {param_names, popt, pcov, r2, aic, residuals, message, suspects}}. `residuals`
+        has one value a step, `suspects` lists the steps of suspect points, and `message` says why there is no fit (""
+        if there is one). Values that are not finite are None.
+
+    Raises:
+        UsageError: as `fit_curves`, and where trajectories are not step x layer.
+    """
+    values = np.asarray(trajectories, float)
+    if values.ndim != 2:
+        raise UsageError(f"trajectories have shape {values.shape}; they must be step x layer")
+    steps = np.asarray(steps)
+    fits = [fit_curves(steps, values.T, model=h, method=method) for h in hypotheses]
+    return [{f.model.name: _record(f, steps.tolist(), layer) for f in fits} for layer in range(values.shape[1])]
+
+
+def _record(fits: Fits, steps: list[float], layer: int) -> Record:
+    return {
+        "param_names": list(fits.model.param_names),
+        "popt": _plain(fits.popt[layer]),
+        "pcov": _plain(fits.pcov[layer]),
+        "r2": _plain(fits.r2[layer]),
+        "aic": _plain(fits.aic[layer]),
+        "residuals": _plain(fits.residuals[layer]),
+        "message": str(fits.message[layer]),
+        "suspects": [step for step, suspect in zip(steps, fits.suspects[layer], strict=True) if suspect],
+    }
+
+
+def _plain(values: ArrayLike) -> Any:
+    """Nested lists of floats, or one float, with None for what is not finite."""
+    values = np.asarray(values, float)
+    plain = values.astype(object)
+    plain[~np.isfinite(values)] = None
+    return plain.tolist()
