@@ -1,0 +1,280 @@
+"""`draw_figures`: every picture of a dataset, in parallel, and only those whose data changed.
+
+A picture of 300 dots an inch takes a good part of a second and a dataset has hundreds, so they are shared out to
+processes. A task is small: where the dataset is, which picture and what for; the process reads what it needs. Each PNG
+carries a hash of what it was drawn from, so that a second run draws what changed and leaves the rest.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import lru_cache
+from importlib.metadata import version
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+# Imported for the pictures that they enter in the list.
+import madyn.figures.depth
+import madyn.figures.fits
+import madyn.figures.layers
+import madyn.figures.models
+import madyn.figures.predictor
+import madyn.figures.surface
+import madyn.figures.trajectories  # noqa: F401
+from madyn.dataset import Dataset, open_dataset
+from madyn.dataset.files import sha256, write_bytes
+from madyn.errors import MadynError, StorageError, UsageError
+from madyn.figures.registry import PICTURES, Case, Source
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from matplotlib.figure import Figure
+
+    from madyn.prediction import Predictor
+
+Progress = Callable[[int, int], None]
+"""Called with (pictures done, pictures to draw)."""
+
+_KEY = "madyn-inputs"  # the text entry of a PNG that holds the hash
+_COMPRESSION = 4  # of 9: larger numbers cost twice the time for a tenth of the bytes
+
+
+@dataclass
+class Drawing:
+    """What `draw_figures` did.
+
+    Attributes:
+        drawn: files written, sorted.
+        unchanged: files that were there already, drawn from the same data, sorted.
+        left_out: why a picture could not be drawn yet, by its path in the dataset.
+        failed: what went wrong, by path: these are faults, not missing data.
+    """
+
+    drawn: list[Path] = field(default_factory=list)
+    unchanged: list[Path] = field(default_factory=list)
+    left_out: dict[str, str] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+
+
+class _Task(NamedTuple):
+    pattern: str
+    case: Case
+    name: str
+    inputs: str
+
+
+def draw_figures(
+    dataset: Dataset | str | Path,
+    *,
+    out: str | Path | None = None,
+    models: str | Iterable[str] | None = None,
+    jobs: int | None = None,
+    dpi: int = 300,
+    redraw: bool = False,
+    predictor: Predictor | None = None,
+    progress: Progress | None = None,
+) -> Drawing:
+    """Draw every picture of a dataset that its data allows.
+
+    Pictures that need fits are left out of a dataset that has none, those of the predictor where there are too few
+    models or its packages are not installed. One picture that fails does not stop the others.
+
+    Args:
+        dataset: an open dataset, or where it is.
+        out: the folder to write to, laid out as a dataset; the dataset's own by default.
+        models: draw these alone, also where a picture shows several; all by default.
+        jobs: processes; as many as there are processors by default. 1 draws in this one.
+        dpi: dots an inch.
+        redraw: also what has not changed.
+        predictor: a predictor fitted to this dataset; one is fitted where it is needed and None is given.
+        progress: called as pictures are done; by default a bar is shown where the output is a terminal.
+
+    Raises:
+        DatasetError: there is no such dataset.
+        UsageError: `jobs` or `dpi` is less than 1, or a model is unknown.
+        StorageError: a file cannot be written; those written before it stay.
+        MadynError: a process ended early.
+    """
+    if dpi < 1 or (jobs is not None and jobs < 1):
+        raise UsageError(f"dpi is {dpi} and jobs {jobs}; both must be 1 or more")
+    dataset = dataset if isinstance(dataset, Dataset) else open_dataset(dataset)
+    dataset = dataset if models is None else dataset.select(models)
+    folder = Path(out) if out is not None else dataset.path
+    source = Source(dataset, predictor)
+    result = Drawing()
+    single: list[list[_Task]] = []
+    together: list[_Task] = []  # all that need the predictor, in one process, which fits it once
+    for task in _tasks(source, dpi, result):
+        if not redraw and _inputs_of(folder / task.name) == task.inputs:
+            result.unchanged.append(folder / task.name)
+        elif PICTURES[task.pattern].derive is not None:
+            together.append(task)
+        else:
+            single.append([task])
+    batches = ([together] if together else []) + single  # the longest first
+    with _shown(progress) as report:
+        _draw_all(batches, source, folder, dpi, jobs or os.cpu_count() or 1, result, report)
+    result.drawn.sort()
+    result.unchanged.sort()
+    return result
+
+
+def _tasks(source: Source, dpi: int, result: Drawing) -> Iterator[_Task]:
+    """Every picture whose data is there; the others go to `left_out`."""
+    for pattern, picture in PICTURES.items():
+        for case in picture.cases(source):
+            name = pattern.format(**case)
+            try:
+                data = picture.data(source, **case)
+            except MadynError as e:
+                result.left_out[name] = str(e)
+                continue
+            yield _Task(pattern, case, name, sha256(version("madyn").encode(), str(dpi).encode(), *_parts(data)))
+
+
+def _draw_all(
+    batches: list[list[_Task]], source: Source, folder: Path, dpi: int, jobs: int, result: Drawing, report: Progress
+) -> None:
+    total, done = sum(map(len, batches)), 0
+
+    def collect(outcomes: list[tuple[str, str, str]]) -> None:
+        nonlocal done
+        for kind, name, why in outcomes:
+            if kind == "drawn":
+                result.drawn.append(folder / name)
+            else:
+                (result.left_out if kind == "left out" else result.failed)[name] = why
+        done += len(outcomes)
+        report(done, total)
+
+    if min(jobs, len(batches)) <= 1:
+        for batch in batches:
+            collect([_draw(task, source, folder, dpi) for task in batch])
+        return
+    path, models = str(source.dataset.path), tuple(source.dataset.models)
+    # "spawn" and not "fork": the caller may run threads (torch does), and a forked copy of them can hang.
+    with ProcessPoolExecutor(min(jobs, len(batches)), get_context("spawn")) as pool:
+        given = source.given_predictor
+        futures = [
+            pool.submit(
+                _draw_batch, batch, path, models, given if PICTURES[batch[0].pattern].derive else None, folder, dpi
+            )
+            for batch in batches
+        ]
+        try:
+            for future in as_completed(futures):
+                collect(future.result())
+        except BrokenProcessPool as e:
+            raise MadynError(
+                "a process that draws figures ended early; in a script, call draw_figures below "
+                "`if __name__ == '__main__':`; if memory ran out, use jobs=1"
+            ) from e
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _draw_batch(
+    batch: list[_Task], path: str, models: tuple[str, ...], predictor: Predictor | None, folder: Path, dpi: int
+) -> list[tuple[str, str, str]]:
+    """In a worker: draw these, and say of each (what became of it, its name, why)."""
+    source = _source(path, models) if predictor is None else Source(Dataset(Path(path), models), predictor)
+    return [_draw(task, source, folder, dpi) for task in batch]
+
+
+@lru_cache(maxsize=1)
+def _source(path: str, models: tuple[str, ...]) -> Source:
+    """A worker's own view of the dataset; it keeps what it has read for its next task."""
+    return Source(Dataset(Path(path), models))
+
+
+def _draw(task: _Task, source: Source, folder: Path, dpi: int) -> tuple[str, str, str]:
+    picture = PICTURES[task.pattern]
+    try:
+        figure = picture.draw(**(picture.derive or picture.data)(source, **task.case))
+        write_bytes(folder / task.name, _png(figure, dpi, task.inputs))
+    except StorageError:
+        raise
+    except MadynError as e:
+        return "left out", task.name, str(e)
+    except Exception as e:  # whatever went wrong with one picture, the others are still worth having
+        return "failed", task.name, f"{type(e).__name__}: {e}"
+    return "drawn", task.name, ""
+
+
+def _png(figure: Figure, dpi: int, inputs: str) -> bytes:
+    """A figure as PNG. Without the transparency that `savefig` keeps, it takes a quarter less time to compress."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
+
+    figure.set_dpi(dpi)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    text, file = PngInfo(), io.BytesIO()
+    text.add_text("Software", "madyn")
+    text.add_text(_KEY, inputs)
+    image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+    image.save(file, format="png", dpi=(dpi, dpi), pnginfo=text, compress_level=_COMPRESSION)
+    return file.getvalue()
+
+
+def _inputs_of(path: Path) -> str | None:
+    """The hash that a picture was drawn with, None if there is no such picture or it is not one of ours."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as image:
+            return image.info.get(_KEY)
+    except (OSError, UnidentifiedImageError, SyntaxError):
+        return None
+
+
+def _parts(value: Any) -> Iterator[bytes]:
+    """The bytes that identify a picture's data, whatever it is made of."""
+    import pandas as pd
+    import xarray as xr
+
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield repr(key).encode()
+            yield from _parts(item)
+    elif isinstance(value, xr.Dataset):
+        yield from _parts({**value.data_vars})
+    elif isinstance(value, xr.DataArray):
+        yield from _parts(value.to_numpy())
+        yield from _parts({str(name): coordinate.to_numpy() for name, coordinate in value.coords.items()})
+    elif isinstance(value, pd.DataFrame):
+        yield value.to_csv().encode()
+    elif isinstance(value, np.ndarray) and value.dtype != object:
+        yield f"{value.dtype}{value.shape}".encode()
+        yield value.tobytes()
+    else:
+        yield repr(value.tolist() if isinstance(value, np.ndarray) else value).encode()
+
+
+@contextmanager
+def _shown(progress: Progress | None) -> Iterator[Progress]:
+    """The caller's own progress, else a bar where the output is a terminal, else nothing."""
+    if progress is not None:
+        yield progress
+        return
+    if not sys.stderr.isatty():
+        yield lambda _done, _total: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress as Bar
+
+    with Bar(console=Console(stderr=True)) as bar:
+        task = bar.add_task("figures", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -1,0 +1,55 @@
+"""What was predicted of a model, beside what it did."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import matplotlib
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from madyn.figures import style
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+
+@matplotlib.rc_context(style.RC)
+def predicted_and_measured(predicted: xr.DataArray, measured: xr.DataArray, title: str = "") -> Figure:
+    """The ratio against the training step, predicted and measured, a panel a layer.
+
+    Args:
+        predicted: dims (layer, step).
+        measured: dims (step, layer), of the same layers.
+        title: above the panels.
+    """
+    layers = measured["layer"].values
+    columns = min(len(layers), 3)
+    rows = math.ceil(len(layers) / columns)
+    fig, axes = style.new_figure(
+        max(3.6, 2.1 * columns + 0.8), 1.6 * rows + 0.9, rows, columns, margins=(0.62, 0.15, 0.48, 0.42),
+        gaps=(0.12, 0.14), sharex=True, sharey=True,
+    )  # fmt: skip
+    style.step_axis(axes[0, 0].xaxis, measured["step"].values, crowded=True)
+    low, high = style.value_limits([*predicted.values.ravel(), *measured.values.ravel()])
+    style.value_axis(axes[0, 0].yaxis, (low, high))
+    for number, ax in enumerate(axes.flat):
+        if number >= len(layers):
+            ax.set_visible(False)
+            continue
+        layer = layers[number]
+        ax.plot(measured["step"], measured.sel(layer=layer), "o", color=style.COLOURS[0])
+        ax.plot(predicted["step"], predicted.sel(layer=layer), color=style.COLOURS[1])
+        ax.text(0.04, 0.95, f"layer {layer}", transform=ax.transAxes, va="top", fontsize=8)
+        ax.tick_params(labelbottom=number + columns >= len(layers))
+        ax.set_xlabel(style.STEP_LABEL).set_visible(False)
+        ax.set_ylabel(style.QUANTITY_LABELS["ratio"]).set_visible(False)
+    fig.supxlabel(style.STEP_LABEL, y=0.06 / fig.get_figheight(), va="bottom", fontsize=9)
+    fig.supylabel(style.QUANTITY_LABELS["ratio"], x=0.06 / fig.get_figwidth(), fontsize=9)
+    handles = [
+        Line2D([], [], linestyle="none", marker="o", color=style.COLOURS[0], label="measured"),
+        Line2D([], [], color=style.COLOURS[1], label="predicted"),
+    ]
+    style.legend_above(fig, [style.words(title), *handles] if title else handles)
+    return fig

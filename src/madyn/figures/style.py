@@ -1,0 +1,385 @@
+"""What every picture shares: size, fonts, colours, and axes that stay legible from step 0 to the last.
+
+Figures are built on `matplotlib.figure.Figure` and never on pyplot, whose list of open figures is one global that
+workers and notebooks would have to clean up. Margins are given in inches and not solved for, because solving them costs
+more than drawing a small picture.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.cm import ScalarMappable
+from matplotlib.colorbar import Colorbar
+from matplotlib.colors import BoundaryNorm, ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter, MaxNLocator, NullFormatter, NullLocator
+from numpy.typing import ArrayLike, NDArray
+
+RC: dict[Any, Any] = {
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.labelsize": 9,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "legend.fontsize": 8,
+    "legend.frameon": False,
+    "legend.handlelength": 2.2,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.7,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "0.9",
+    "grid.linewidth": 0.6,
+    "lines.linewidth": 1.3,
+    "lines.markersize": 3.5,
+    "hatch.linewidth": 0.5,
+    "hatch.color": "0.55",
+}
+"""Settings that hold while a figure function runs."""
+
+# Okabe & Ito (2008): told apart with every common form of colour blindness. Yellow is left out: too pale for a line.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+DASHES = ("-", "--", "-.", (0, (4, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (6, 2)), ":")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
+QUANTITY_COLOURS = {"top1": COLOURS[1], "top2": COLOURS[5], "top3": COLOURS[4], "median": COLOURS[6]}
+QUANTITY_LABELS = {
+    "top1": "largest |h| (top 1)",
+    "top2": "second largest |h| (top 2)",
+    "top3": "third largest |h| (top 3)",
+    "median": "median |h|",
+    "ratio": "top 1 / median",
+}
+MINUS = "\N{MINUS SIGN}"
+LAYER_LABEL = "layer (0-indexed)"
+STEP_LABEL = "training step"
+
+# The last, palest part of viridis has too little contrast with white paper for a thin line.
+_LAYER_COLOURS = matplotlib.colormaps["viridis"](np.linspace(0, 0.92, 256))
+
+
+def new_figure(
+    width: float,
+    height: float,
+    rows: int = 1,
+    columns: int = 1,
+    *,
+    margins: tuple[float, float, float, float] = (0.62, 0.12, 0.5, 0.3),
+    gaps: tuple[float, float] = (0.5, 0.6),
+    height_ratios: Sequence[float] | None = None,
+    sharex: Any = False,
+    sharey: Any = False,
+) -> tuple[Figure, NDArray[Any]]:
+    """A figure and its (rows, columns) array of axes.
+
+    Args:
+        width: inches.
+        height: inches.
+        rows: of panels.
+        columns: of panels.
+        margins: left, right, bottom and top, in inches.
+        gaps: between columns and between rows, in inches.
+        height_ratios: of the rows, as in matplotlib.
+        sharex: as in matplotlib.
+        sharey: as in matplotlib.
+    """
+    left, right, bottom, top = margins
+    inner_w = (width - left - right - gaps[0] * (columns - 1)) / columns
+    inner_h = (height - bottom - top - gaps[1] * (rows - 1)) / rows
+    fig = Figure(figsize=(width, height))
+    axes = fig.subplots(
+        rows, columns, squeeze=False, sharex=sharex, sharey=sharey,
+        gridspec_kw={
+            "left": left / width, "right": 1 - right / width, "bottom": bottom / height, "top": 1 - top / height,
+            "wspace": gaps[0] / inner_w, "hspace": gaps[1] / inner_h, "height_ratios": height_ratios,
+        },
+    )  # fmt: skip
+    return fig, axes
+
+
+def number(value: float) -> str:
+    """A number as a tick label: 0.05, 10, 1k, 143k, 1.4M.
+
+    >>> [number(v) for v in (0, 0.05, 10, 1500, 143000, 2e6)]
+    ['0', '0.05', '10', '1.5k', '143k', '2M']
+    """
+    for size, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:.4g}{letter}".replace("-", MINUS)
+    return f"{value:.4g}".replace("-", MINUS)
+
+
+def count(value: float) -> str:
+    """A number of parameters: 14M, 1.4B.
+
+    >>> [count(v) for v in (14067712, 1414647808, 61234)]
+    ['14M', '1.4B', '61k']
+    """
+    return number(float(f"{value:.2g}"))
+
+
+def step_axis(axis: Axis, steps: ArrayLike, *, crowded: bool = False) -> None:
+    """Makes an x axis of training steps legible from the first to the last: linear up to the first step, then log.
+
+    Ticks stand at 0, the powers of ten and the last step; one that would touch its neighbour is left out.
+
+    Args:
+        axis: an axes' `xaxis`.
+        steps: the steps drawn.
+        crowded: in a small panel, where only half as many labels fit.
+    """
+    ax = axis.axes
+    steps = np.unique(np.asarray(steps, dtype=float))
+    last, positive = steps[-1], steps[steps > 0]
+    if positive.size < 2:
+        axis.set_major_locator(FixedLocator(steps.tolist()))
+        axis.set_major_formatter(FixedFormatter([number(s) for s in steps]))
+        ax.set_xlim(steps[0] - 0.5 * max(1, last), last + 0.5 * max(1, last))
+        return
+    threshold = positive[0]
+    linear_share = 0.5  # of a decade's width, for the stretch from 0 to the first step
+    ax.set_xscale("symlog", linthresh=threshold, linscale=linear_share)
+    position = lambda s: linear_share * s / threshold if s <= threshold else linear_share + math.log10(s / threshold)  # noqa: E731
+    start, end = position(steps[0]), position(last)
+    room = 0.34 if crowded else 0.075  # the least distance of two labels, as a share of the axis
+    decades = [10.0**k for k in range(math.ceil(math.log10(threshold)), math.floor(math.log10(last)) + 1)]
+    kept: list[float] = []
+    for tick in (last, steps[0], threshold, *decades[::-1]):
+        if all(abs(position(tick) - position(k)) >= room * (end - start) for k in kept):
+            kept.append(tick)
+    kept.sort()
+    axis.set_major_locator(FixedLocator(kept))
+    axis.set_major_formatter(FixedFormatter([number(s) for s in kept]))
+    if crowded:
+        axis.set_minor_locator(NullLocator())  # small ticks cost seconds by the dozen of panels
+    else:
+        axis.set_minor_locator(FixedLocator(_between(kept, decades, threshold, last)))
+        axis.set_minor_formatter(NullFormatter())
+    pad = 0.02 * (end - start)
+    # The scale's own transform places the limits, so that the pad is the same at both ends.
+    scale = axis.get_transform()
+    ends = np.asarray(scale.transform(np.array([steps[0], last]))) + np.array([-pad, pad])
+    ax.set_xlim(*np.asarray(scale.inverted().transform(ends)).tolist())
+
+
+def _between(ticks: list[float], decades: list[float], first: float, last: float) -> list[float]:
+    """The small ticks of a step axis: 2, 3, ... 9 in every decade."""
+    inside = (
+        [m * d for d in (decades[0] / 10, *decades) for m in range(1, 10) if first < m * d < last] if decades else []
+    )
+    return [m for m in inside if m not in ticks]
+
+
+def value_limits(values: ArrayLike) -> tuple[float, float]:
+    """Limits that hold every finite positive value with a little room on a log axis; (0.1, 10) if there is none."""
+    v = np.asarray(values, dtype=float)
+    v = v[np.isfinite(v) & (v > 0)]
+    if v.size == 0:
+        return 0.1, 10.0
+    low, high = float(v.min()), float(v.max())
+    room = (high / low) ** 0.05 if high > low else 1.2
+    return low / room, high * room
+
+
+def value_axis(axis: Axis, limits: tuple[float, float]) -> None:
+    """A log axis of magnitudes whose labels are plain numbers, and never fewer than about three of them."""
+    ax = axis.axes
+    low, high = limits
+    if axis is ax.xaxis:
+        ax.set_xscale("log")
+        ax.set_xlim(low, high)
+    else:
+        ax.set_yscale("log")
+        ax.set_ylim(low, high)
+    axis.set_major_locator(FixedLocator(log_ticks(low, high)))
+    axis.set_major_formatter(FuncFormatter(lambda v, _: number(v)))
+    axis.set_minor_locator(NullLocator())
+
+
+def log_ticks(low: float, high: float) -> list[float]:
+    """Round numbers for a log axis: powers of ten, with 2 and 5 between them, or closer, where the range is short.
+
+    >>> log_ticks(5, 3000), log_ticks(20, 100)
+    ([10.0, 100.0, 1000.0], [20.0, 30.0, 50.0, 70.0, 100.0])
+    """
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    span = math.log10(high / low)
+    if span < 0.5:
+        ticks = list(MaxNLocator(4).tick_values(low, high))
+    else:
+        within = (1, 1.5, 2, 3, 5, 7) if span < 1.2 else (1, 2, 5) if span < 2.2 else (1,)
+        every = max(1, math.ceil(span / 7)) if len(within) == 1 else 1
+        ticks = [float(f"{m}e{k}") for k in decades if k % every == 0 for m in within]
+    return [round(float(t), 12) for t in ticks if low <= t * (1 + 1e-9) and t <= high * (1 + 1e-9)]
+
+
+def layer_axis(ax: Axes, layers: ArrayLike) -> None:
+    """A labelled x axis of layers, ticks at whole numbers."""
+    layers = np.asarray(layers, dtype=float)
+    ax.xaxis.set_major_locator(MaxNLocator(nbins=9, integer=True, steps=[1, 2, 4, 5, 10], min_n_ticks=1))
+    pad = max(0.3, 0.02 * (layers[-1] - layers[0]))
+    ax.set_xlim(layers[0] - pad, layers[-1] + pad)
+    ax.set_xlabel(LAYER_LABEL)
+
+
+def slanted_room(names: Sequence[str]) -> tuple[float, float]:
+    """Left and bottom margins, in inches, in which `model_axis` can write these names."""
+    return max(0.62, 0.3 + 0.03 * len(names[0])), 0.48 + 0.047 * max(len(name) for name in names)
+
+
+def model_axis(ax: Axes, names: Sequence[str]) -> None:
+    """A labelled x axis of models, their names slanted. The margins must be those of `slanted_room`."""
+    ax.set_xticks(range(len(names)), list(names), rotation=45, ha="right", rotation_mode="anchor")
+    ax.set_xlabel("model, small to large")
+
+
+def layer_colours(layers: int) -> list[Any]:
+    """A colour a layer, dark for the first and light for the last."""
+    return [_LAYER_COLOURS[round(255 * i / max(1, layers - 1))] for i in range(layers)]
+
+
+def layer_bar(fig: Figure, axes: Iterable[Axes], layers: int, *, inches: float = 0.1) -> Colorbar:
+    """The key to `layer_colours`, right of these axes: a band a layer, however many there are."""
+    cmap = ListedColormap(layer_colours(layers))
+    norm = BoundaryNorm(np.arange(layers + 1) - 0.5, layers)
+    every = max(1, math.ceil(layers / 9))
+    ticks = list(range(0, layers, every))
+    bar = colour_bar(fig, axes, ScalarMappable(norm, cmap), LAYER_LABEL, inches=inches, ticks=ticks)
+    bar.ax.minorticks_off()
+    return bar
+
+
+def colour_bar(
+    fig: Figure,
+    axes: Iterable[Axes],
+    mappable: ScalarMappable,
+    label: str,
+    *,
+    inches: float = 0.1,
+    ticks: Sequence[float] | None = None,
+    labels: Sequence[str] | None = None,
+) -> Colorbar:
+    """A colour bar in the right margin, as tall as these axes together."""
+    boxes = [ax.get_position() for ax in axes]
+    width = fig.get_figwidth()
+    bottom, top, right = min(b.y0 for b in boxes), max(b.y1 for b in boxes), max(b.x1 for b in boxes)
+    cax = fig.add_axes((right + 0.12 / width, bottom, inches / width, top - bottom), label="colour bar")
+    bar = fig.colorbar(mappable, cax=cax)
+    bar.set_label(label)
+    bar.outline.set_linewidth(0.5)  # pyright: ignore[reportAttributeAccessIssue, reportCallIssue]
+    if ticks is not None:
+        bar.set_ticks(list(ticks))
+        bar.set_ticklabels(list(labels) if labels is not None else [number(t) for t in ticks])
+        bar.ax.minorticks_off()
+    return bar
+
+
+def log_bar(fig: Figure, axes: Iterable[Axes], mappable: ScalarMappable, label: str) -> Colorbar:
+    """A colour bar of a logarithmic norm, with plain numbers."""
+    ticks = log_ticks(*mappable.get_clim())
+    return colour_bar(fig, axes, mappable, label, ticks=ticks, labels=[number(t) for t in ticks])
+
+
+def legend_above(fig: Figure, handles: Sequence[Any], *, columns: int | None = None, inches: float = 0.02) -> None:
+    """A legend in one or more rows at the top of the figure, where no data is; `inches` below its upper edge."""
+    fig.legend(
+        handles=list(handles), loc="upper center", bbox_to_anchor=(0.5, 1 - inches / fig.get_figheight()),
+        ncol=columns or len(handles), columnspacing=1.2, handletextpad=0.5, borderaxespad=0.1, borderpad=0.1,
+    )  # fmt: skip
+
+
+def legend_room(names: Iterable[str]) -> float:
+    """A right margin, in inches, in which `legend_right` can write these names."""
+    return 0.65 + 0.063 * max(len(line) for name in names for line in name.split("\n"))
+
+
+def legend_right(fig: Figure, handles: Sequence[Any], ax: Axes, *, title: str | None = None) -> None:
+    """A legend in the right margin, level with the top of `ax`."""
+    box = ax.get_position()
+    fig.legend(
+        handles=list(handles), loc="upper left", bbox_to_anchor=(box.x1 + 0.1 / fig.get_figwidth(), box.y1),
+        title=title, borderaxespad=0, borderpad=0, alignment="left", title_fontsize=8,
+    )  # fmt: skip
+
+
+def hypothesis_look(place: int) -> dict[str, Any]:
+    """The line of the hypothesis that stands at this place in the list, thinner than those before it.
+
+    Some hypotheses are one family and draw the same curve; the thicker line then shows around the thinner.
+    """
+    return {
+        "color": COLOURS[place % 7],
+        "linestyle": DASHES[place % 7],
+        "linewidth": max(3.0 - 0.4 * place, 1.0),
+        "markersize": max(7.5 - 1.0 * place, 3.0),
+    }
+
+
+def quantity_handles(quantities: Iterable[str], labels: Mapping[str, str] | None = None) -> list[Line2D]:
+    """Legend entries of the quantities, in the colours they have everywhere."""
+    return [
+        Line2D([], [], color=QUANTITY_COLOURS[q], label=(labels or {}).get(q, q.replace("top", "top ")))
+        for q in quantities
+    ]
+
+
+def r_squared_scale(ax: Axes, values: ArrayLike) -> None:
+    """A y axis of R2 on which .9, .99 and .999 are equally far apart: linear in -log10(1 - R2).
+
+    Good fits differ in the second and third nine, bad ones go below zero; on a linear axis one or the other is lost.
+    """
+    ax.set_yscale("function", functions=(nines, from_nines))
+    v = np.asarray(values, dtype=float)
+    v = v[np.isfinite(v)]
+    low, high = (float(v.min()), float(v.max())) if v.size else (0.0, 0.9)
+    bottom, top = nines(low), max(nines(high), nines(low) + 0.3)
+    room = 0.05 * (top - bottom)
+    ax.set_ylim(from_nines(bottom - room), from_nines(top + room))
+    ticks = r_squared_ticks(float(from_nines(bottom - room)), float(from_nines(top + room)))
+    ax.yaxis.set_major_locator(FixedLocator(ticks))
+    ax.yaxis.set_major_formatter(FixedFormatter([number(t) for t in ticks]))
+    ax.yaxis.set_minor_locator(NullLocator())
+
+
+def r_squared_ticks(low: float, high: float) -> list[float]:
+    """Ticks for R2 between two limits."""
+    ticks = (-99, -9, -1, 0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9999, 0.99999)
+    inside = [t for t in ticks if low <= t <= high]
+    coarse = [t for t in inside if t in (-99, -9, 0, 0.9, 0.99, 0.999, 0.9999, 0.99999)]
+    if len(coarse) >= 4:
+        return coarse
+    if len(inside) < 3:
+        inside = [t for t in list(MaxNLocator(4).tick_values(low, high)) if low <= t <= high]
+    return inside
+
+
+_LEAST_UNEXPLAINED = 1e-6
+
+
+def nines(r2: Any) -> Any:
+    """-log10(1 - R2): 0 at R2 = 0, 1 at .9, 2 at .99, and no more than 6."""
+    return -np.log10(np.maximum(1 - np.asarray(r2, dtype=float), _LEAST_UNEXPLAINED))
+
+
+def from_nines(value: Any) -> Any:
+    """The inverse of `nines`."""
+    return 1 - 10 ** (-np.asarray(value, dtype=float))
+
+
+def words(text: str) -> Line2D:
+    """A legend entry that is text alone, such as the model's name."""
+    return Line2D([], [], linestyle="none", label=text)
+
+
+def band(label: str, colour: str = "0.5") -> Patch:
+    """The legend entry of a band."""
+    return Patch(color=colour, alpha=0.3, linewidth=0, label=label)
