@@ -1,0 +1,86 @@
+"""madyn: massive activations over a transformer's training, measured, fitted and predicted.
+
+Names are loaded when they are first used, so that importing the package costs nothing and reading a dataset needs
+neither torch nor a regressor.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from madyn.architecture import Architecture
+    from madyn.curves.fits import Fits, fit_curves
+    from madyn.curves.fitting import fit_dataset
+    from madyn.dataset.checking import check_dataset
+    from madyn.dataset.view import Dataset, open_dataset
+    from madyn.errors import MadynError
+    from madyn.figures.draw import draw_figures
+    from madyn.measurement.forward import measure
+    from madyn.prediction.predictor import Predictor
+    from madyn.suites import PYTHIA, Suite
+    from madyn.sweep.scanning import scan_checkpoint
+    from madyn.sweep.settings import Probe, Settings
+    from madyn.sweep.tracing import TraceReport, trace
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Architecture": "madyn.architecture",
+    "Dataset": "madyn.dataset.view",
+    "Fits": "madyn.curves.fits",
+    "MadynError": "madyn.errors",
+    "PYTHIA": "madyn.suites",
+    "Predictor": "madyn.prediction.predictor",
+    "Probe": "madyn.sweep.settings",
+    "Settings": "madyn.sweep.settings",
+    "Suite": "madyn.suites",
+    "TraceReport": "madyn.sweep.tracing",
+    "check_dataset": "madyn.dataset.checking",
+    "draw_figures": "madyn.figures.draw",
+    "fit_curves": "madyn.curves.fits",
+    "fit_dataset": "madyn.curves.fitting",
+    "measure": "madyn.measurement.forward",
+    "open_dataset": "madyn.dataset.view",
+    "scan_checkpoint": "madyn.sweep.scanning",
+    "trace": "madyn.sweep.tracing",
+}
+
+__all__ = [
+    "PYTHIA",
+    "Architecture",
+    "Dataset",
+    "Fits",
+    "MadynError",
+    "Predictor",
+    "Probe",
+    "Settings",
+    "Suite",
+    "TraceReport",
+    "check_dataset",
+    "draw_figures",
+    "fit_curves",
+    "fit_dataset",
+    "measure",
+    "open_dataset",
+    "scan_checkpoint",
+    "trace",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'madyn' has no attribute {name!r}")
+    try:
+        value = getattr(import_module(_HOMES[name]), name)
+    except ModuleNotFoundError as e:
+        from madyn.errors import missing_dependency
+
+        raise missing_dependency(e) from e
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

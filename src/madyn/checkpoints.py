@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,24 @@ class Checkpoint:
             )
         return model.eval().to(device)
 
+    def weight_bytes(self) -> int:
+        """How many bytes of weights there are to read (on the Hub: to download, if not yet in the cache)."""
+        if self.revision is None:
+            files = [self.gguf_file] if self.gguf_file else [p.name for p in Path(self.source).iterdir()]
+            sizes = {name: (Path(self.source) / name).stat().st_size for name in files}
+        else:
+            from huggingface_hub import model_info
+
+            with hub_errors(f"checkpoint {self}", CheckpointError):
+                siblings = model_info(self.source, revision=self.revision, files_metadata=True).siblings or []
+            sizes = {s.rfilename: s.size or 0 for s in siblings}
+        # Where both kinds are there, transformers reads safetensors.
+        for ending in (".gguf", ".safetensors", ".bin"):
+            found = [size for name, size in sizes.items() if name.endswith(ending)]
+            if found:
+                return sum(found)
+        return 0
+
     def _load(self, load: Any, what: str = "checkpoint", **options: Any) -> Any:
         from pickle import UnpicklingError
 
@@ -91,7 +110,7 @@ class Checkpoint:
         if self.gguf_file:
             options["gguf_file"] = self.gguf_file
         try:
-            with hub_errors(f"{what} {self}", CheckpointError):
+            with hub_errors(f"{what} {self}", CheckpointError), _no_loading_bar():
                 return load(
                     self.source, revision=self.revision or "main", trust_remote_code=self.trust_remote_code, **options
                 )
@@ -173,6 +192,18 @@ def find_checkpoints(model: str | Path, *, trust_remote_code: bool = False) -> C
             f"{model}: no training checkpoints in it (stepN, checkpoint-N, ...); for one checkpoint use `madyn scan`"
         )
     return Checkpoints(path.resolve().name if path.exists() else str(model), str(model), dict(sorted(found.items())))
+
+
+@contextmanager
+def _no_loading_bar() -> Iterator[None]:
+    """Without transformers' bar of weights loaded, a new one for each of hundreds of checkpoints."""
+    from transformers.utils import logging
+
+    before = logging.set_tqdm_hook(lambda bar, args, kwargs: bar(*args, **{**kwargs, "disable": True}))
+    try:
+        yield
+    finally:
+        logging.set_tqdm_hook(before)
 
 
 def _trainer_step(folder: Path) -> int | None:

@@ -51,3 +51,15 @@ class SeriesError(MadynError, ValueError):
 
 class MissingDependencyError(MadynError, ImportError):
     """A part of madyn was called whose optional dependency is not installed."""
+
+
+_EXTRAS = {"sklearn": "predict", "xgboost": "predict", "shap": "predict"}
+
+
+def missing_dependency(error: ModuleNotFoundError) -> Exception:
+    """The error to raise where an import failed: which extra to install, or the same error for a module of our own."""
+    name = (error.name or "").partition(".")[0]
+    if name in ("", "madyn"):
+        return error
+    extra = _EXTRAS.get(name, "models")
+    return MissingDependencyError(f'{name} is not installed: pip install "madyn[{extra}]"')

@@ -1,9 +1,16 @@
-"""One progress display for all long work: on the terminal if there is one, nothing otherwise."""
+"""What is shown on a terminal: one progress display for all long work, and one form of table."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+console = Console(highlight=False, soft_wrap=True)
 
 
 def progress_display() -> Progress:
@@ -11,7 +18,7 @@ def progress_display() -> Progress:
 
     Without a terminal it draws nothing; what is printed on its console (a plan, a failure) is shown either way.
     """
-    console = Console(stderr=True)
+    errors = Console(stderr=True, soft_wrap=True, highlight=False)
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -19,6 +26,36 @@ def progress_display() -> Progress:
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
-        console=console,
-        disable=not console.is_terminal,
+        console=errors,
+        disable=not errors.is_terminal,
     )
+
+
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], left: Sequence[str] = ()) -> None:
+    """A table on standard output, its columns to the right except those named in `left`.
+
+    A row is never folded or cut: on a narrow terminal it runs on, and a pipe gets whole rows.
+    """
+    table = Table(title=escape(title), title_justify="left", title_style="bold", box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(escape(column), justify="left" if column in left else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*(_cell(value) for value in row))
+    needed = Console(width=10_000).measure(table).maximum
+    Console(highlight=False, width=max(console.width, needed)).print(table)
+
+
+def _cell(value: Any) -> str:
+    """A value for a reader: four digits of a float, thousands set off in a whole number, - for what is missing."""
+    if isinstance(value, str):
+        return escape(value)
+    if value is None or value != value:  # NaN is not equal to itself
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else ""
+    number = float(value)
+    if isinstance(value, int):
+        return f"{value:,}"
+    if 0 < abs(number) < 1e-3 or abs(number) >= 1e6:
+        return f"{number:.3e}"
+    return f"{number:,.0f}" if abs(number) >= 1000 else f"{number:.4g}"

@@ -30,7 +30,7 @@ PAPER_DOCUMENTS = 500
 REDPAJAMA = "togethercomputer/RedPajama-Data-1T-Sample"
 
 _HELD_OUT_SHARE = 20  # one document in so many is held out
-_BLANK_LINE = "\n\n"
+BLANK_LINE = "\n\n"
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Text:
     @property
     def content(self) -> str:
         """The documents joined by a blank line, as the paper joins them."""
-        return _BLANK_LINE.join(self.documents)
+        return BLANK_LINE.join(self.documents)
 
     @property
     def sha256(self) -> str:

@@ -18,9 +18,9 @@ from madyn.dataset import Dataset, layout, manifest, open_dataset
 from madyn.dataset.files import sha256, storage_error, write_json
 from madyn.dataset.statistics import write_statistics
 from madyn.errors import ArchitectureError, CheckpointError, NonFiniteError, ProbeMismatchError, UsageError
-from madyn.progress import progress_display
 from madyn.suites import PYTHIA
 from madyn.sweep.settings import Probe, Settings, resolve_device, torch_dtype, versions
+from madyn.terminal import progress_display
 from madyn.text import Text, hash_tokens, read_text, token_sequences
 
 if TYPE_CHECKING:
@@ -88,15 +88,15 @@ def trace(
         root, manifest.ProbeRecord(text=probe.text, sha256=text.sha256, documents=len(text.documents), seed=probe.seed)
     )
     report = TraceReport(root)
+    probes = {plan.model: _sequences(plan, text, probe) for plan in plans if plan.todo}
     with progress_display() as progress:
         progress.console.print(_describe(plans, probe), highlight=False)
         bar = progress.add_task("measuring", total=sum(len(plan.todo) for plan in plans))
         for plan in plans:
             report.already += [(plan.model, step) for step in plan.done]
-            sequences = _sequences(plan, text, probe) if plan.todo else None
             for checkpoint in plan.todo:
                 progress.update(bar, description=f"measuring {plan.model} step {checkpoint.step}")
-                unit = _measure_unit(root, plan, checkpoint, sequences, probe, settings)
+                unit = _measure_unit(root, plan, checkpoint, probes[plan.model], probe, settings)
                 if unit.failure:
                     report.failures.append(unit)
                     progress.console.print(f"{plan.model} step {unit.step} failed: {unit.failure}", highlight=False)
@@ -172,33 +172,38 @@ def _describe(plans: list[_Plan], probe: Probe) -> str:
     """What is going to happen, before it does."""
     todo = [checkpoint for plan in plans for checkpoint in plan.todo]
     done = sum(len(plan.done) for plan in plans)
-    size = sum(_size(checkpoint) for checkpoint in todo)
+    # All checkpoints of a model are of one size.
+    size = sum(plan.todo[0].weight_bytes() * len(plan.todo) for plan in plans if plan.todo)
     return (
         f"{len(plans)} model(s), {len(todo) + done} checkpoints: {done} already measured, {len(todo)} to measure on "
         f"{probe.sequences} sequences of {probe.text}" + (f"; {size / 1e9:.2f} GB of weights to read" if size else "")
     )
 
 
-def _size(checkpoint: Checkpoint) -> int:
-    folder = Path(checkpoint.source)
-    return sum(p.stat().st_size for p in folder.glob("*.safetensors")) if folder.is_dir() else 0
-
-
 def _sequences(plan: _Plan, text: Text, probe: Probe) -> np.ndarray:
     """The tokens that a model is measured on; the same as for its units already measured, or an error."""
-    first = plan.todo[0]
-    architecture = Architecture.from_config(first.config())
+    architecture, tokenizer = _first_readable(plan.todo)
     length = probe.length_for(architecture)
-    sequences = token_sequences(text, first.tokenizer(), probe.sequences, length, bos=probe.bos)
+    sequences = token_sequences(text, tokenizer, probe.sequences, length, bos=probe.bos)
     tokens = hash_tokens(sequences)
     for unit in plan.known.values():
         if unit.failure is None and unit.tokens_sha256 not in (None, tokens):
             raise ProbeMismatchError(
-                f"{plan.model} step {unit.step} was measured on other tokens ({unit.sequences} sequences of {unit.length}, "
-                f"first token: {unit.first_token}) than these ({probe.sequences} of {length}, first token: "
-                f"{probe.first_token}, or another tokenizer): use the same or another --out"
+                f"{plan.model} step {unit.step} was measured on other tokens ({unit.sequences} sequences of "
+                f"{unit.length}, first token: {unit.first_token}) than these ({probe.sequences} of {length}, first "
+                f"token: {probe.first_token}, or another tokenizer): use the same, or another --out"
             )
     return sequences
+
+
+def _first_readable(checkpoints: Sequence[Checkpoint]) -> tuple[Architecture, Any]:
+    """Shape and tokenizer, which all checkpoints of a model share, from the first whose files can be read."""
+    for checkpoint in checkpoints[:-1]:
+        try:
+            return Architecture.from_config(checkpoint.config()), checkpoint.tokenizer()
+        except CheckpointError:
+            continue  # its own measurement will fail too, and be recorded
+    return Architecture.from_config(checkpoints[-1].config()), checkpoints[-1].tokenizer()
 
 
 def _measure_unit(

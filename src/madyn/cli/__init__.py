@@ -1,0 +1,53 @@
+"""The command line: commands that parse, call and print. Everything they do is a function of the package."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+from madyn.cli import explaining, fitting, measuring
+from madyn.errors import MadynError
+
+STOPPED = 130  # what a shell reports for a command stopped by Ctrl-C
+
+app = typer.Typer(
+    name="madyn",
+    help="Massive activations over a transformer's training: measured, fitted, predicted.",
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+for room in (measuring, fitting, explaining):
+    room.register(app)
+
+
+def main() -> None:
+    """Run a command. Exits with 0, with 1 for what is wrong with data, with 2 for what is wrong with the arguments."""
+    # transformers' remarks on every model loaded would drown the command's own lines.
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    try:
+        code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
+        if code == STOPPED:
+            _say("stopped; what is written stays, and the same command goes on from there")
+    except MadynError as e:
+        _say(str(e))
+        code = e.exit_code
+    except ModuleNotFoundError as e:
+        from madyn.errors import missing_dependency
+
+        error = missing_dependency(e)
+        if error is e:
+            raise
+        _say(str(error))
+        code = 1
+    except typer.TyperException as e:
+        _say(f"{e.format_message()} (see madyn --help)")
+        code = 2
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _say(message: str) -> None:
+    """One line on standard error, whatever the message holds."""
+    print(f"madyn: {' '.join(message.split())}", file=sys.stderr)

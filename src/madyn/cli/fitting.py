@@ -1,0 +1,52 @@
+"""`madyn fit` and `madyn figures`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from madyn.cli.options import DatasetArgument, ModelsOption, OutOption
+
+
+def register(app: typer.Typer) -> None:
+    app.command(rich_help_panel="Fit and draw")(fit)
+    app.command(rich_help_panel="Fit and draw")(figures)
+
+
+def fit(
+    dataset: DatasetArgument,
+    hypothesis: Annotated[
+        list[str] | None, typer.Option("--hypothesis", help="Only this curve; may be given again. All by default.")
+    ] = None,
+    quantity: Annotated[
+        list[str] | None, typer.Option("--quantity", help="Only ratio, top1 or median; may be given again.")
+    ] = None,
+    drop_suspects: Annotated[
+        bool, typer.Option("--drop-suspects", help="Fit again without the points far off the reparam fit.")
+    ] = False,
+    out: OutOption = None,
+) -> None:
+    """Fit curves to every layer; write params/ and the parameter table. [dim]madyn fit pythia/[/dim]"""
+    from madyn.curves.fitting import fit_dataset
+    from madyn.summaries import print_fits
+
+    fitted = fit_dataset(dataset, hypotheses=hypothesis, quantities=quantity, drop_suspects=drop_suspects, out=out)
+    print_fits(fitted)
+
+
+def figures(
+    dataset: DatasetArgument,
+    model: ModelsOption = None,
+    jobs: Annotated[int | None, typer.Option("--jobs", help="Processes; one a core by default.")] = None,
+    redraw: Annotated[bool, typer.Option("--redraw", help="Draw what has not changed too.")] = False,
+    out: OutOption = None,
+) -> None:
+    """Draw every figure whose data are there. [dim]madyn figures pythia/[/dim]"""
+    from madyn.figures.draw import draw_figures
+    from madyn.summaries import print_drawing
+
+    drawing = draw_figures(dataset, models=model, jobs=jobs, redraw=redraw, out=out)
+    print_drawing(drawing)
+    if drawing.failed:
+        raise typer.Exit(1)

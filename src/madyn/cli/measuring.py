@@ -1,0 +1,99 @@
+"""`madyn demo`, `madyn scan` and `madyn trace`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from madyn.cli.options import (
+    BatchOption,
+    BosOption,
+    DeviceOption,
+    DtypeOption,
+    LengthOption,
+    ProbeOption,
+    SeedOption,
+    TrustOption,
+)
+
+
+def register(app: typer.Typer) -> None:
+    app.command(rich_help_panel="Start here")(demo)
+    app.command(rich_help_panel="Measure")(scan)
+    app.command(rich_help_panel="Measure")(trace)
+
+
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="Folder for the checkpoints and the dataset.")] = Path("demo"),
+) -> None:
+    """Train a small family, trace it, fit it, draw it, predict it. [dim]madyn demo --out demo/[/dim]"""
+    from madyn.demo import run_demo
+
+    run_demo(out)
+
+
+def scan(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A folder, a GGUF file, or a name of the Hub.")],
+    revision: Annotated[str | None, typer.Option("--revision", help="Revision of a model of the Hub.")] = None,
+    probe: ProbeOption = "stdlib",
+    sequences: Annotated[int, typer.Option("--sequences", help="How many.")] = 4,
+    length: Annotated[int, typer.Option("--length", help="Tokens a sequence.")] = 512,
+    bos: BosOption = False,
+    seed: SeedOption = 0,
+    dtype: DtypeOption = "float32",
+    device: DeviceOption = None,
+    batch_size: BatchOption = 1,
+    trust_remote_code: TrustOption = False,
+) -> None:
+    """Measure one checkpoint, layer by layer. [dim]madyn scan EleutherAI/pythia-70m --revision step1000[/dim]"""
+    from madyn.summaries import print_scan
+    from madyn.sweep import Probe, Settings, scan_checkpoint
+
+    table = scan_checkpoint(
+        model,
+        revision,
+        probe=Probe(probe, sequences=sequences, length=length, bos=bos, seed=seed),
+        settings=Settings(dtype=dtype, device=device, batch_size=batch_size, trust_remote_code=trust_remote_code),
+    )
+    print_scan(table, f"{model}{f' at {revision}' if revision else ''}, {sequences} sequences of {length} tokens")
+
+
+def trace(
+    models: Annotated[
+        list[str], typer.Argument(metavar="MODEL...", help="Folders of checkpoints, or names of the Hub.")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="The dataset's folder; what it holds is not measured again.")],
+    steps: Annotated[
+        str | None,
+        typer.Option("--steps", help="paper, all, or 0,1,2,...; by default paper for Pythia, all for other models."),
+    ] = None,
+    probe: ProbeOption = "stdlib",
+    sequences: Annotated[int, typer.Option("--sequences", help="How many.")] = 10,
+    length: LengthOption = None,
+    bos: BosOption = False,
+    documents: Annotated[int, typer.Option("--documents", help="How many are drawn from the text.")] = 500,
+    seed: SeedOption = 0,
+    name: Annotated[str | None, typer.Option("--name", help="The model's directory in the dataset.")] = None,
+    dtype: DtypeOption = "float32",
+    device: DeviceOption = None,
+    batch_size: BatchOption = 1,
+    trust_remote_code: TrustOption = False,
+) -> None:
+    """Measure training checkpoints into a dataset. [dim]madyn trace EleutherAI/pythia-14m --out pythia/[/dim]"""
+    from madyn.summaries import print_trace
+    from madyn.sweep import Probe, Settings
+    from madyn.sweep import trace as run
+
+    report = run(
+        models,
+        out,
+        steps=steps,
+        probe=Probe(probe, sequences, length, bos, documents, seed),
+        name=name,
+        settings=Settings(dtype=dtype, device=device, batch_size=batch_size, trust_remote_code=trust_remote_code),
+    )
+    print_trace(report)
+    if report.failures:
+        raise typer.Exit(1)

@@ -1,0 +1,42 @@
+"""Options that several commands share, each declared once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+DatasetArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="DATASET", help="A folder, or a dataset of the Hub: OWNER/NAME or hf://datasets/OWNER/NAME."
+    ),
+]
+ModelsOption = Annotated[
+    list[str] | None, typer.Option("--model", help="Only this model (its directory's name); may be given again.")
+]
+OutOption = Annotated[
+    Path | None, typer.Option("--out", help="Folder to fetch a dataset of the Hub into; its own name here by default.")
+]
+ProbeOption = Annotated[
+    str,
+    typer.Option(
+        "--probe",
+        help="Text to measure on: stdlib, redpajama, a text or JSONL file, or OWNER/NAME?config=C&split=S&column=T of "
+        "the Hub; #held-out or #train after it takes a part.",
+    ),
+]
+LengthOption = Annotated[
+    int | None, typer.Option("--length", help="Tokens a sequence; else the context, at most 2048.")
+]
+BosOption = Annotated[bool, typer.Option("--bos", help="Start each sequence with the tokenizer's BOS token.")]
+SeedOption = Annotated[int, typer.Option("--seed", help="Seed of the drawing of documents.")]
+DtypeOption = Annotated[str, typer.Option("--dtype", help="float32, bfloat16, float16 or float64.")]
+DeviceOption = Annotated[
+    str | None, typer.Option("--device", help="A torch device; CUDA if there is one, else the CPU.")
+]
+BatchOption = Annotated[
+    int, typer.Option("--batch-size", help="Sequences forwarded together; more than 1 may change the last bits.")
+]
+TrustOption = Annotated[bool, typer.Option("--trust-remote-code", help="Run the code that comes with a model.")]

@@ -1,0 +1,128 @@
+"""Training a family: models of several shapes on one text, a few at a time, each in a process with its own cores."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import queue
+from collections.abc import Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from madyn.architecture import Architecture
+from madyn.dataset.files import storage_error
+from madyn.lab.tokenizer import load_tokenizer, train_tokenizer
+from madyn.lab.training import Recipe, train
+from madyn.terminal import progress_display
+from madyn.text import BLANK_LINE, read_text, tokenize
+
+
+@dataclass(frozen=True)
+class _Job:
+    name: str
+    folder: Path
+    architecture: Architecture
+    recipe: Recipe
+    corpus: Path
+    save_at: tuple[int, ...]
+    threads: int
+
+
+def train_family(
+    models: Mapping[Path, Architecture],
+    recipe: Recipe,
+    *,
+    corpus: Path,
+    text: str = "stdlib#train",
+    documents: int | None = None,
+    save_at: Sequence[int],
+    at_once: int | None = None,
+) -> None:
+    """Train models, or go on training them.
+
+    Args:
+        models: the folder of each model's checkpoints, and its shape. Their `vocab_size` is that of the tokenizer.
+        documents: how many are drawn from the text; all if None.
+        corpus: where the tokenizer and the tokens of the text are kept, made if needed.
+        save_at: the steps to save at.
+        at_once: how many models are trained at the same time, each with an equal share of the cores; one a core by
+            default. The share is part of what makes results repeatable.
+
+    Raises:
+        UsageError, StorageError, TextError: as `train` and `read_text` raise them.
+    """
+    _prepare_corpus(corpus, text, documents, vocab_size=next(iter(models.values())).vocab_size)
+    cores = os.cpu_count() or 1
+    at_once = min(at_once or cores, len(models))
+    jobs = [
+        _Job(folder.name, folder, shape, recipe, corpus, tuple(save_at), max(1, cores // at_once))
+        for folder, shape in models.items()
+    ]
+    # The largest first, so that no core is left alone with one at the end.
+    jobs.sort(key=lambda job: -job.architecture.num_parameters * job.architecture.num_hidden_layers)
+    context = multiprocessing.get_context("spawn")
+    with (
+        context.Manager() as manager,
+        progress_display() as progress,
+        ProcessPoolExecutor(at_once, mp_context=context, max_tasks_per_child=1) as pool,
+    ):
+        reports = manager.Queue()
+        bars = {job.name: progress.add_task(f"training {job.name}", total=recipe.steps) for job in jobs}
+        futures = [pool.submit(_run, job, reports) for job in jobs]
+        try:
+            pending = set(futures)
+            while pending:
+                _show(reports, progress, bars)
+                done, pending = wait(pending, timeout=0.3, return_when=FIRST_EXCEPTION)
+                for future in done:
+                    future.result()
+            _show(reports, progress, bars)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _show(reports: Any, progress: Any, bars: Mapping[str, Any]) -> None:
+    while True:
+        try:
+            name, step = reports.get_nowait()
+        except queue.Empty:
+            return
+        progress.update(bars[name], completed=step)
+
+
+def _prepare_corpus(corpus: Path, text: str, documents: int | None, vocab_size: int) -> None:
+    """Train the tokenizer and tokenise the text, once; every model's process then reads the same file."""
+    if (corpus / "tokens.npy").exists():
+        return
+    read = read_text(text, documents).documents
+    tokenizer = train_tokenizer(read, vocab_size)
+    try:
+        corpus.mkdir(parents=True, exist_ok=True)
+        tokenizer.save_pretrained(corpus)
+        ids = np.fromiter((i for d in read for i in tokenize(d + BLANK_LINE, tokenizer)), dtype=np.uint16)
+        partial = corpus / ".tokens.npy"
+        np.save(partial, ids)
+        partial.replace(corpus / "tokens.npy")
+    except OSError as e:
+        raise storage_error(corpus, e) from e
+
+
+def _run(job: _Job, reports: Any) -> None:
+    import torch
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # one for every checkpoint written
+    torch.set_num_threads(job.threads)
+    tokens = np.load(job.corpus / "tokens.npy", mmap_mode="r")
+
+    def report(step: int) -> None:
+        if step % 10 == 0 or step == job.recipe.steps:
+            reports.put((job.name, step))
+
+    tokenizer = load_tokenizer(job.corpus)
+    train(job.architecture, job.recipe, tokens, tokenizer, job.folder, job.save_at, report)

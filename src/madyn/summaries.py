@@ -1,0 +1,147 @@
+"""What commands say when they are done: tables for a terminal, the same text without colours for a pipe."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from madyn.terminal import console, print_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from madyn.architecture import Architecture
+    from madyn.dataset import Dataset
+    from madyn.figures.draw import Drawing
+    from madyn.prediction import Predictor
+    from madyn.sweep import TraceReport
+
+
+def print_scan(table: pd.DataFrame, title: str) -> None:
+    from madyn.sweep.scanning import MASSIVE_RATIO, MASSIVE_VALUE
+
+    rows = [
+        [layer, *{**row, "token": repr(row["token"]), "massive": bool(row["massive"])}.values()]
+        for layer, row in zip(table.index, table.to_dict("records"), strict=True)
+    ]
+    print_table(title, ["layer", *table.columns], rows, left=["token"])
+    massive = [layer for layer, yes in zip(table.index, table["massive"], strict=True) if yes]
+    where = f"in layers {_ranges(massive)}" if massive else "in no layer"
+    console.print(
+        f"massive (above {MASSIVE_VALUE} and at least {MASSIVE_RATIO} times the median): {where}. Position, token and "
+        "feature are those of the largest value of all sequences, counted from 0."
+    )
+
+
+def _ranges(numbers: list[int]) -> str:
+    """[1, 2, 3, 5] as 1-3, 5."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1] = [runs[-1][0], number]
+        else:
+            runs.append([number])
+    return ", ".join("-".join(str(end) for end in run) for run in runs)
+
+
+def print_trace(report: TraceReport) -> None:
+    failed = f", {len(report.failures)} failed (see madyn show {report.path})" if report.failures else ""
+    console.print(f"{report.path}: {len(report.measured)} measured, {len(report.already)} already there{failed}")
+
+
+def print_fits(dataset: Dataset) -> None:
+    """Mean R2 by hypothesis and model, over the layers that have a fit, for the ratio or what was fitted of it."""
+    rows = []
+    hypotheses: list[str] = []
+    for model in dataset:
+        fits = dataset.fits(model, "ratio") if _has_fits(dataset, model, "ratio") else None
+        if fits is None:
+            continue
+        hypotheses = hypotheses or [str(h) for h in fits["hypothesis"].values]
+        r2 = fits["r2"]
+        means = r2.mean("layer", skipna=True).to_series().reindex(hypotheses)
+        failed = int(r2.isnull().sum())
+        rows.append([model, r2.sizes["layer"], *means, failed])
+    if rows:
+        print_table("mean R2 of the ratio's fits", ["model", "layers", *hypotheses, "failed"], rows, left=["model"])
+        console.print("failed counts (layer, hypothesis) pairs without a fit; they are left out of the means")
+    console.print(f"written: {dataset.path}/*/params/ and {dataset.path}/fitted_param_dataset_reparam.csv")
+
+
+def _has_fits(dataset: Dataset, model: str, quantity: str) -> bool:
+    from madyn.errors import DatasetError
+
+    try:
+        dataset.fit_records(model, quantity)
+    except DatasetError:
+        return False
+    return True
+
+
+def print_drawing(drawing: Drawing) -> None:
+    console.print(f"{len(drawing.drawn)} figures drawn, {len(drawing.unchanged)} unchanged")
+    for name, reason in {**drawing.left_out, **drawing.failed}.items():
+        console.print(f"not drawn: {name}: {reason}")
+
+
+def print_scores(predictor: Predictor) -> None:
+    from madyn.prediction.evaluation import score_table
+
+    for protocol, table in score_table(predictor.scores).items():
+        rows = [[target, *values] for target, values in zip(table.index, table.to_numpy(), strict=True)]
+        print_table(f"R2, {protocol}", ["target", *(str(c) for c in table.columns)], rows, left=["target"])
+    console.print(predictor.caution(), style="yellow")
+
+
+def print_prediction(predictor: Predictor, architecture: Architecture, steps: Sequence[int], out: Path | None) -> None:
+    parameters = predictor.parameters(architecture)
+    curve = predictor.predict(architecture, steps)
+    shown = [steps[i] for i in sorted({0, len(steps) // 3, 2 * len(steps) // 3, len(steps) - 1})]
+    rows = [
+        [layer, *curve.sel(layer=layer, step=shown).values, *row]
+        for layer, row in zip(curve["layer"].values, parameters.drop(columns="layer_index").to_numpy(), strict=True)
+    ]
+    names = [c for c in parameters.columns if c != "layer_index"]
+    print_table(
+        f"predicted ratio: {architecture.num_hidden_layers} layers x {architecture.hidden_size}",
+        ["layer", *(f"step {step}" for step in shown), *names],
+        rows,
+    )
+    console.print(predictor.caution(architecture), style="yellow")
+    if out is not None:
+        from madyn.dataset.files import write_text
+
+        write_text(out, curve.to_series().reset_index().to_csv(index=False))
+        console.print(f"written: {out}")
+
+
+def print_contents(dataset: Dataset) -> None:
+    from madyn.dataset.layout import FITTED_QUANTITIES
+    from madyn.errors import MadynError
+
+    rows, failures = [], []
+    for model in dataset:
+        steps = dataset.steps(model)
+        try:
+            statistics = dataset.statistics(model)
+            last = dataset.trajectories(model, "ratio").isel(step=-1)
+            largest = [float(last.max()), int(last.values.argmax())]
+            shape = [statistics.sizes["layer"], statistics.sizes["sequence"], *largest]
+        except MadynError as e:
+            shape = [None, None, None, None]
+            failures.append(str(e))
+        fitted = [q for q in FITTED_QUANTITIES if _has_fits(dataset, model, q)]
+        units = dataset.units(model)
+        failed = {step: u.failure for step, u in units.items() if u.failure and step not in steps}
+        failures += [f"{model} step {step}: {failure}" for step, failure in failed.items()]
+        span = f"{steps[0]}..{steps[-1]}" if steps else "-"
+        rows.append([model, *shape[:2], len(steps), span, *shape[2:], ", ".join(fitted) or "no", len(failed)])
+    print_table(
+        str(dataset.path),
+        ["model", "layers", "sequences", "steps", "from..to", "last ratio", "at layer", "fitted", "failed"],
+        rows,
+        left=["model", "fitted"],
+    )
+    for failure in failures:
+        console.print(failure, style="red")
