@@ -38,6 +38,7 @@ class Checkpoint:
         source: the folder, or the name on the Hub, that holds it.
         step: its training step, None where it is not known.
         revision: its revision on the Hub; None for a folder.
+        commit: the hash that the revision stood for when it was found, and that is loaded; None where it is not known.
         gguf_file: the name of the file, for a model in a GGUF file.
         trust_remote_code: run the code that comes with the model.
     """
@@ -47,6 +48,7 @@ class Checkpoint:
     revision: str | None = None
     gguf_file: str | None = None
     trust_remote_code: bool = False
+    commit: str | None = None
 
     def __str__(self) -> str:
         parts = [self.source, *([self.gguf_file] if self.gguf_file else [])]
@@ -93,7 +95,9 @@ class Checkpoint:
             from huggingface_hub import model_info
 
             with hub_errors(f"checkpoint {self}", CheckpointError):
-                siblings = model_info(self.source, revision=self.revision, files_metadata=True).siblings or []
+                siblings = (
+                    model_info(self.source, revision=self.commit or self.revision, files_metadata=True).siblings or []
+                )
             sizes = {s.rfilename: s.size or 0 for s in siblings}
         # Where both kinds are there, transformers reads safetensors.
         for ending in (".gguf", ".safetensors", ".bin"):
@@ -111,9 +115,8 @@ class Checkpoint:
             options["gguf_file"] = self.gguf_file
         try:
             with hub_errors(f"{what} {self}", CheckpointError), _no_loading_bar():
-                return load(
-                    self.source, revision=self.revision or "main", trust_remote_code=self.trust_remote_code, **options
-                )
+                revision = self.commit or self.revision or "main"
+                return load(self.source, revision=revision, trust_remote_code=self.trust_remote_code, **options)
         except (OSError, ValueError, RuntimeError, KeyError, ImportError, SafetensorError, UnpicklingError) as e:
             reason = " ".join(str(e).split()) or type(e).__name__
             advice = "; pass --trust-remote-code if you trust that code" if "trust_remote_code" in reason else ""
@@ -175,7 +178,11 @@ def find_checkpoints(model: str | Path, *, trust_remote_code: bool = False) -> C
     path = Path(model)
     if not path.exists():
         one = find_checkpoint(model, trust_remote_code=trust_remote_code)
-        found = {step: replace(one, step=step, revision=name) for step, name in _hub_steps(str(model)).items()}
+        commits = _hub_commits(str(model))
+        found = {
+            step: replace(one, step=step, revision=name, commit=commits[name])
+            for step, name in _steps_of(commits).items()
+        }
     elif path.is_file() or (path / "config.json").exists():
         one = find_checkpoint(path, trust_remote_code=trust_remote_code)
         found = {} if one.step is None else {one.step: one}
@@ -226,12 +233,13 @@ def _steps_of(names: Iterable[str]) -> dict[int, str]:
     return {}
 
 
-def _hub_steps(repo: str) -> dict[int, str]:
+def _hub_commits(repo: str) -> dict[str, str]:
+    """The commit of every branch and tag."""
     from huggingface_hub import list_repo_refs
 
     with hub_errors(f"model {repo}", CheckpointError):
         refs = list_repo_refs(repo)
-    return _steps_of(ref.name for ref in [*refs.branches, *refs.tags])
+    return {ref.name: ref.target_commit for ref in [*refs.branches, *refs.tags]}
 
 
 def _listed(steps: Iterable[int]) -> str:

@@ -23,9 +23,9 @@ from madyn.terminal import console, print_table
 if TYPE_CHECKING:
     from madyn.prediction import Predictor
 
-LENGTH = 128
+LENGTH = 64  # half of the recipe's: the steps that this saves show more than the context would
 VOCABULARY = 1024
-SAVED_STEPS = 20
+SAVED_STEPS = 19
 DOCUMENTS = 200
 TEXT = "stdlib"
 
@@ -38,10 +38,10 @@ def _shape(layers: int, hidden: int, heads: int, ratio: int = 4) -> Architecture
 
 
 FAMILY = [
-    _shape(2, 32, 2), _shape(2, 64, 4), _shape(3, 48, 4), _shape(4, 32, 2), _shape(4, 64, 4), _shape(6, 32, 2),
+    _shape(2, 32, 4), _shape(2, 64, 8), _shape(3, 48, 6), _shape(4, 32, 4), _shape(4, 64, 8), _shape(6, 48, 4),
 ]  # fmt: skip
-UNSEEN = _shape(4, 48, 4)
-RECIPE = Recipe(steps=300, length=LENGTH)
+UNSEEN = _shape(4, 48, 8)
+RECIPE = Recipe(steps=400, length=LENGTH)
 
 
 def run_demo(
@@ -70,7 +70,7 @@ def run_demo(
                  save_at=steps)  # fmt: skip
 
     console.print(f"[bold]2. Trace[/] {(len(family) + 1) * len(steps)} checkpoints")
-    probe = Probe(f"{TEXT}#held-out", sequences=10, length=recipe.length, bos=True)
+    probe = Probe(f"{TEXT}#held-out", sequences=10, length=recipe.length, bos=True, documents=10)
     reports = [trace(list(folders), out, probe=probe), trace(apart, out / "unseen", probe=probe)]
     for report in reports:
         if report.failures:
@@ -89,7 +89,6 @@ def run_demo(
 
     console.print("[bold]5. Draw[/] the figures")
     drawing = draw_figures(dataset, predictor=predictor)
-    draw_figures(measured)
     if drawing.failed:
         name, reason = next(iter(drawing.failed.items()))
         raise DatasetError(f"{len(drawing.failed)} figures failed, {name} first: {reason}")

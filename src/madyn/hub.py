@@ -14,28 +14,51 @@ from madyn.errors import MadynError
 
 @contextmanager
 def hub_errors(what: str, error: type[MadynError]) -> Iterator[None]:
-    """Turn the Hub client's errors inside the block into `error`, its message starting with `what`."""
+    """Turn the Hub client's errors inside the block into `error`, its message starting with `what`.
+
+    transformers and datasets wrap the client's errors in their own, so that their causes are looked at too. An error
+    that did not come from the Hub goes on as it is.
+    """
+    from huggingface_hub.errors import HFValidationError, HTTPError  # pyright: ignore[reportPrivateImportUsage]
+
+    try:
+        yield
+    except (HTTPError, HFValidationError, OSError) as e:
+        reason = next(filter(None, map(_reason, _causes(e))), None)
+        if reason is None:
+            raise
+        raise error(f"{what}: {reason}") from e
+
+
+def _causes(e: BaseException | None) -> Iterator[BaseException]:
+    while e is not None:
+        yield e
+        e = e.__cause__
+
+
+def _reason(e: BaseException) -> str | None:
+    """What went wrong and what to do, or None for an error that is not the Hub's or only wraps one."""
     from huggingface_hub import errors as hub
 
     # The client's own name for its HTTP library's base error: that library changed between releases.
     from huggingface_hub.errors import HTTPError  # pyright: ignore[reportPrivateImportUsage]
 
-    try:
-        yield
-    except hub.GatedRepoError as e:
-        raise error(f"{what}: access is granted on request; accept its terms on its page, then `hf auth login`") from e
-    except hub.RepositoryNotFoundError as e:
-        raise error(
-            f"{what}: no such repository on the Hub, or a private one; check the name or `hf auth login`"
-        ) from e
-    except hub.RevisionNotFoundError as e:
-        raise error(f"{what}: the repository has no such revision") from e
-    except hub.EntryNotFoundError as e:
-        raise error(f"{what}: {_first_line(e)}") from e
-    except hub.HFValidationError as e:
-        raise error(f"{what}: not a name on the Hub ({_first_line(e)})") from e
-    except (HTTPError, ConnectionError) as e:
-        raise error(f"{what}: the Hub could not be reached ({_first_line(e)}); try again later") from e
+    match e:
+        case hub.GatedRepoError():
+            return "access is granted on request; accept its terms on its page, then `hf auth login`"
+        case hub.RepositoryNotFoundError():
+            return "no such repository on the Hub, or a private one; check the name or `hf auth login`"
+        case hub.RevisionNotFoundError():
+            return "the repository has no such revision"
+        case hub.RemoteEntryNotFoundError():
+            return f"the repository has no file {str(e.response.url).rsplit('/', 1)[-1]}"
+        case hub.HFValidationError():
+            return f"not a name on the Hub ({_first_line(e)})"
+        case hub.HfHubHTTPError() if e.response.status_code in (401, 403):
+            return f"the Hub refused access ({_first_line(e)}); `hf auth login` with a token that may read it"
+        case HTTPError() | ConnectionError():
+            return f"the Hub could not be reached ({_first_line(e)}); try again later"
+    return None
 
 
 def _first_line(e: BaseException) -> str:

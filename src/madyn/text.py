@@ -13,6 +13,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import os
 import sysconfig
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -151,7 +152,11 @@ def _draw(available: int, documents: int | None, seed: int) -> Sequence[int]:
 def _standard_library(name: str, documents: int | None, seed: int) -> list[str]:
     root = Path(sysconfig.get_paths()["stdlib"])
     passed_over = {"site-packages", "dist-packages", "__pycache__", "test", "tests"}  # Debian ships no tests
-    files = sorted(p for p in root.rglob("*.py") if not passed_over & set(p.relative_to(root).parts))
+    files = []
+    for folder, folders, names in os.walk(root):
+        folders[:] = [f for f in folders if f not in passed_over]
+        files += [Path(folder) / name for name in names if name.endswith(".py")]
+    files.sort()
     found = []
     for index in _draw(len(files), documents, seed):
         try:
@@ -167,8 +172,11 @@ def _redpajama(name: str, documents: int | None, seed: int) -> list[str]:
     # Its loading script is not run by current versions of `datasets`; its JSONL files (5 GB) are read directly.
     from huggingface_hub import snapshot_download
 
-    with hub_errors(f"text {REDPAJAMA}", TextError):
-        folder = snapshot_download(REDPAJAMA, repo_type="dataset", allow_patterns="*.jsonl")
+    try:
+        with hub_errors(f"text {REDPAJAMA}", TextError):
+            folder = snapshot_download(REDPAJAMA, repo_type="dataset", allow_patterns="*.jsonl")
+    except OSError as e:
+        raise TextError(f"text {REDPAJAMA} cannot be fetched: {e}") from e
     return _from_jsonl(sorted(Path(folder).glob("*.jsonl")), documents, seed)
 
 
@@ -234,7 +242,9 @@ def _hub_dataset(name: str, documents: int | None, seed: int) -> list[str]:
         with hub_errors(f"text {repo}", TextError):
             table = datasets.load_dataset(repo, config, split=split)
     except (OSError, ValueError, RuntimeError, DatasetsError) as e:
-        raise TextError(f"text {repo}: {str(e).splitlines()[0]}") from e
+        # Where a file cannot be parsed, `datasets` says only that, and the cause says why.
+        reason = f"{e}: {e.__cause__}" if e.__cause__ else str(e) or type(e).__name__
+        raise TextError(f"text {repo}: {' '.join(reason.split())[:300]}") from e
     if column not in table.column_names:
         raise TextError(f"text {repo}: no column {column!r}; it has {', '.join(table.column_names)}; add ?column=NAME")
     return [str(table[i][column]) for i in _draw(len(table), documents, seed)]

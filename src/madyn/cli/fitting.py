@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -40,7 +41,9 @@ def figures(
     model: ModelsOption = None,
     jobs: Annotated[int | None, typer.Option("--jobs", help="Processes; one a core by default.")] = None,
     redraw: Annotated[bool, typer.Option("--redraw", help="Draw what has not changed too.")] = False,
-    out: OutOption = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder to draw into; the dataset's own if not given.")
+    ] = None,
 ) -> None:
     """Draw every figure whose data are there. [dim]madyn figures pythia/[/dim]"""
     from madyn.figures.draw import draw_figures

@@ -17,10 +17,9 @@ from madyn.curves.fits import PAPER_MINIMUM_POINTS, refusal
 from madyn.curves.hypotheses import HYPOTHESES, Hypothesis, resolve
 from madyn.curves.peaks import observable, peak
 from madyn.curves.records import Record, fit_records
-from madyn.dataset import Dataset, open_dataset
+from madyn.dataset import Dataset, open_dataset, open_to_write
 from madyn.dataset.fit_files import PARAMETER_COLUMNS, read_fit_records, write_fit_records, write_parameter_table
 from madyn.dataset.layout import FITTED_QUANTITIES
-from madyn.dataset.remote import locate, match_remote
 from madyn.errors import ArchitectureError, DatasetError, SeriesError, UsageError
 from madyn.terminal import progress_display
 
@@ -58,7 +57,7 @@ def fit_dataset(
     unknown = [q for q in wanted if q not in FITTED_QUANTITIES]
     if unknown:
         raise UsageError(f"no fits are made of {', '.join(unknown)}; known: {', '.join(FITTED_QUANTITIES)}")
-    dataset = _writable(dataset, out)
+    dataset = dataset if isinstance(dataset, Dataset) else open_to_write(dataset, out)
     faults: list[str] = []
     short: list[str] = []
     with progress_display() as progress:
@@ -85,17 +84,6 @@ def fit_dataset(
         more = f" (and {len(faults) - 1} more such)" if len(faults) > 1 else ""
         raise SeriesError(f"{faults[0]}{more}")
     return dataset
-
-
-def _writable(dataset: str | Path | Dataset, out: str | Path | None) -> Dataset:
-    if isinstance(dataset, Dataset):
-        return dataset
-    remote = match_remote(dataset)
-    if remote is None:
-        if out is not None:
-            raise UsageError("--out goes with a dataset of the Hub; one in a folder is fitted where it is")
-        return open_dataset(dataset)
-    return open_dataset(locate(dataset, into=Path(out) if out else Path(remote[0].split("/")[1])))
 
 
 def _fit_quantity(

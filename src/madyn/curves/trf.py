@@ -18,6 +18,12 @@ from madyn.curves.hypotheses import Hypothesis
 
 Array = NDArray[np.float64]
 
+# A search ends when a step takes off less than this share of the sum of squares. The paper does not say what it used.
+# SciPy's default, 1e-8, spends its whole limit of evaluations in the flat valleys that these curves have: on 80 noisy
+# series of 37 points it failed on 24 with reparam and on 50 with original, against none and 4 with 1e-5, which lost
+# less than 1e-4 of R2 on nine series in ten and 0.02 at most.
+TOLERANCE = 1e-5
+
 
 class Solution(NamedTuple):
     """What a method returns for m series: popt (m, p), pcov (m, p, p) in raw units, and m messages, "" for success."""
@@ -107,6 +113,7 @@ def _search(hypothesis: Hypothesis, s: Array, v: Array) -> tuple[Array, Array]:
             warnings.simplefilter("ignore", RuntimeWarning)
             params, covariance = curve_fit(
                 function, s, target, p0=start, bounds=(hypothesis.lower, np.inf), method="trf", jac=jacobian,
+                ftol=TOLERANCE,
             )  # fmt: skip
     except RuntimeError as error:
         # curve_fit's only use of this type: the limit of evaluations was reached.

@@ -1,5 +1,5 @@
 """Datasets in the published layout, read and written."""
 
-from madyn.dataset.view import Dataset, open_dataset
+from madyn.dataset.view import Dataset, open_dataset, open_to_write
 
-__all__ = ["Dataset", "open_dataset"]
+__all__ = ["Dataset", "open_dataset", "open_to_write"]

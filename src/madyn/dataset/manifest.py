@@ -25,7 +25,7 @@ class Unit:
         revision: its name on the Hub or the name of its folder; `commit` is the hash the Hub resolved it to.
         tokens_sha256: hash of the token ids of the sequences, in order.
         first_token: "bos" if each sequence starts with the tokenizer's BOS token in place of text, else "text".
-        architecture: the fields of `Architecture`; `parameters` is the number the module really has.
+        architecture: the fields of `Architecture`; `parameters` is the number the model really has, its head included.
         versions: of Python and of the packages that the numbers depend on.
         failure: why there are no statistics; None where there are.
     """

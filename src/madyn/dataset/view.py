@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from madyn.architecture import Architecture
 from madyn.dataset import fit_files, layout, manifest
 from madyn.dataset.files import read_bytes, sha256
-from madyn.dataset.remote import locate
+from madyn.dataset.remote import locate, match_remote
 from madyn.dataset.statistics import read_statistics
 from madyn.errors import ArchitectureError, DatasetError, UsageError
 from madyn.suites import PYTHIA
@@ -36,7 +36,29 @@ def open_dataset(path: str | Path) -> Dataset:
     Raises:
         DatasetError: there is no such dataset, or it holds no model.
     """
-    root = locate(path)
+    return _open(locate(path))
+
+
+def open_to_write(path: str | Path, out: str | Path | None = None) -> Dataset:
+    """Open a dataset that is going to be written to.
+
+    Args:
+        path: as for `open_dataset`.
+        out: the folder to fetch a dataset of the Hub into; its own name in the current directory by default. The Hub's
+            cache is shared with other programs, and is never written to.
+
+    Raises:
+        DatasetError: there is no such dataset, or it holds no model.
+        UsageError: `out` is given for a dataset that is in a folder already.
+    """
+    remote = match_remote(path)
+    if remote is None and out is not None:
+        raise UsageError(f"{path} is a folder and is written to where it is; --out goes with a dataset of the Hub")
+    name = remote[0].split("/")[1] if remote else ""
+    return _open(locate(path, into=Path(out or name) if remote else None))
+
+
+def _open(root: Path) -> Dataset:
     models = layout.model_directories(root)
     if not models:
         raise DatasetError(f"{root}: no model in it (no MODEL/stats folder); is this the dataset's own folder?")

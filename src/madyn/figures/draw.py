@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import os
-import sys
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -31,10 +30,11 @@ import madyn.figures.models
 import madyn.figures.predictor
 import madyn.figures.surface
 import madyn.figures.trajectories  # noqa: F401
-from madyn.dataset import Dataset, open_dataset
+from madyn.dataset import Dataset, open_dataset, open_to_write
 from madyn.dataset.files import sha256, write_bytes
 from madyn.errors import MadynError, StorageError, UsageError
 from madyn.figures.registry import PICTURES, Case, Source
+from madyn.terminal import progress_display
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -92,7 +92,8 @@ def draw_figures(
 
     Args:
         dataset: an open dataset, or where it is.
-        out: the folder to write to, laid out as a dataset; the dataset's own by default.
+        out: the folder to write to, laid out as a dataset; the dataset's own by default (for a dataset of the Hub a
+            folder of its name in the current directory, which it is fetched into).
         models: draw these alone, also where a picture shows several; all by default.
         jobs: processes; as many as there are processors by default. 1 draws in this one.
         dpi: dots an inch.
@@ -108,7 +109,8 @@ def draw_figures(
     """
     if dpi < 1 or (jobs is not None and jobs < 1):
         raise UsageError(f"dpi is {dpi} and jobs {jobs}; both must be 1 or more")
-    dataset = dataset if isinstance(dataset, Dataset) else open_dataset(dataset)
+    if not isinstance(dataset, Dataset):
+        dataset = open_to_write(dataset) if out is None else open_dataset(dataset)
     dataset = dataset if models is None else dataset.select(models)
     folder = Path(out) if out is not None else dataset.path
     source = Source(dataset, predictor)
@@ -269,12 +271,6 @@ def _shown(progress: Progress | None) -> Iterator[Progress]:
     if progress is not None:
         yield progress
         return
-    if not sys.stderr.isatty():
-        yield lambda _done, _total: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress as Bar
-
-    with Bar(console=Console(stderr=True)) as bar:
-        task = bar.add_task("figures", total=None)
+    with progress_display() as bar:
+        task = bar.add_task("drawing", total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -84,11 +84,11 @@ def trace(
         raise storage_error(root, e) from e
     plans = _plan(root, [models] if isinstance(models, (str, Path)) else list(models), steps, name, settings)
     text = read_text(probe.text, probe.documents, probe.seed)
+    probes = {plan.model: _sequences(plan, text, probe) for plan in plans if plan.todo}
     manifest.claim_probe(
         root, manifest.ProbeRecord(text=probe.text, sha256=text.sha256, documents=len(text.documents), seed=probe.seed)
     )
     report = TraceReport(root)
-    probes = {plan.model: _sequences(plan, text, probe) for plan in plans if plan.todo}
     with progress_display() as progress:
         progress.console.print(_describe(plans, probe), highlight=False)
         bar = progress.add_task("measuring", total=sum(len(plan.todo) for plan in plans))
@@ -240,8 +240,8 @@ def _measure_unit(
         return unit
     unit = replace(
         unit,
-        commit=getattr(model.config, "_commit_hash", None),
-        parameters=model.num_parameters(),
+        commit=checkpoint.commit,
+        parameters=_count_parameters(model),
         architecture=Architecture.from_config(model.config).to_dict(),
         statistics_sha256=sha256(result.statistics.tobytes()),
     )
@@ -249,6 +249,14 @@ def _measure_unit(
     manifest.write_unit(root, unit)
     write_statistics(layout.statistics_path(root, plan.model, unit.step), result.statistics)
     return unit
+
+
+def _count_parameters(decoder: Any) -> int:
+    """The parameters of the whole model. The decoder was loaded without its language-model head, if it has one."""
+    config = decoder.config.get_text_config()
+    with_head = any("CausalLM" in name or "LMHead" in name for name in decoder.config.architectures or [])
+    head = config.vocab_size * config.hidden_size if with_head and not config.tie_word_embeddings else 0
+    return decoder.num_parameters() + head
 
 
 def locate_tokens(result: Any, sequences: np.ndarray) -> dict[str, Any]:

@@ -1,0 +1,133 @@
+"""The rules of the house: who may import whom, what stays light, and names that do not collide."""
+
+import ast
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import madyn
+
+PACKAGE = Path(madyn.__file__).parent
+
+# From what knows nothing to what knows all; rooms on one line do not know each other.
+ORDER = [
+    {"errors"},
+    {"architecture"},
+    {"suites"},
+    {"hub", "terminal"},
+    {"text"},
+    {"dataset"},
+    {"checkpoints"},
+    {"measurement"},
+    {"sweep"},
+    {"curves"},
+    {"prediction"},
+    {"lab"},
+    {"figures"},
+    {"summaries"},
+    {"demo"},
+    {"cli"},
+]
+RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}
+WITHOUT_TORCH = ("dataset", "curves", "prediction", "figures")
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> list[str]:
+    """Every module that a file imports, at its top or inside a function, relative names made absolute."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative imports hide who imports whom"
+            found.append(node.module or "")
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_a_room_imports_only_from_those_above_it(path):
+    room = room_of(path)
+    if room == "__init__":
+        return  # the public names are taken from every room, when they are used
+    assert room in RANK, f"{room} has no place in the order"
+    for name in imports(path):
+        if name.startswith("madyn."):
+            other = name.split(".")[1]
+            assert other == room or RANK[other] < RANK[room], f"{room} must not import {name}"
+
+
+@pytest.mark.parametrize("room", WITHOUT_TORCH)
+def test_reading_a_dataset_needs_no_torch(room):
+    for path in (PACKAGE / room).rglob("*.py"):
+        assert not {n.split(".")[0] for n in imports(path)} & {"torch", "transformers", "tokenizers", "datasets"}, path
+
+
+def test_no_module_has_the_name_of_a_public_function():
+    modules = {path.stem for path in FILES} | {path.name for path in PACKAGE.rglob("*") if path.is_dir()}
+    assert not modules & set(madyn.__all__)
+
+
+def test_the_public_names_are_there():
+    assert set(madyn._HOMES) == set(madyn.__all__)
+    for name in madyn.__all__:
+        assert getattr(madyn, name).__doc__
+    assert set(madyn.__all__) <= set(dir(madyn))
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = madyn.nothing
+
+
+def loaded_by(code: str) -> set[str]:
+    show = "import sys; print(*{m.split('.')[0] for m in sys.modules})"
+    run = subprocess.run([sys.executable, "-c", f"{code}\n{show}"], capture_output=True, text=True, check=True)
+    return set(run.stdout.splitlines()[-1].split())
+
+
+def test_importing_loads_nothing_heavy():
+    heavy = {"torch", "transformers", "numpy", "pandas", "xarray", "scipy", "matplotlib", "sklearn", "huggingface_hub"}
+    assert not loaded_by("import madyn, madyn.cli") & heavy
+
+
+def test_reading_and_fitting_loads_no_torch(tmp_path):
+    from tiny import write_dataset
+
+    write_dataset(tmp_path, models=("pythia_14m",))
+    code = f"import madyn, madyn.figures.draw; madyn.fit_dataset({str(tmp_path)!r}, hypotheses=['step1'])"
+    assert not loaded_by(code) & {"torch", "transformers", "sklearn", "xgboost", "shap"}
+
+
+def test_a_missing_package_says_what_to_install():
+    code = """
+import sys
+sys.modules["torch"] = None
+import madyn
+try:
+    madyn.measure
+except madyn.MadynError as e:
+    print(e)
+"""
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert said == 'torch is not installed: pip install "madyn[models]"\n'
+
+
+@pytest.mark.parametrize("code", ["import madyn", "import madyn.cli"])
+def test_start_up_is_not_slow(code):
+    """Two seconds, not the half second that it is meant to take: a test is no clock."""
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-c", code], check=True)
+        times.append(time.perf_counter() - start)
+    assert min(times) < 2
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_every_file_says_what_it_is_for(path):
+    assert ast.get_docstring(ast.parse(path.read_text())), "a file opens with a paragraph that says what it is for"
