@@ -1,5 +1,7 @@
 """Peaks against numerical maximisation, and the exact maps between the two forms of the curve."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -20,7 +22,8 @@ def _maximum(beta, tau0, A1, A2):
 
     # Where the bracketed logarithm is positive, the maximum lies between -c and log(1/beta) + a little.
     low, high = -c, max(-c + 1, np.log(1 / beta)) + 1
-    best = minimize_scalar(minus_log, bounds=(low, high), method="bounded", options={"xatol": 1e-12, "maxiter": 2000})
+    options = {"xatol": 1e-12, "maxiter": 2000}
+    best: Any = minimize_scalar(minus_log, bounds=(low, high), method="bounded", options=options)
     return np.exp(best.x) - tau0
 
 

@@ -90,8 +90,7 @@ def test_a_failed_fit_keeps_its_row_and_its_record(tmp_path):
     with pytest.raises(madyn.MadynError, match=r"m: ratio: too few points: 4 finite, for the 5 parameters of original"):
         madyn.fit_dataset(root)
     dataset = madyn.open_dataset(root)
-    assert dataset.parameters["param_A"].isna().all()
-    assert len(dataset.parameters) == 3
+    assert dataset.parameters["param_A"].isna().tolist() == [True] * 3
     layers = dataset.fit_records("m", "ratio")
     for record in layers[0].values():
         assert all(key in record for key in fit_files.RECORD_KEYS)

@@ -1,5 +1,7 @@
 """`measure` against a brute-force reference: every hidden state kept, sorted in full."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -22,13 +24,8 @@ from madyn.errors import ArchitectureError, NonFiniteError, UsageError
 from madyn.measurement import measure_with_locations
 from madyn.measurement.order_statistics import order_statistics
 
-COMMON = {
-    "vocab_size": 97,
-    "hidden_size": 24,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "intermediate_size": 48,
-}
+SIZES = {"hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 48}
+COMMON: dict[str, Any] = {"vocab_size": 97, **SIZES}
 CONFIGS = {
     "gpt_neox": GPTNeoXConfig(**COMMON),
     "llama": LlamaConfig(**COMMON),

@@ -36,11 +36,12 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]
 
     A row is never folded or cut: on a narrow terminal it runs on, and a pipe gets whole rows.
     """
-    table = Table(title=escape(title), title_justify="left", title_style="bold", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
     for column in columns:
         table.add_column(escape(column), justify="left" if column in left else "right", no_wrap=True)
     for row in rows:
         table.add_row(*(_cell(value) for value in row))
+    console.print(f"[bold]{escape(title)}[/]")
     needed = Console(width=10_000).measure(table).maximum
     Console(highlight=False, width=max(console.width, needed)).print(table)
 

@@ -18,6 +18,8 @@ from madyn.cli.options import (
     TrustOption,
 )
 
+SCAN_DOCUMENTS = 50  # enough text for a scan; the 500 of a sweep take longer to tokenise than to measure
+
 
 def register(app: typer.Typer) -> None:
     app.command(rich_help_panel="Start here")(demo)
@@ -54,7 +56,7 @@ def scan(
     table = scan_checkpoint(
         model,
         revision,
-        probe=Probe(probe, sequences=sequences, length=length, bos=bos, seed=seed),
+        probe=Probe(probe, sequences, length, bos, SCAN_DOCUMENTS, seed),
         settings=Settings(dtype=dtype, device=device, batch_size=batch_size, trust_remote_code=trust_remote_code),
     )
     print_scan(table, f"{model}{f' at {revision}' if revision else ''}, {sequences} sequences of {length} tokens")

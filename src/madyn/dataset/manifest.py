@@ -85,10 +85,15 @@ def claim_probe(root: Path, probe: ProbeRecord) -> None:
     Raises:
         ProbeMismatchError: the dataset was measured on another text.
     """
-    known = read_probe(root)
-    if known is None:
+    refuse_other_probe(root, probe)
+    if read_probe(root) is None:
         write_json(layout.probe_path(root), asdict(probe))
-    elif known.sha256 != probe.sha256:
+
+
+def refuse_other_probe(root: Path, probe: ProbeRecord) -> None:
+    """As `claim_probe`, and nothing is written."""
+    known = read_probe(root)
+    if known is not None and known.sha256 != probe.sha256:
         raise ProbeMismatchError(
             f"{root} was measured on the text {known.text!r} ({known.documents} documents, seed {known.seed}, sha256 "
             f"{known.sha256[:12]}...); {probe.text!r} is now {probe.sha256[:12]}...: use the same text or another --out"

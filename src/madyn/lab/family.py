@@ -16,7 +16,7 @@ import numpy as np
 from madyn.architecture import Architecture
 from madyn.dataset.files import storage_error
 from madyn.lab.tokenizer import load_tokenizer, train_tokenizer
-from madyn.lab.training import Recipe, train
+from madyn.lab.training import Recipe, is_complete, train
 from madyn.terminal import progress_display
 from madyn.text import BLANK_LINE, read_text, tokenize
 
@@ -61,14 +61,17 @@ def train_family(
     jobs = [
         _Job(folder.name, folder, shape, recipe, corpus, tuple(save_at), max(1, cores // at_once))
         for folder, shape in models.items()
+        if not is_complete(folder, recipe)
     ]
+    if not jobs:
+        return
     # The largest first, so that no core is left alone with one at the end.
     jobs.sort(key=lambda job: -job.architecture.num_parameters * job.architecture.num_hidden_layers)
     context = multiprocessing.get_context("spawn")
     with (
         context.Manager() as manager,
         progress_display() as progress,
-        ProcessPoolExecutor(at_once, mp_context=context, max_tasks_per_child=1) as pool,
+        ProcessPoolExecutor(at_once, mp_context=context) as pool,
     ):
         reports = manager.Queue()
         bars = {job.name: progress.add_task(f"training {job.name}", total=recipe.steps) for job in jobs}

@@ -65,7 +65,7 @@ def checkpoint_steps(total: int, count: int) -> list[int]:
     """About `count` training steps from 0 to `total`: powers of two while those are closer together, then even ones.
 
     >>> checkpoint_steps(300, 16)
-    [0, 1, 2, 4, 8, 16, 32, 59, 86, 113, 140, 166, 193, 220, 247, 273, 300]
+    [0, 1, 2, 4, 8, 16, 32, 59, 86, 112, 139, 166, 193, 220, 246, 273, 300]
     """
     powers = [0, 1]
     while True:
@@ -119,13 +119,13 @@ def train(
     if len(tokens) < recipe.length:
         raise UsageError(f"the training text has {len(tokens)} tokens; a sequence needs {recipe.length}")
     _claim_folder(folder, architecture, recipe)
+    if is_complete(folder, recipe):
+        return
     model = build_model(architecture, tokenizer, recipe.seed)
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=recipe.learning_rate, betas=recipe.betas, weight_decay=recipe.weight_decay
     )
     start = _resume(folder, model, optimizer)
-    if start > recipe.steps:
-        return on_step(recipe.steps)
     data = torch.from_numpy(np.asarray(tokens, dtype=np.int64))
     wanted = set(save_at)
     model.train()
@@ -143,7 +143,11 @@ def train(
         torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
         optimizer.step()
     (folder / _STATE).unlink(missing_ok=True)
-    return None
+
+
+def is_complete(folder: Path, recipe: Recipe) -> bool:
+    """Whether a run has come to its end: its last checkpoint is there, and nothing to go on from."""
+    return (folder / f"step{recipe.steps}").exists() and not (folder / _STATE).exists()
 
 
 def _batch(data: torch.Tensor, recipe: Recipe, step: int, bos: int) -> torch.Tensor:
@@ -181,12 +185,10 @@ def _save(folder: Path, step: int, model: Any, optimizer: Any, tokenizer: Any) -
 
 
 def _resume(folder: Path, model: Any, optimizer: Any) -> int:
-    """Bring model and optimizer to the last saved step, and give it; past the end for a run that is complete."""
-    state_path = folder / _STATE
-    if not state_path.exists():
-        recipe = read_json(folder / "recipe.json")["recipe"]
-        return recipe["steps"] + 1 if (folder / f"step{recipe['steps']}").exists() else 0
-    state = torch.load(state_path, weights_only=True)
+    """Bring model and optimizer to the last saved step, and give it."""
+    if not (folder / _STATE).exists():
+        return 0
+    state = torch.load(folder / _STATE, weights_only=True)
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
     return state["step"]

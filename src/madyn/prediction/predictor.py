@@ -172,7 +172,7 @@ class Predictor:
 
         Returns:
             An array called "ratio" with dimensions (layer, step) and both as coordinates: the reparam curve with the
-            parameters that `parameters` gives.
+            parameters that `parameters` gives, and 1 where it falls below, since no largest value is under the median.
 
         Raises:
             UsageError: the steps are not a list of numbers from 0 upward, or the predictor is not fitted.
@@ -184,7 +184,7 @@ class Predictor:
         table = self.parameters(architecture)
         rows = [curve(t, *row) for row in table[["beta", "tau0", "A1", "A2", "K"]].to_numpy()]
         coords = {"layer": table["layer_index"].to_numpy(), "step": np.atleast_1d(np.asarray(steps))}
-        return xr.DataArray(np.stack(rows), coords, ("layer", "step"), "ratio")
+        return xr.DataArray(np.maximum(rows, 1.0), coords, ("layer", "step"), "ratio")
 
     def caution(self, architecture: Architecture | None = None) -> str:
         """What to know before believing a score or a prediction; empty when there is nothing.

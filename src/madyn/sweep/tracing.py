@@ -84,10 +84,10 @@ def trace(
         raise storage_error(root, e) from e
     plans = _plan(root, [models] if isinstance(models, (str, Path)) else list(models), steps, name, settings)
     text = read_text(probe.text, probe.documents, probe.seed)
+    record = manifest.ProbeRecord(text=probe.text, sha256=text.sha256, documents=len(text.documents), seed=probe.seed)
+    manifest.refuse_other_probe(root, record)
     probes = {plan.model: _sequences(plan, text, probe) for plan in plans if plan.todo}
-    manifest.claim_probe(
-        root, manifest.ProbeRecord(text=probe.text, sha256=text.sha256, documents=len(text.documents), seed=probe.seed)
-    )
+    manifest.claim_probe(root, record)
     report = TraceReport(root)
     with progress_display() as progress:
         progress.console.print(_describe(plans, probe), highlight=False)

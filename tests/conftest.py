@@ -1,0 +1,43 @@
+"""What all tests share: a Hub of their own.
+
+The Hub's client, transformers and datasets read the address of the Hub and the place of its cache once, when they are
+imported. Both are therefore set before any test module is: no test can reach the real Hub or the user's cache, and
+the processes that tests start inherit it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+
+import pytest
+
+from loopback_hub import LoopbackHub
+
+_HUB = pytest.StashKey[LoopbackHub]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_HUB] = server = LoopbackHub()
+    for name in [name for name in os.environ if name.startswith(("HF_", "HUGGING"))]:
+        del os.environ[name]
+    os.environ["HF_ENDPOINT"] = server.url
+    os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="madyn-tests-")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    config.stash[_HUB].close()
+    shutil.rmtree(os.environ["HF_HOME"], ignore_errors=True)
+
+
+@pytest.fixture
+def hub(request: pytest.FixtureRequest) -> Iterator[LoopbackHub]:
+    """A Hub with nothing on it. Its client's cache lives as long as the tests: use a name of a repository once."""
+    import huggingface_hub
+
+    server = request.config.stash[_HUB]
+    assert server.url == huggingface_hub.constants.ENDPOINT, "huggingface_hub was imported before the tests began"
+    yield server
+    server.clear()

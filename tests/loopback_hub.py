@@ -1,0 +1,251 @@
+"""A Hugging Face Hub on the loopback interface, with as much of its protocol as the real client uses to read.
+
+Repositories are held in memory as {branch: {path: content}}. A commit's hash is made from its content, as git does it,
+so that a file that changes changes the commit, and the client's cache cannot serve the old one. What the client asked
+for stays in `requests`, and `fail` makes requests fail, so that a test can see both what is fetched and what happens
+when it cannot be.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import unquote, urlsplit
+
+Kind = Literal["models", "datasets"]
+Files = dict[str, bytes]
+
+_API = re.compile(r"/api/(models|datasets)/([^/]+/[^/]+)(?:/(refs|revision|tree)(?:/([^/]+)(?:/(.*))?)?)?")
+_FILE = re.compile(r"/(?:(datasets)/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)")
+
+
+@dataclass
+class Fault:
+    """An answer with `status` to the next `times` requests that hold `text`."""
+
+    text: str
+    status: int
+    times: int
+
+
+@dataclass(frozen=True)
+class Repository:
+    kind: Kind
+    name: str
+    revisions: dict[str, Files]
+    gated: bool
+
+    def commit(self, revision: str) -> str:
+        """The hash of a branch, or the same hash where it is given already."""
+        hashes = {branch: _commit(files) for branch, files in self.revisions.items()}
+        if revision not in hashes and revision not in hashes.values():
+            raise _RefusedError(404, "RevisionNotFound")
+        return hashes.get(revision, revision)
+
+    def files(self, revision: str) -> Files:
+        commit = self.commit(revision)
+        return next(files for files in self.revisions.values() if _commit(files) == commit)
+
+
+class LoopbackHub:
+    """The server, listening from the start. Tests add repositories and faults, and read `requests`."""
+
+    def __init__(self) -> None:
+        self.requests: list[str] = []
+        self._repositories: dict[tuple[str, str], Repository] = {}
+        self._faults: list[Fault] = []
+        self._lock = threading.Lock()
+        hub = self
+
+        class Handler(_Handler):
+            def answer(self) -> None:
+                hub._answer(self)
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def clear(self) -> None:
+        """Forget all repositories, faults and requests."""
+        with self._lock:
+            self._repositories.clear()
+            self._faults.clear()
+            self.requests.clear()
+
+    def add(
+        self, name: str, revisions: Mapping[str, Path | Files], *, kind: Kind = "models", gated: bool = False
+    ) -> Repository:
+        """Serve a repository, in place of one of the same name: {branch: a folder or {path: content}}.
+
+        A gated repository lists its files to everyone and gives them to nobody, as the Hub's do.
+        """
+        held = {branch: _read(files) if isinstance(files, Path) else dict(files) for branch, files in revisions.items()}
+        repository = Repository(kind, name, held, gated)
+        with self._lock:
+            self._repositories[kind, name] = repository
+        return repository
+
+    def fail(self, text: str, status: int, times: int = 1_000_000) -> None:
+        """Answer with `status` to the next `times` requests that hold `text`, as they stand in `requests`."""
+        with self._lock:
+            self._faults.append(Fault(text, status, times))
+
+    def _record(self, request: str) -> int | None:
+        """Note a request; gives the status to fail it with, if it is to fail."""
+        with self._lock:
+            self.requests.append(request)
+            for fault in self._faults:
+                if fault.times and fault.text in request:
+                    fault.times -= 1
+                    return fault.status
+        return None
+
+    def _answer(self, handler: _Handler) -> None:
+        target = urlsplit(handler.path)
+        try:
+            if status := self._record(f"{handler.command} {unquote(target.path)}"):
+                raise _RefusedError(status)
+            if match := _API.fullmatch(target.path):
+                kind, name, what, revision, folder = (unquote(part) if part else "" for part in match.groups())
+                repository = self._find(kind, name)
+                if what == "tree":
+                    handler.send_json(_tree(repository, revision, folder, "recursive=true" in target.query.lower()))
+                elif what == "refs":
+                    handler.send_json(_refs(repository))
+                else:
+                    handler.send_json(_info(repository, revision or "main", "blobs=true" in target.query.lower()))
+            elif match := _FILE.fullmatch(target.path):
+                kind, name, revision, file = (unquote(part) if part else "models" for part in match.groups())
+                repository = self._find(kind, name)
+                files = repository.files(revision)
+                if repository.gated:
+                    raise _RefusedError(403, "GatedRepo")
+                if file not in files:
+                    raise _RefusedError(404, "EntryNotFound", commit=repository.commit(revision))
+                handler.send_file(files[file], commit=repository.commit(revision))
+            else:
+                raise _RefusedError(404)
+        except _RefusedError as refused:
+            handler.send(refused.status, b"", refused.headers)
+
+    def _find(self, kind: str, name: str) -> Repository:
+        if (kind, name) not in self._repositories:
+            raise _RefusedError(404, "RepoNotFound")
+        return self._repositories[kind, name]
+
+
+class _RefusedError(Exception):
+    def __init__(self, status: int, code: str | None = None, commit: str | None = None) -> None:
+        super().__init__(status, code)
+        self.status = status
+        self.headers = {**({"X-Error-Code": code} if code else {}), **({"X-Repo-Commit": commit} if commit else {})}
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    wbufsize = -1  # unbuffered, every header is a packet of its own, and a response takes 40 ms
+
+    def answer(self) -> None:
+        raise NotImplementedError
+
+    def do_GET(self) -> None:
+        self.answer()
+
+    do_HEAD = do_GET  # noqa: N815
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Nothing: `LoopbackHub.requests` is the log."""
+
+    def send_json(self, value: Any) -> None:
+        self.send(200, json.dumps(value).encode(), {"Content-Type": "application/json"})
+
+    def send_file(self, content: bytes, commit: str) -> None:
+        headers = {"ETag": f'"{_blob(content)}"', "X-Repo-Commit": commit, "Accept-Ranges": "bytes"}
+        wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+        if wanted is None:
+            self.send(200, content, headers)
+            return
+        first = int(wanted[1])
+        last = min(int(wanted[2] or len(content)), len(content) - 1)
+        headers["Content-Range"] = f"bytes {first}-{last}/{len(content)}"
+        self.send(206, content[first : last + 1], headers)
+
+    def send(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+
+def _read(folder: Path) -> Files:
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def _blob(content: bytes) -> str:
+    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+
+
+def _commit(files: Files) -> str:
+    return hashlib.sha1("".join(f"{path} {_blob(files[path])}\n" for path in sorted(files)).encode()).hexdigest()
+
+
+def _info(repository: Repository, revision: str, sizes: bool) -> dict[str, Any]:
+    siblings = [
+        {"rfilename": path, **({"size": len(content), "blobId": _blob(content)} if sizes else {})}
+        for path, content in repository.files(revision).items()
+    ]
+    return {
+        "id": repository.name,
+        "sha": repository.commit(revision),
+        "private": False,
+        "gated": "manual" if repository.gated else False,
+        "downloads": 0,
+        "likes": 0,
+        "tags": [],
+        "siblings": siblings,
+    }
+
+
+def _refs(repository: Repository) -> dict[str, Any]:
+    branches = [
+        {"name": branch, "ref": f"refs/heads/{branch}", "targetCommit": repository.commit(branch)}
+        for branch in repository.revisions
+    ]
+    return {"branches": branches, "converts": [], "tags": []}
+
+
+def _tree(repository: Repository, revision: str, folder: str, recursive: bool) -> list[dict[str, Any]]:
+    entries = {path: entry for path, entry in _entries(repository, revision).items() if _inside(path, folder)}
+    if not entries and folder:
+        raise _RefusedError(404, "EntryNotFound")
+    depth = len(Path(folder).parts) + 1
+    return [entry for path, entry in entries.items() if recursive or len(Path(path).parts) == depth]
+
+
+def _entries(repository: Repository, revision: str) -> dict[str, dict[str, Any]]:
+    """Files and folders, by path."""
+    files = repository.files(revision)
+    folders = sorted({parent.as_posix() for path in files for parent in Path(path).parents} - {"."})
+    return {
+        **{path: {"type": "directory", "path": path, "oid": "0" * 40, "size": 0} for path in folders},
+        **{path: {"type": "file", "path": path, "oid": _blob(c), "size": len(c)} for path, c in files.items()},
+    }
+
+
+def _inside(path: str, folder: str) -> bool:
+    return not folder or path.startswith(f"{folder}/")

@@ -1,0 +1,75 @@
+"""The main job from end to end, on models that train in seconds."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import madyn
+from madyn.dataset import layout
+from madyn.demo import RECIPE, run_demo
+from madyn.lab import Recipe, checkpoint_steps
+
+from madyn.demo import _shape as shape  # isort: skip
+
+FAMILY = [shape(layers, hidden, 2) for layers, hidden in ((2, 16), (2, 24), (3, 16), (3, 24), (4, 16), (6, 16))]
+UNSEEN = shape(3, 32, 2)
+SMALL = Recipe(steps=40, batch_size=4, length=32)
+
+
+@pytest.mark.slow
+def test_the_demo_from_end_to_end(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    dataset = run_demo(tmp_path / "demo", FAMILY, UNSEEN, SMALL)
+    out = capsys.readouterr().out
+    assert "illustrate and do not prove" in out
+    assert "predicted and measured" in out
+    assert "mean R2 of the ratio's fits" in out
+    assert madyn.check_dataset(dataset.path).faults == []
+    steps = checkpoint_steps(SMALL.steps, 19)
+    assert len(dataset.models) == 6
+    for model in dataset:
+        assert dataset.steps(model) == steps
+        folder = dataset.path / model
+        expected = ["series/magnitudes", "series/median", "series/ratio", "series/top1", "metrics/r2_ratio",
+                    "metrics/aic_median", "example_fits/top1/deep"]  # fmt: skip
+        for picture in expected + [f"per_layer_evolution/step{step}" for step in steps]:
+            assert (folder / f"{picture}.png").exists()
+    assert (tmp_path / "demo/unseen/predicted_and_measured.png").exists()
+    layers = sum(s.num_hidden_layers for s in FAMILY)
+    assert len(pd.read_csv(tmp_path / "demo" / layout.PARAMETER_TABLE)) == layers
+
+    # The card's way of reading, on what was just made.
+    name = dataset.models[0]
+    stats = np.array(json.loads((tmp_path / f"demo/{name}/stats/exp2_{name}_step0").read_text()))
+    assert stats.shape == (10, 4, dataset.architecture(name).num_hidden_layers)
+
+    # Again: nothing is trained, measured or drawn twice.
+    made = [*dataset.path.rglob("exp2_*"), *(p for m in dataset for p in (dataset.path / m).rglob("*.png"))]
+    before = {p: p.stat().st_mtime_ns for p in made}
+    run_demo(tmp_path / "demo", FAMILY, UNSEEN, SMALL)
+    assert {p: p.stat().st_mtime_ns for p in before} == before
+
+    # Elsewhere: the same statistics, bit for bit.
+    from madyn.lab import train_family
+
+    corpus = tmp_path / "again" / "corpus"
+    folder = tmp_path / "again" / "checkpoints" / name
+    first = next(s for s in FAMILY if f"neox_{s.num_hidden_layers}x{s.hidden_size}_h2" == name)
+    train_family({folder: first}, SMALL, corpus=corpus, text="stdlib#train", documents=200, save_at=steps, at_once=2)
+    probe = madyn.Probe("stdlib#held-out", sequences=10, length=SMALL.length, bos=True, documents=10)
+    madyn.trace(folder, tmp_path / "again", probe=probe)
+    for step, path in layout.statistics_files(tmp_path / "again", name).items():
+        assert path.read_bytes() == layout.statistics_path(tmp_path / "demo", name, step).read_bytes()
+
+
+def test_the_demo_s_family_is_what_it_promises():
+    from madyn.demo import FAMILY, UNSEEN
+
+    assert len(FAMILY) >= 6
+    assert max(s.num_hidden_layers for s in FAMILY) >= 6
+    for field in ("num_hidden_layers", "hidden_size", "num_attention_heads"):
+        assert len({getattr(s, field) for s in FAMILY}) >= 3
+    assert UNSEEN not in FAMILY
+    assert len(checkpoint_steps(RECIPE.steps, 19)) >= 20
