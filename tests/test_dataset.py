@@ -135,6 +135,8 @@ def test_fitting_less_keeps_the_rest_unless_the_statistics_changed(tmp_path):
     combined = json.loads(layout.params_path(root, "m").read_text())
     assert set(combined[0]) == {"reparam", "step1", "step2", "ratio", "median"}
     assert combined[0]["median"].keys() == {"reparam", "step1"}
+    means = madyn.fit_dataset(root, hypotheses=["step1"], quantities=["ratio"], ratio_of="means")
+    assert list(means.fit_records("m", "ratio")[0]) == ["step1"]  # the others were fitted to the other ratio
     layout.statistics_files(root, "m")[1000].unlink()
     assert any("fitted to other statistics" in fault for fault in madyn.check_dataset(root).faults)
     dataset = madyn.fit_dataset(root, hypotheses=["step2"], quantities=["ratio"])

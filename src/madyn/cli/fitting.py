@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -23,6 +23,10 @@ def fit(
     quantity: Annotated[
         list[str] | None, typer.Option("--quantity", help="Only ratio, top1 or median; may be given again.")
     ] = None,
+    ratio_of: Annotated[
+        Literal["sequences", "means"],
+        typer.Option("--ratio-of", help="sequences: mean of top1 / median; means: mean top1 / mean median."),
+    ] = "sequences",
     drop_suspects: Annotated[
         bool, typer.Option("--drop-suspects", help="Fit again without the points far off the reparam fit.")
     ] = False,
@@ -32,7 +36,9 @@ def fit(
     from madyn.curves.fitting import fit_dataset
     from madyn.summaries import print_fits
 
-    fitted = fit_dataset(dataset, hypotheses=hypothesis, quantities=quantity, drop_suspects=drop_suspects, out=out)
+    fitted = fit_dataset(
+        dataset, hypotheses=hypothesis, quantities=quantity, ratio_of=ratio_of, drop_suspects=drop_suspects, out=out
+    )
     print_fits(fitted)
 
 

@@ -20,6 +20,7 @@ from madyn.curves.records import Record, fit_records
 from madyn.dataset import Dataset, open_dataset, open_to_write
 from madyn.dataset.fit_files import PARAMETER_COLUMNS, read_fit_records, write_fit_records, write_parameter_table
 from madyn.dataset.layout import FITTED_QUANTITIES
+from madyn.dataset.view import RatioOf
 from madyn.errors import ArchitectureError, DatasetError, SeriesError, UsageError
 from madyn.terminal import progress_display
 
@@ -30,6 +31,7 @@ def fit_dataset(
     hypotheses: Iterable[str] | None = None,
     quantities: Iterable[str] | None = None,
     method: str = "trf",
+    ratio_of: RatioOf = "sequences",
     drop_suspects: bool = False,
     out: str | Path | None = None,
 ) -> Dataset:
@@ -41,6 +43,7 @@ def fit_dataset(
         hypotheses: names in `HYPOTHESES`; all by default.
         quantities: of ratio, top1 and median; all by default.
         method: "trf" is the published method.
+        ratio_of: which mean the ratio is, as in `Dataset.trajectories`.
         drop_suspects: fit again without the points that the reparam fit leaves far off. They are flagged either way.
 
     Returns:
@@ -69,7 +72,7 @@ def fit_dataset(
                     short.append(f"{model} ({points})")
                 for quantity in wanted:
                     progress.update(bar, description=f"fitting {model} {quantity}")
-                    faults += _fit_quantity(dataset, model, quantity, chosen, method, drop_suspects)
+                    faults += _fit_quantity(dataset, model, quantity, chosen, method, ratio_of, drop_suspects)
                     progress.advance(bar)
             except DatasetError as e:
                 faults.append(str(e))
@@ -87,19 +90,33 @@ def fit_dataset(
 
 
 def _fit_quantity(
-    dataset: Dataset, model: str, quantity: str, chosen: Sequence[Hypothesis], method: str, drop_suspects: bool
+    dataset: Dataset,
+    model: str,
+    quantity: str,
+    chosen: Sequence[Hypothesis],
+    method: str,
+    ratio_of: RatioOf,
+    drop_suspects: bool,
 ) -> list[str]:
     """Fit and write one quantity of a model; gives what could not be fitted in any layer, one line a hypothesis."""
-    series = dataset.trajectories(model, quantity)
+    series = dataset.trajectories(model, quantity, ratio_of)
     steps, values = series["step"].values, series.values
     if drop_suspects:
         values = _without_suspects(steps, values, method)
     layers = fit_records(steps, values, chosen, method=method)
-    statistics_hash = dataset.statistics_hash(model)
+    made_with = {
+        "statistics_sha256": dataset.statistics_hash(model),
+        "method": method,
+        "seed": None,  # no method that draws random numbers was used
+        "ratio_of": ratio_of if quantity == "ratio" else None,
+        "suspects_dropped": drop_suspects,
+        "madyn": madyn.__version__,
+    }
     for layer in layers:
         for hypothesis in chosen:
-            layer[hypothesis.name]["provenance"] = _provenance(hypothesis, statistics_hash, method, drop_suspects)
-    write_fit_records(dataset.path, model, quantity, _with_kept(dataset, model, quantity, layers, statistics_hash))
+            bounds = [None if np.isinf(bound) else bound for bound in hypothesis.lower]
+            layer[hypothesis.name]["provenance"] = {**made_with, "lower_bounds": bounds}
+    write_fit_records(dataset.path, model, quantity, _with_kept(dataset, model, quantity, layers, made_with))
     faults = []
     for hypothesis in chosen:
         reasons = [refusal(hypothesis, steps.astype(float), row) for row in values.T]
@@ -116,32 +133,26 @@ def _without_suspects(steps: np.ndarray, values: np.ndarray, method: str) -> np.
     return kept
 
 
-def _provenance(hypothesis: Hypothesis, statistics_hash: str, method: str, dropped: bool) -> dict[str, Any]:
-    return {
-        "statistics_sha256": statistics_hash,
-        "method": method,
-        "lower_bounds": [None if np.isinf(b) else b for b in hypothesis.lower],
-        "seed": None,  # no method that draws random numbers was used
-        "suspects_dropped": dropped,
-        "madyn": madyn.__version__,
-    }
-
-
 def _with_kept(
-    dataset: Dataset, model: str, quantity: str, layers: list[dict[str, Record]], statistics_hash: str
+    dataset: Dataset, model: str, quantity: str, layers: list[dict[str, Record]], made_with: Mapping[str, Any]
 ) -> list[dict[str, Record]]:
-    """The new records, and those already on disk of other hypotheses if they came from the same statistics."""
+    """The new records, and those already on disk of other hypotheses if they were fitted to the same numbers."""
     try:
         old = read_fit_records(dataset.path, model, quantity)
     except DatasetError:
         return layers  # none yet, or not readable: what is written now replaces it
     if len(old) != len(layers):
         return layers
+    numbers = ("statistics_sha256", "ratio_of", "suspects_dropped")
     merged = []
     for before, new in zip(old, layers, strict=True):
-        same = {h: r for h, r in before.items() if r.get("provenance", {}).get("statistics_sha256") == statistics_hash}
+        same = {
+            name: record
+            for name, record in before.items()
+            if all(record.get("provenance", {}).get(key) == made_with[key] for key in numbers)
+        }
         records = {**same, **new}
-        merged.append({h: records[h] for h in (*HYPOTHESES, *records) if h in records})
+        merged.append({name: records[name] for name in (*HYPOTHESES, *records) if name in records})
     return merged
 
 
@@ -197,6 +208,7 @@ def _row(
         "last_step": last_step,
         "message": record.get("message", ""),
         "method": provenance.get("method"),
+        "ratio_of": provenance.get("ratio_of"),
         "lower_bounds": provenance.get("lower_bounds"),
         "seed": provenance.get("seed"),
         "statistics_sha256": provenance.get("statistics_sha256"),
