@@ -27,20 +27,11 @@ from madyn.prediction.evaluation import (
     score_predictions,
     usable_rows,
 )
-from madyn.prediction.features import architecture_groups, feature_table, features_of
+from madyn.prediction.features import SHAPE_FIELDS, architecture_groups, feature_table, features_of
 from madyn.prediction.regressors import BASELINE, FittedRegressor, fit_regressor, training_rows
 from madyn.prediction.targets import TARGETS, target_named, targets_of
 
-_RANGED_FIELDS = (
-    "num_hidden_layers",
-    "hidden_size",
-    "intermediate_size",
-    "num_attention_heads",
-    "rotary_pct",
-    "rotary_emb_base",
-    "vocab_size",
-    "max_position_embeddings",
-)
+_RANGED_FIELDS = (*SHAPE_FIELDS, "vocab_size", "max_position_embeddings")
 
 
 class HasParameters(Protocol):
