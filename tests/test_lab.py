@@ -2,6 +2,9 @@
 
 import itertools
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -100,6 +103,33 @@ def test_text_too_short_and_folders_that_cannot_be(tokenizer, tokens, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="cannot write"):
         train(tiny_shape(), RECIPE, tokens, tokenizer, tmp_path / "file" / "a", SAVE)
+
+
+# The kernel refuses to let a file grow, as it does on a full disk: first the weights, then the state to go on from.
+_FULL_DISK = """
+import resource, signal, sys
+sys.path.insert(0, sys.argv[1])
+from test_lab import RECIPE, SAVE, SENTENCES, StorageError, np, tiny_shape, train, train_tokenizer
+from pathlib import Path
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+tokenizer = train_tokenizer(SENTENCES, 300)
+for limit in (20_000, 80_000):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+    try:
+        train(tiny_shape(), RECIPE, np.arange(300), tokenizer, Path(sys.argv[2]), SAVE)
+    except StorageError as e:
+        print(e)
+"""
+
+
+def test_a_full_disk_stops_training_and_loses_nothing(tmp_path, tokenizer):
+    command = [sys.executable, "-c", _FULL_DISK, str(Path(__file__).parent), str(tmp_path / "run")]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert said[0].startswith(f"cannot write {tmp_path / 'run' / 'step0'}: ")
+    assert said[1].startswith(f"cannot write {tmp_path / 'run' / 'training_state.pt'}: File too large")
+    made: list[int] = []
+    train(tiny_shape(), RECIPE, np.arange(300), tokenizer, tmp_path / "run", SAVE, made.append)
+    assert list(find_checkpoints(tmp_path / "run").by_step) == SAVE
 
 
 def test_a_family_is_trained_in_processes_to_the_same_weights(tmp_path):

@@ -82,8 +82,9 @@ def read_json(path: Path) -> Any:
         raise DatasetError(f"{path}: not JSON: {e}") from e
 
 
-def storage_error(path: Path, e: OSError) -> StorageError:
+def storage_error(path: Path, e: Exception) -> StorageError:
     """The error to raise where writing `path` failed with `e`, with advice for the common causes."""
+    code, reason = (e.errno, e.strerror) if isinstance(e, OSError) else (None, None)
     advice = {
         errno.ENOSPC: "free some space and run it again; what is written stays and is not measured twice",
         errno.EDQUOT: "your quota is used up; free some space and run it again",
@@ -92,8 +93,8 @@ def storage_error(path: Path, e: OSError) -> StorageError:
         errno.EROFS: "the file system is read-only; choose another folder",
         errno.ENOTDIR: "a part of this path is a file; choose another folder",
         errno.EEXIST: "a part of this path is a file; choose another folder",
-    }.get(e.errno or 0, "check the folder and run it again")
-    return StorageError(f"cannot write {path}: {e.strerror or e}; {advice}")
+    }.get(code or 0, "check the folder and run it again")
+    return StorageError(f"cannot write {path}: {reason or e}; {advice}")
 
 
 def sha256(*parts: bytes) -> str:

@@ -8,6 +8,7 @@ same weights, bit for bit, on the same machine with the same number of threads.
 
 from __future__ import annotations
 
+import io
 import math
 import shutil
 from collections.abc import Callable, Sequence
@@ -17,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 
 from madyn.architecture import Architecture
-from madyn.dataset.files import read_json, storage_error, write_json
+from madyn.dataset.files import read_json, storage_error, write_bytes, write_json
 from madyn.errors import UsageError
 
 if TYPE_CHECKING:
@@ -177,11 +179,11 @@ def _save(folder: Path, step: int, model: Any, optimizer: Any, tokenizer: Any) -
         tokenizer.save_pretrained(partial)
         shutil.rmtree(final, ignore_errors=True)
         partial.rename(final)
-        temporary = folder / f".{_STATE}"
-        torch.save({"step": step, "model": model.state_dict(), "optimizer": optimizer.state_dict()}, temporary)
-        temporary.replace(folder / _STATE)
-    except OSError as e:
+    except (OSError, SafetensorError) as e:
         raise storage_error(final, e) from e
+    state = io.BytesIO()
+    torch.save({"step": step, "model": model.state_dict(), "optimizer": optimizer.state_dict()}, state)
+    write_bytes(folder / _STATE, state.getvalue())
 
 
 def _resume(folder: Path, model: Any, optimizer: Any) -> int:
