@@ -97,7 +97,7 @@ def test_trace_scan_show_check(run, tmp_path):
     assert (code, "1 measured, 0 already there, 1 failed" in out) == (1, True)
     assert "tiny_net step 1 failed" in err
     code, out, _ = run("show", tmp_path / "e")
-    assert (code, "tiny_net step 1: checkpoint" in out) == (0, True)
+    assert (code, "tiny_net step 1 failed: checkpoint" in out) == (0, True)
     assert run("check", tmp_path / "e")[0] == 1
     assert run("check", tmp_path / "d")[0] == 0
     code, out, _ = run("scan", checkpoints / "step0", *probe)
@@ -115,7 +115,8 @@ def test_fit_show_check_predict(run, tmp_path):
     shape = json.dumps({"num_hidden_layers": 8, "hidden_size": 600, "num_attention_heads": 8})
     code, out, _ = run("predict", root, "--architecture", shape, "--steps", "0,1000", "--out", tmp_path / "p.csv")
     assert code == 0
-    assert "R2, whole models left out" in out
+    for score in ("R2", "MAE", "RMSE"):
+        assert f"{score}, whole models left out" in out
     assert "illustrate and do not prove" in out
     rows = (tmp_path / "p.csv").read_text().splitlines()
     assert rows[0] == "layer,step,ratio"

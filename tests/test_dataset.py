@@ -1,5 +1,6 @@
 """The published layout: read back as the card says, as labelled arrays, and checked."""
 
+import hashlib
 import json
 import math
 
@@ -221,7 +222,7 @@ def test_an_unknown_architecture(tmp_path):
 def test_one_malformed_file_does_not_cost_the_other_models(tmp_path):
     root = write_dataset(tmp_path)
     layout.statistics_path(root, "pythia_14m", 4).write_text("[[[1, 2")
-    with pytest.raises(madyn.MadynError, match=r"exp2_pythia_14m_step4: character 7.*truncated"):
+    with pytest.raises(DatasetError, match=r"exp2_pythia_14m_step4: character 7.*truncated"):
         madyn.fit_dataset(root, quantities=["ratio"], hypotheses=["reparam"])
     assert len(madyn.open_dataset(root).fit_records("pythia_70m", "ratio")) == 3
 
@@ -244,6 +245,76 @@ def test_check_finds_everything(tmp_path):
                      "notes.txt: not a statistics file's name", "layer_fit_params_ratio.json: not JSON",
                      "step 77 failed: it broke"):  # fmt: skip
         assert expected in faults
+
+
+def test_check_reads_what_the_fits_say(tmp_path):
+    root = madyn.fit_dataset(write_dataset(tmp_path, models=("m",)), hypotheses=["reparam", "step1"]).path
+    assert madyn.check_dataset(root).faults == []
+    good = layout.params_path(root, "m", "ratio").read_text()
+
+    path = layout.params_path(root, "m", "ratio")
+
+    def faults_of(change):
+        layers = json.loads(good)
+        change(layers)
+        path.write_text(json.dumps(layers))
+        found = "\n".join(madyn.check_dataset(root).faults)
+        path.write_text(good)
+        return found
+
+    assert "layer 1, step1: r2 is 0.5" in faults_of(lambda layers: layers[1]["step1"].update(r2=0.5))
+    assert "layer 0, step1: shape mismatch" in faults_of(lambda layers: layers[0]["step1"].update(popt=[1, 2, 3]))
+    assert "no aic" in faults_of(lambda layers: layers[0]["step1"].pop("aic"))
+    assert "2 layers where the statistics have 3" in faults_of(lambda layers: layers.pop())
+    assert faults_of(lambda layers: layers[0]["step1"].update(provenance=None))
+    layout.params_path(root, "m").write_text("[]")
+    assert "are not those of layer_fit_params_ratio.json" in "\n".join(madyn.check_dataset(root).faults)
+    layout.params_path(root, "m").unlink()
+    assert "layer_fit_params.json: cannot be read" in "\n".join(madyn.check_dataset(root).faults)
+    table = root / layout.PARAMETER_TABLE
+    table.write_text(table.read_text().replace("hidden_size", "width"))
+    assert "no column hidden_size" in "\n".join(madyn.check_dataset(root).faults)
+
+
+def test_check_compares_files_with_what_was_measured(tmp_path):
+    root = write_dataset(tmp_path, models=("m",), steps=(0, 1))
+    for step, path in layout.statistics_files(root, "m").items():
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        manifest.write_unit(root, manifest.Unit(model="m", step=step, source="s", statistics_sha256=digest))
+    assert madyn.check_dataset(root).faults == []
+    path = layout.statistics_path(root, "m", 1)
+    path.write_text(path.read_text().replace(".", ".0", 1))
+    layout.manifest_path(root, "m", 0).unlink()
+    path.rename(path.with_name("exp2_other_step1"))
+    faults = "\n".join(madyn.check_dataset(root).faults)
+    for expected in (
+        "exp2_other_step1: not a statistics file's name",
+        "not what was measured",
+        "step0.json: no such file",
+    ):
+        assert expected in faults
+
+
+def test_a_model_of_which_nothing_was_measured_is_shown_and_checked(tmp_path, capsys):
+    from madyn.summaries import print_contents
+
+    manifest.write_unit(tmp_path, manifest.Unit(model="m", step=5, source="s", failure="it [broke] badly"))
+    assert "m step 5 failed: it [broke] badly" in madyn.check_dataset(tmp_path).faults[0]
+    print_contents(madyn.open_dataset(tmp_path))
+    assert "m step 5 failed: it [broke] badly" in capsys.readouterr().out
+    with pytest.raises(DatasetError, match="nothing in it was measured"):
+        madyn.fit_dataset(tmp_path)
+
+
+def test_fitting_some_models_leaves_the_rows_of_the_others(tmp_path):
+    root = madyn.fit_dataset(write_dataset(tmp_path), hypotheses=["reparam"]).path
+    table = root / layout.PARAMETER_TABLE
+    before = [row for row in table.read_text().splitlines() if row.startswith("pythia_70m")]
+    (root / "pythia_70m/params/layer_fit_params_ratio.json").unlink()
+    (root / "pythia_70m/params/layer_fit_params.json").unlink()
+    madyn.fit_dataset(madyn.open_dataset(root).select("pythia_14m"), hypotheses=["step1"])
+    assert [row for row in table.read_text().splitlines() if row.startswith("pythia_70m")] == before
+    assert len(madyn.open_dataset(root).parameters) == 6
 
 
 def test_the_probe_is_claimed_once(tmp_path):

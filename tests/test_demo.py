@@ -57,7 +57,7 @@ def test_the_demo_from_end_to_end(tmp_path, capsys, monkeypatch):
     corpus = tmp_path / "again" / "corpus"
     folder = tmp_path / "again" / "checkpoints" / name
     first = next(s for s in FAMILY if f"neox_{s.num_hidden_layers}x{s.hidden_size}_h2" == name)
-    train_family({folder: first}, SMALL, corpus=corpus, text="stdlib#train", documents=200, save_at=steps, at_once=2)
+    train_family({folder: first}, SMALL, corpus=corpus, text="stdlib#train", documents=200, save_at=steps)
     probe = madyn.Probe("stdlib#held-out", sequences=10, length=SMALL.length, bos=True, documents=10)
     madyn.trace(folder, tmp_path / "again", probe=probe)
     for step, path in layout.statistics_files(tmp_path / "again", name).items():

@@ -144,6 +144,17 @@ def test_a_family_is_trained_in_processes_to_the_same_weights(tmp_path):
             assert same(weights(tmp_path / "a" / name, step), weights(tmp_path / "b" / name, step))
 
 
+def test_another_text_or_recipe_for_a_family_is_refused(tmp_path):
+    for name, content in (("a.txt", "".join(SENTENCES)), ("b.txt", "".join(SENTENCES[1:]))):
+        (tmp_path / name).write_text(content)
+    models, quick = {tmp_path / "m": tiny_shape()}, Recipe(steps=1, batch_size=2, length=8)
+    train_family(models, quick, corpus=tmp_path / "corpus", text=str(tmp_path / "a.txt"), save_at=[1])
+    with pytest.raises(UsageError, match="holds another text"):
+        train_family(models, quick, corpus=tmp_path / "corpus", text=str(tmp_path / "b.txt"), save_at=[1])
+    with pytest.raises(UsageError, match="another shape or recipe"):
+        train_family(models, RECIPE, corpus=tmp_path / "corpus", text=str(tmp_path / "a.txt"), save_at=[1])
+
+
 def test_the_learning_rate_rises_and_falls():
     recipe = Recipe(steps=1000)
     rates = [recipe.rate(step) for step in range(1001)]

@@ -85,6 +85,9 @@ BAD = {
     "an object": ('{"a": [[[1]]]}', "is not a number"),
     "null": ("[[[null], [1], [1], [1]]]", "is not a number"),
     "an empty list": ("[]", "empty list"),
+    "brackets that do not match": ("[[[1, 2), [1, 2], [1, 2], [1, 2]]]", "closes nothing"),
+    "a call of nothing": ("[[[np.float32(), 1], [1, 2], [1, 2], [1, 2]]]", "0 values in a call"),
+    "a call of two": ("[[[np.float32(1, 2)], [1, 2], [1, 2], [1, 2]]]", "2 values in a call"),
     "extra closing": ("[[[1], [1], [1], [1]]]]", "closes nothing"),
 }  # fmt: skip
 
@@ -110,6 +113,11 @@ def test_no_text_does_worse_than_an_error(tmp_path_factory, text):
         return
     assert values.ndim == 3
     assert values.shape[1] == 4
+
+
+def test_an_integer_of_many_digits_is_a_number(tmp_path):
+    (tmp_path / "f").write_text(f"[[[{'9' * 400}], [{'9' * 5000}], [3], [10000000000000000000001]]]")
+    assert read_statistics(tmp_path / "f").ravel().tolist() == [np.inf, np.inf, 3, 1e22]
 
 
 def test_bytes_that_are_no_text_and_files_too_large(tmp_path, monkeypatch):

@@ -56,7 +56,8 @@ def test_a_text_file_is_one_document(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [('{"text": "a"}\n{"txt": "b"}\n', 'line 2: not a JSON object'), ("[1]\n", "line 1"), ("{\n", "line 1"),
-     ('{"text": 3}\n', "not a string"), ("", "no text in it"), ('{"text": "  "}\n', "no text in it")],
+     ('{"text": 3}\n', "not a string"), ('{"text": "\\ud800"}\n', "not Unicode"),
+     ("", "no text in it"), ('{"text": "  "}\n', "no text in it")],
 )  # fmt: skip
 def test_malformed_jsonl_says_where(tmp_path, content, message):
     path = tmp_path / "docs.jsonl"

@@ -1,5 +1,6 @@
 """Checkpoints in folders -> dataset: found, measured once, resumed, refused, and failures recorded."""
 
+import hashlib
 import json
 import shutil
 
@@ -89,6 +90,9 @@ def test_traces_what_measure_measures(run, probe, tmp_path):
     expected = madyn.measure(checkpoint.model(torch.float32), sequences)
     assert np.array_equal(dataset.statistics("tiny_net").sel(step=1000), expected)
     unit = dataset.units("tiny_net")[1000]
+    path = layout.statistics_path(dataset.path, "tiny_net", 1000)
+    assert unit.statistics_sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert unit.weights_sha256 != dataset.units("tiny_net")[0].weights_sha256
     assert (unit.sequences, unit.length, unit.first_token, unit.dtype, unit.device) == (3, 12, "text", "float32", "cpu")
     assert unit.versions["torch"].startswith(torch.__version__.split("+")[0])
     assert dataset.architecture("tiny_net") == tiny_shape()
@@ -214,11 +218,39 @@ def test_one_bad_checkpoint_is_recorded_and_the_sweep_goes_on(copy, run, probe, 
     assert madyn.check_dataset(dataset.path).faults == []
 
 
-def test_a_model_that_cannot_be_measured_at_all(copy, probe, tmp_path):
+def test_a_model_that_cannot_be_measured_at_all_does_not_cost_the_others(copy, run, probe, tmp_path):
+    other = shutil.copytree(run, tmp_path / "other")
     for step in (0, 1, 2, 1000):
         break_config(copy / f"step{step}")
-    with pytest.raises(CheckpointError, match="cannot be loaded"):
-        madyn.trace(copy, tmp_path / "d", probe=probe)
+    report = madyn.trace([copy, other], tmp_path / "d", probe=probe)
+    assert [unit.step for unit in report.failures] == [0, 1, 2, 1000]
+    assert [model for model, _ in report.measured] == ["other"] * 4
+    assert "tiny_net" in "".join(madyn.check_dataset(tmp_path / "d").faults)
+
+
+def test_a_broken_checkpoint_that_is_alone_left_does_not_stop_anything(copy, run, probe, tmp_path):
+    madyn.trace(copy, tmp_path / "d", probe=probe, steps=0)
+    break_config(copy / "step1")
+    other = shutil.copytree(run, tmp_path / "other")
+    report = madyn.trace([copy, other], tmp_path / "d", probe=probe, steps=[0, 1])
+    assert [unit.step for unit in report.failures] == [1]
+    assert report.measured == [("other", 0), ("other", 1)]
+
+
+@pytest.mark.parametrize("change", [{"hidden_size": "abc"}, {"num_attention_heads": 0}, {"num_attention_heads": 5}])
+def test_a_config_of_nonsense_is_a_failure_like_any_other(copy, probe, tmp_path, change):
+    path = copy / "step1" / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    report = madyn.trace(copy, tmp_path / "d", probe=probe)
+    assert [unit.step for unit in report.failures] == [1]
+    assert len(report.measured) == 3
+
+
+def test_other_tokens_are_refused_when_all_is_measured_too(run, probe, tmp_path, book):
+    madyn.trace(run, tmp_path, probe=probe, steps=0)
+    for other in (madyn.Probe(book, sequences=3, length=11), madyn.Probe(book, sequences=3, length=12, bos=True)):
+        with pytest.raises(ProbeMismatchError, match="other tokens"):
+            madyn.trace(run, tmp_path, probe=other, steps=0)
 
 
 def test_half_precision_is_asked_for_and_recorded(run, probe, tmp_path):
@@ -273,6 +305,10 @@ def test_scan(run, probe):
     assert np.allclose(table["top1"], found[:, 0].mean(axis=0))
     assert np.allclose(table["ratio"], (found[:, 0] / found[:, 3]).mean(axis=0))
     assert table["massive"].tolist() == [False, False]
+
+
+def test_scan_takes_what_the_context_allows(run):
+    assert madyn.scan_checkpoint(run / "step1").attrs["length"] == 32
 
 
 def test_scan_knows_what_is_massive(copy, probe):

@@ -9,6 +9,7 @@ A new way of naming checkpoints is one pattern in `_STEP_PATTERNS`.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator
@@ -17,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from madyn.errors import CheckpointError, UsageError
+from madyn.errors import CheckpointError, MadynError, UsageError
 from madyn.hub import hub_errors
 
 # The first pattern that any name of a model fits is used for all of its names.
@@ -106,18 +107,29 @@ class Checkpoint:
                 return sum(found)
         return 0
 
+    def hash_weights(self) -> str | None:
+        """SHA-256 over the weight files of a checkpoint on disk; None on the Hub, where the commit says as much."""
+        if self.revision is not None:
+            return None
+        folder = Path(self.source)
+        files = [folder / self.gguf_file] if self.gguf_file else sorted(p for p in folder.iterdir() if p.is_file())
+        digest = hashlib.sha256()
+        for path in files:
+            if path.suffix in (".gguf", ".safetensors", ".bin"):
+                with path.open("rb") as file:
+                    digest.update(hashlib.file_digest(file, "sha256").digest())
+        return digest.hexdigest()
+
     def _load(self, load: Any, what: str = "checkpoint", **options: Any) -> Any:
-        from pickle import UnpicklingError
-
-        from safetensors import SafetensorError
-
         if self.gguf_file:
             options["gguf_file"] = self.gguf_file
         try:
-            with hub_errors(f"{what} {self}", CheckpointError), _no_loading_bar():
+            with hub_errors(f"{what} {self}", CheckpointError), _quiet_loading():
                 revision = self.commit or self.revision or "main"
                 return load(self.source, revision=revision, trust_remote_code=self.trust_remote_code, **options)
-        except (OSError, ValueError, RuntimeError, KeyError, ImportError, SafetensorError, UnpicklingError) as e:
+        except MadynError:
+            raise
+        except Exception as e:  # a hostile or broken file can make the loaders raise anything at all
             reason = " ".join(str(e).split()) or type(e).__name__
             advice = "; pass --trust-remote-code if you trust that code" if "trust_remote_code" in reason else ""
             raise CheckpointError(f"{what} {self} cannot be loaded: {reason[:300]}{advice}") from e
@@ -202,15 +214,21 @@ def find_checkpoints(model: str | Path, *, trust_remote_code: bool = False) -> C
 
 
 @contextmanager
-def _no_loading_bar() -> Iterator[None]:
-    """Without transformers' bar of weights loaded, a new one for each of hundreds of checkpoints."""
+def _quiet_loading() -> Iterator[None]:
+    """Without transformers' bar and report of weights loaded, new ones for each of hundreds of checkpoints."""
     from transformers.utils import logging
 
-    before = logging.set_tqdm_hook(lambda bar, args, kwargs: bar(*args, **{**kwargs, "disable": True}))
+    before, verbosity = logging.set_tqdm_hook(_without_bar), logging.get_verbosity()
+    logging.set_verbosity_error()
     try:
         yield
     finally:
         logging.set_tqdm_hook(before)
+        logging.set_verbosity(verbosity)
+
+
+def _without_bar(bar: Any, args: Any, kwargs: Any) -> Any:
+    return bar(*args, **{**kwargs, "disable": True})
 
 
 def _trainer_step(folder: Path) -> int | None:
@@ -237,7 +255,7 @@ def _hub_commits(repo: str) -> dict[str, str]:
     """The commit of every branch and tag."""
     from huggingface_hub import list_repo_refs
 
-    with hub_errors(f"model {repo}", CheckpointError):
+    with hub_errors(f"there is no folder {repo}; on the Hub, model {repo}", CheckpointError):
         refs = list_repo_refs(repo)
     return {ref.name: ref.target_commit for ref in [*refs.branches, *refs.tags]}
 

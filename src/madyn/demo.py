@@ -65,11 +65,11 @@ def run_demo(
     steps = checkpoint_steps(recipe.steps, SAVED_STEPS)
 
     tokens = (len(family) + 1) * recipe.steps * recipe.batch_size * recipe.length
-    console.print(f"[bold]1. Train[/] {len(family) + 1} models, {tokens / 1e6:.1f} M tokens of {TEXT} in all")
+    console.print(f"1. Train {len(family) + 1} models, {tokens / 1e6:.1f} M tokens of {TEXT} in all", style="bold")
     train_family({**folders, apart: unseen}, recipe, corpus=out / "corpus", text=f"{TEXT}#train", documents=DOCUMENTS,
                  save_at=steps)  # fmt: skip
 
-    console.print(f"[bold]2. Trace[/] {(len(family) + 1) * len(steps)} checkpoints")
+    console.print(f"2. Trace {(len(family) + 1) * len(steps)} checkpoints", style="bold")
     probe = Probe(f"{TEXT}#held-out", sequences=10, length=recipe.length, bos=True, documents=10)
     reports = [trace(list(folders), out, probe=probe), trace(apart, out / "unseen", probe=probe)]
     for report in reports:
@@ -78,16 +78,16 @@ def run_demo(
                 f"{report.path}: {len(report.failures)} checkpoints failed: {report.failures[0].failure}"
             )
 
-    console.print("[bold]3. Fit[/] every hypothesis to ratio, top1 and median, by the published method")
+    console.print("3. Fit every hypothesis to ratio, top1 and median, by the published method", style="bold")
     dataset = fit_dataset(out)
     measured = fit_dataset(out / "unseen")
 
-    console.print("[bold]4. Predict[/] a model that is not in the family")
+    console.print("4. Predict a model that is not in the family", style="bold")
     predictor = Predictor().fit(dataset)
     _print_prediction(predictor, measured, unseen)
     _draw_outcome(predictor, measured, unseen, out / "unseen" / "predicted_and_measured.png")
 
-    console.print("[bold]5. Draw[/] the figures")
+    console.print("5. Draw the figures", style="bold")
     drawing = draw_figures(dataset, predictor=predictor)
     if drawing.failed:
         name, reason = next(iter(drawing.failed.items()))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from madyn.dataset.checking import failures_of, missing_units
 from madyn.terminal import console, print_table
 
 if TYPE_CHECKING:
@@ -88,9 +89,11 @@ def print_drawing(drawing: Drawing) -> None:
 def print_scores(predictor: Predictor) -> None:
     from madyn.prediction.evaluation import score_table
 
-    for protocol, table in score_table(predictor.scores).items():
-        rows = [[target, *values] for target, values in zip(table.index, table.to_numpy(), strict=True)]
-        print_table(f"R2, {protocol}", ["target", *(str(c) for c in table.columns)], rows, left=["target"])
+    for score in ("r2", "mae", "rmse"):
+        for protocol, table in score_table(predictor.scores, score).items():
+            rows = [[target, *values] for target, values in zip(table.index, table.to_numpy(), strict=True)]
+            columns = ["target", *(str(c) for c in table.columns)]
+            print_table(f"{score.upper()}, {protocol}", columns, rows, left=["target"])
     console.print(predictor.caution(), style="yellow")
 
 
@@ -117,12 +120,13 @@ def print_prediction(predictor: Predictor, architecture: Architecture, steps: Se
 
 
 def print_contents(dataset: Dataset) -> None:
-    from madyn.dataset.layout import FITTED_QUANTITIES
+    """What is in a dataset, a row a model, and what is missing: failures, units cut short, steps of a known grid."""
+    from madyn.dataset.layout import FITTED_QUANTITIES, manifest_models
     from madyn.errors import MadynError
 
-    rows, failures = [], []
+    rows, remarks = [], []
     for model in dataset:
-        steps = dataset.steps(model)
+        missing = missing_units(dataset, model)
         try:
             statistics = dataset.statistics(model)
             last = dataset.trajectories(model, "ratio").isel(step=-1)
@@ -130,18 +134,18 @@ def print_contents(dataset: Dataset) -> None:
             shape = [statistics.sizes["layer"], statistics.sizes["sequence"], *largest]
         except MadynError as e:
             shape = [None, None, None, None]
-            failures.append(str(e))
+            missing.append(str(e))
+        steps = dataset.steps(model)
         fitted = [q for q in FITTED_QUANTITIES if _has_fits(dataset, model, q)]
-        units = dataset.units(model)
-        failed = {step: u.failure for step, u in units.items() if u.failure and step not in steps}
-        failures += [f"{model} step {step}: {failure}" for step, failure in failed.items()]
         span = f"{steps[0]}..{steps[-1]}" if steps else "-"
-        rows.append([model, *shape[:2], len(steps), span, *shape[2:], ", ".join(fitted) or "no", len(failed)])
-    print_table(
-        str(dataset.path),
-        ["model", "layers", "sequences", "steps", "from..to", "last ratio", "at layer", "fitted", "failed"],
-        rows,
-        left=["model", "fitted"],
-    )
-    for failure in failures:
-        console.print(failure, style="red")
+        complete = "no" if missing else "yes"
+        rows.append([model, *shape[:2], len(steps), span, complete, *shape[2:], ", ".join(fitted) or "no"])
+        remarks += missing
+    for model in manifest_models(dataset.path):
+        if model not in dataset.models:
+            rows.append([model, None, None, 0, "-", "no", None, None, "no"])
+            remarks += failures_of(dataset.path, model)
+    columns = ["model", "layers", "sequences", "steps", "from..to", "complete", "last ratio", "at layer", "fitted"]
+    print_table(str(dataset.path), columns, rows, left=["model", "fitted"])
+    for remark in remarks:
+        console.print(remark, style="red")

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-console = Console(highlight=False, soft_wrap=True)
+# No markup anywhere: brackets in a path or a message are themselves.
+console = Console(highlight=False, soft_wrap=True, markup=False)
 
 
 def progress_display() -> Progress:
@@ -18,9 +18,9 @@ def progress_display() -> Progress:
 
     Without a terminal it draws nothing; what is printed on its console (a plan, a failure) is shown either way.
     """
-    errors = Console(stderr=True, soft_wrap=True, highlight=False)
+    errors = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
@@ -38,18 +38,18 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]
     """
     table = Table(box=None, pad_edge=False)
     for column in columns:
-        table.add_column(escape(column), justify="left" if column in left else "right", no_wrap=True)
+        table.add_column(column, justify="left" if column in left else "right", no_wrap=True)
     for row in rows:
         table.add_row(*(_cell(value) for value in row))
-    console.print(f"[bold]{escape(title)}[/]")
-    needed = Console(width=10_000).measure(table).maximum
-    Console(highlight=False, width=max(console.width, needed)).print(table)
+    console.print(title, style="bold")
+    needed = Console(width=10_000, markup=False).measure(table).maximum
+    Console(highlight=False, markup=False, width=max(console.width, needed)).print(table)
 
 
 def _cell(value: Any) -> str:
     """A value for a reader: four digits of a float, thousands set off in a whole number, - for what is missing."""
     if isinstance(value, str):
-        return escape(value)
+        return value
     if value is None or value != value:  # NaN is not equal to itself
         return "-"
     if isinstance(value, bool):

@@ -215,6 +215,10 @@ def _text_field(path: Path, number: int, line: str) -> str:
         raise TextError(f'{path}, line {number}: not a JSON object with a "text"') from e
     if not isinstance(value, str):
         raise TextError(f'{path}, line {number}: its "text" is not a string')
+    try:
+        value.encode()
+    except UnicodeEncodeError as e:
+        raise TextError(f'{path}, line {number}: its "text" is not Unicode text ({e.reason})') from e
     return value
 
 

@@ -32,7 +32,7 @@ def predict(
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="CSV file for the predicted curves.")] = None,
 ) -> None:
-    """Score the predictor, and predict a shape. [dim]madyn predict pythia/ --architecture '{...}'[/dim]"""
+    """Score the predictor, and predict an architecture (given as JSON). [dim]madyn predict pythia/[/dim]"""
     from madyn.dataset import open_dataset
     from madyn.prediction import Predictor
     from madyn.summaries import print_prediction, print_scores

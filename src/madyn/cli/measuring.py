@@ -41,7 +41,7 @@ def scan(
     revision: Annotated[str | None, typer.Option("--revision", help="Revision of a model of the Hub.")] = None,
     probe: ProbeOption = "stdlib",
     sequences: Annotated[int, typer.Option("--sequences", help="How many.")] = 4,
-    length: Annotated[int, typer.Option("--length", help="Tokens a sequence.")] = 512,
+    length: Annotated[int | None, typer.Option("--length", help="Tokens a sequence; at most 512 if not given.")] = None,
     bos: BosOption = False,
     seed: SeedOption = 0,
     dtype: DtypeOption = "float32",
@@ -59,7 +59,10 @@ def scan(
         probe=Probe(probe, sequences, length, bos, SCAN_DOCUMENTS, seed),
         settings=Settings(dtype=dtype, device=device, batch_size=batch_size, trust_remote_code=trust_remote_code),
     )
-    print_scan(table, f"{model}{f' at {revision}' if revision else ''}, {sequences} sequences of {length} tokens")
+    print_scan(
+        table,
+        f"{model}{f' at {revision}' if revision else ''}, {sequences} sequences of {table.attrs['length']} tokens",
+    )
 
 
 def trace(

@@ -17,11 +17,18 @@ from madyn.curves.fits import PAPER_MINIMUM_POINTS, refusal
 from madyn.curves.hypotheses import HYPOTHESES, Hypothesis, resolve
 from madyn.curves.peaks import observable, peak
 from madyn.curves.records import Record, fit_records
-from madyn.dataset import Dataset, open_dataset, open_to_write
-from madyn.dataset.fit_files import PARAMETER_COLUMNS, read_fit_records, write_fit_records, write_parameter_table
+from madyn.dataset import Dataset, open_to_write
+from madyn.dataset.fit_files import (
+    PARAMETER_COLUMNS,
+    SHAPE_COLUMNS,
+    read_fit_records,
+    read_table_rows,
+    write_fit_records,
+    write_parameter_table,
+)
 from madyn.dataset.layout import FITTED_QUANTITIES
 from madyn.dataset.view import RatioOf
-from madyn.errors import ArchitectureError, DatasetError, SeriesError, UsageError
+from madyn.errors import ArchitectureError, DatasetError, MadynError, SeriesError, UsageError
 from madyn.terminal import progress_display
 
 
@@ -61,7 +68,8 @@ def fit_dataset(
     if unknown:
         raise UsageError(f"no fits are made of {', '.join(unknown)}; known: {', '.join(FITTED_QUANTITIES)}")
     dataset = dataset if isinstance(dataset, Dataset) else open_to_write(dataset, out)
-    faults: list[str] = []
+    dataset.require_own_folder()
+    faults: list[MadynError] = []
     short: list[str] = []
     with progress_display() as progress:
         bar = progress.add_task("fitting", total=len(dataset.models) * len(wanted))
@@ -75,17 +83,16 @@ def fit_dataset(
                     faults += _fit_quantity(dataset, model, quantity, chosen, method, ratio_of, drop_suspects)
                     progress.advance(bar)
             except DatasetError as e:
-                faults.append(str(e))
+                faults.append(e)
         if short:
             progress.console.print(
                 f"fewer points than the {PAPER_MINIMUM_POINTS} that the paper asks for: {', '.join(short)}; fitted all "
                 "the same, with less certain parameters",
-                highlight=False,
             )
     _write_table(dataset)
     if faults:
         more = f" (and {len(faults) - 1} more such)" if len(faults) > 1 else ""
-        raise SeriesError(f"{faults[0]}{more}")
+        raise type(faults[0])(f"{faults[0]}{more}")
     return dataset
 
 
@@ -97,8 +104,8 @@ def _fit_quantity(
     method: str,
     ratio_of: RatioOf,
     drop_suspects: bool,
-) -> list[str]:
-    """Fit and write one quantity of a model; gives what could not be fitted in any layer, one line a hypothesis."""
+) -> list[MadynError]:
+    """Fit and write one quantity of a model; gives what could not be fitted in any layer, one error a hypothesis."""
     series = dataset.trajectories(model, quantity, ratio_of)
     steps, values = series["step"].values, series.values
     if drop_suspects:
@@ -117,11 +124,11 @@ def _fit_quantity(
             bounds = [None if np.isinf(bound) else bound for bound in hypothesis.lower]
             layer[hypothesis.name]["provenance"] = {**made_with, "lower_bounds": bounds}
     write_fit_records(dataset.path, model, quantity, _with_kept(dataset, model, quantity, layers, made_with))
-    faults = []
+    faults: list[MadynError] = []
     for hypothesis in chosen:
         reasons = [refusal(hypothesis, steps.astype(float), row) for row in values.T]
         if all(reasons):
-            faults.append(f"{dataset.path / model}: {quantity}: {reasons[0]}")
+            faults.append(SeriesError(f"{dataset.path / model}: {quantity}: {reasons[0]}"))
     return faults
 
 
@@ -149,7 +156,7 @@ def _with_kept(
         same = {
             name: record
             for name, record in before.items()
-            if all(record.get("provenance", {}).get(key) == made_with[key] for key in numbers)
+            if all((record.get("provenance") or {}).get(key) == made_with[key] for key in numbers)
         }
         records = {**same, **new}
         merged.append({name: records[name] for name in (*HYPOTHESES, *records) if name in records})
@@ -157,24 +164,23 @@ def _with_kept(
 
 
 def _write_table(dataset: Dataset) -> None:
-    """Write the parameter table from the ratio's reparam fits of all the models of the dataset's folder."""
-    rows = []
-    whole = open_dataset(dataset.path)
-    for model in whole.models:
+    """Write the rows of the models that were fitted, from the ratio's reparam fits; those of other models stay."""
+    rows = [row for row in read_table_rows(dataset.path) if row["model"] not in dataset.models]
+    for model in dataset.models:
         try:
-            records = whole.fit_records(model, "ratio")
-        except DatasetError:
-            continue  # not fitted yet: it gets its rows when it is
+            records = dataset.fit_records(model, "ratio")
+            last_step = dataset.steps(model)[-1]
+        except (DatasetError, IndexError):
+            continue  # nothing measured or no fits of the ratio, and that was said
         if any("reparam" not in layer for layer in records):
             continue
-        shape = _shape_columns(whole, model)
-        last_step = whole.steps(model)[-1]
+        shape = _shape_columns(dataset, model)
         rows += [
             _row(model, shape, number, len(records), layer["reparam"], last_step)
             for number, layer in enumerate(records)
         ]
     if rows:
-        write_parameter_table(dataset.path, rows)
+        write_parameter_table(dataset.path, sorted(rows, key=lambda row: (row["model"], int(row["layer_index"]))))
 
 
 def _shape_columns(dataset: Dataset, model: str) -> dict[str, Any]:
@@ -190,14 +196,12 @@ def _row(
     found = dict(zip(record["param_names"], record["popt"] or [], strict=False))
     fitted = {name: found.get(name) for name in PARAMETER_COLUMNS.values()}
     t_peak, height = peak(**{name: np.nan if value is None else value for name, value in fitted.items()})
-    provenance = record.get("provenance", {})
-    card = ("num_hidden_layers", "hidden_size", "intermediate_size", "num_attention_heads", "rotary_pct",
-            "rotary_emb_base", "vocab_size", "max_position_embeddings")  # fmt: skip
+    provenance = record.get("provenance") or {}
     return {
         "model": model,
         "layer_index": layer,
         "layer_index_norm": layer / (layers - 1) if layers > 1 else 0.0,
-        **{name: shape.get(name) for name in card},
+        **{name: shape.get(name) for name in SHAPE_COLUMNS},
         **{column: fitted[name] for column, name in PARAMETER_COLUMNS.items()},
         "model_type": shape.get("model_type"),
         "r2": record.get("r2"),

@@ -6,7 +6,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,11 @@ from typing import Any
 import numpy as np
 
 from madyn.dataset import fit_files, layout, manifest
+from madyn.dataset.files import read_bytes, read_json
 from madyn.dataset.statistics import read_statistics
 from madyn.dataset.view import Dataset, open_dataset
 from madyn.errors import DatasetError, MadynError
+from madyn.suites import PYTHIA
 
 
 @dataclass
@@ -35,9 +38,12 @@ def check_dataset(path: str | Path) -> CheckReport:
     """
     dataset = open_dataset(path)
     report = CheckReport()
+    for model in layout.manifest_models(dataset.path):
+        if model not in dataset.models:
+            report.faults += failures_of(dataset.path, model)
     for model in dataset:
         report.faults += _statistics_faults(dataset, model)
-        report.faults += _manifest_faults(dataset, model)
+        report.faults += _manifest_faults(dataset, model, report.absences)
         report.faults += _fit_faults(dataset, model, report.absences)
         for folder in ("series", "per_layer_evolution", "example_fits", "metrics"):
             if not any((dataset.path / model / folder).rglob("*.png")):
@@ -48,8 +54,9 @@ def check_dataset(path: str | Path) -> CheckReport:
 
 def _statistics_faults(dataset: Dataset, model: str) -> Iterator[str]:
     files = layout.statistics_files(dataset.path, model)
-    for path in layout.statistics_folder(dataset.path, model).iterdir():
-        if path not in files.values() and not path.name.startswith("."):
+    expected = {layout.statistics_path(dataset.path, model, step) for step in files}
+    for path in sorted(layout.statistics_folder(dataset.path, model).iterdir()):
+        if path not in expected and not path.name.startswith("."):
             yield f"{path}: not a statistics file's name (exp2_{model}_stepN)"
     if not files:
         yield f"{layout.statistics_folder(dataset.path, model)}: no statistics files"
@@ -75,20 +82,48 @@ def _value_faults(values: np.ndarray) -> Iterator[str]:
         yield "not in the order top1 >= top2 >= top3 >= median"
 
 
-def _manifest_faults(dataset: Dataset, model: str) -> Iterator[str]:
+def missing_units(dataset: Dataset, model: str) -> list[str]:
+    """What keeps a model from being complete: failures, units cut short, for Pythia published steps not there."""
+    units, measured = dataset.units(model), set(dataset.steps(model))
+    missing = failures_of(dataset.path, model)
+    known = next((name for name in PYTHIA.architectures if layout.directory_name(name) == model), None)
+    absent = [step for step in PYTHIA.grids["paper"] if step not in measured and step not in units] if known else []
+    if absent:
+        missing.append(f"{model}: {len(absent)} of the paper's steps are not measured, {absent[0]} first")
+    return missing
+
+
+def failures_of(root: Path, model: str) -> list[str]:
+    """The units of a model that have a manifest and no statistics, each with the reason."""
+    measured = layout.statistics_files(root, model)
+    found = []
+    for step, unit in manifest.read_units(root, model).items():
+        if step not in measured:
+            reason = f"failed: {unit.failure}" if unit.failure else "was cut short; run `madyn trace` again"
+            found.append(f"{layout.manifest_path(root, model, step)}: {model} step {step} {reason}")
+    return found
+
+
+def _manifest_faults(dataset: Dataset, model: str, absences: list[str]) -> Iterator[str]:
     try:
         units = manifest.read_units(dataset.path, model)
     except DatasetError as e:
         yield str(e)
         return
-    measured = set(layout.statistics_files(dataset.path, model))
-    for step, unit in units.items():
-        path = layout.manifest_path(dataset.path, model, step)
-        if unit.failure is not None and step not in measured:
-            yield f"{path}: step {step} failed: {unit.failure}"
-        elif unit.failure is None and step not in measured:
-            yield f"{path}: step {step} has no statistics file; run `madyn trace` again"
-    if len({unit.tokens_sha256 for step, unit in units.items() if step in measured}) > 1:
+    if not units:
+        absences.append(f"{dataset.path / 'manifest' / model}: no manifest")
+        return
+    yield from failures_of(dataset.path, model)
+    tokens = set()
+    for step, path in layout.statistics_files(dataset.path, model).items():
+        unit = units.get(step)
+        if unit is None:
+            yield f"{layout.manifest_path(dataset.path, model, step)}: no such file, and the step is measured"
+            continue
+        tokens.add(unit.tokens_sha256)
+        if unit.statistics_sha256 not in (None, hashlib.sha256(read_bytes(path)).hexdigest()):
+            yield f"{path}: not what was measured: its SHA-256 is not the one in the manifest"
+    if len(tokens) > 1:
         yield f"{dataset.path / 'manifest' / model}: steps were measured on different tokens"
 
 
@@ -116,16 +151,53 @@ def _fit_faults(dataset: Dataset, model: str, absences: list[str]) -> Iterator[s
             continue
         if len(records) != layers:
             yield f"{path}: {len(records)} layers where the statistics have {layers}"
+            continue
         for number, layer in enumerate(records):
+            values = _fitted_values(dataset, model, quantity, number, layer)
             for name, record in layer.items():
-                missing = [key for key in fit_files.RECORD_KEYS if key not in record]
-                if missing:
-                    yield f"{path}: layer {number}, {name}: no {', '.join(missing)}"
+                yield from (f"{path}: layer {number}, {name}: {fault}" for fault in _record_faults(record, values))
+    yield from _combined_faults(dataset, model)
+
+
+def _fitted_values(dataset: Dataset, model: str, quantity: str, number: int, layer: Mapping[str, Any]) -> np.ndarray:
+    """The trajectory that the records of a layer were fitted to, by the mean that they name."""
+    kinds = {(record.get("provenance") or {}).get("ratio_of") for record in layer.values()}
+    ratio_of = "means" if kinds == {"means"} else "sequences"
+    return dataset.trajectories(model, quantity, ratio_of).values[:, number]
+
+
+def _record_faults(record: Mapping[str, Any], values: np.ndarray) -> Iterator[str]:
+    missing = [key for key in fit_files.RECORD_KEYS if key not in record]
+    if missing:
+        yield f"no {', '.join(missing)}"
+        return
+    if record["r2"] is None:
+        return
+    residuals = np.array(record["residuals"], dtype=object).astype(float)
+    seen = np.isfinite(residuals)
+    r2 = 1 - np.sum(residuals[seen] ** 2) / np.sum((values[seen] - values[seen].mean()) ** 2)
+    if not np.isclose(r2, record["r2"], rtol=1e-6, atol=1e-6):
+        yield f"r2 is {record['r2']:.6g}, and its residuals give {r2:.6g}"
+
+
+def _combined_faults(dataset: Dataset, model: str) -> Iterator[str]:
+    """The file for all quantities must say what the files of each say."""
+    path = layout.params_path(dataset.path, model)
+    by_quantity = {q: layout.params_path(dataset.path, model, q) for q in layout.FITTED_QUANTITIES}
+    try:
+        combined = read_json(path)
+        for quantity, own in by_quantity.items():
+            if own.exists() and [layer.get(quantity) for layer in combined] != read_json(own):
+                yield f"{path}: its fits of the {quantity} are not those of {own.name}"
+    except DatasetError as e:
+        yield str(e)
+    except (AttributeError, TypeError):
+        yield f"{path}: not a list of layers"
 
 
 def _made_from(record: dict[str, Any]) -> str | None:
     """The hash of the statistics that a fit came from; None for one that does not say."""
-    return record.get("provenance", {}).get("statistics_sha256")
+    return (record.get("provenance") or {}).get("statistics_sha256")
 
 
 def _table_faults(dataset: Dataset, absences: list[str]) -> Iterator[str]:
@@ -138,6 +210,9 @@ def _table_faults(dataset: Dataset, absences: list[str]) -> Iterator[str]:
     except DatasetError as e:
         yield str(e)
         return
+    missing = [column for column in fit_files.CARD_COLUMNS if column not in table.columns]
+    if missing:
+        yield f"{path}: no column {', '.join(missing)}"
     for model in sorted(set(table["model"]) - set(dataset.models)):
         yield f"{path}: rows of {model}, which has no statistics"
     for model in dataset:

@@ -1,9 +1,9 @@
 """Fit files and the parameter table: `params/layer_fit_params*.json` and `fitted_param_dataset_reparam.csv`.
 
 A fit file is a list by layer of {hypothesis: record}; a record has at least `param_names`, `popt`, `pcov`, `r2`, `aic`
-and `residuals`, None standing for what is not available. The file for all quantities repeats the ratio's records at
-the top of each layer, so that the card's example works on it, and holds all three quantities by name beside them.
-Both forms are read, whoever wrote them.
+and `residuals`, None standing for each number that is not available. The file for all quantities repeats the ratio's
+records at the top of each layer, so that the card's example works on it, and holds all three quantities by name beside
+them. Both forms are read, whoever wrote them.
 """
 
 from __future__ import annotations
@@ -25,6 +25,14 @@ RECORD_KEYS = ("param_names", "popt", "pcov", "r2", "aic", "residuals")
 
 PARAMETER_COLUMNS = {"param_A": "A1", "param_λ": "A2", "param_γ": "beta", "param_t0": "tau0", "param_K": "K"}
 """The columns of the table, and the parameter of the reparam curve that stands in each (the card's naming)."""
+
+SHAPE_COLUMNS = (
+    "num_hidden_layers", "hidden_size", "intermediate_size", "num_attention_heads", "rotary_pct", "rotary_emb_base",
+    "vocab_size", "max_position_embeddings",
+)  # fmt: skip
+"""The columns of the table that describe the model."""
+
+CARD_COLUMNS = ("model", "layer_index", "layer_index_norm", *SHAPE_COLUMNS, *PARAMETER_COLUMNS)
 
 # One letter has several code points: Greek small letters against the micro-like mathematical ones, or their names.
 _SPELLINGS = {
@@ -87,12 +95,27 @@ def _hypotheses(path: Path, number: int, layer: Any, quantity: str, whole: bool)
 
 
 def write_parameter_table(root: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write the table, the columns in the order of the first row; None becomes an empty cell."""
+    """Write the table, the card's columns first, then all others in the order met; None becomes an empty cell."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    columns = dict.fromkeys([*CARD_COLUMNS, *(column for row in rows for column in row)])
+    writer = csv.DictWriter(text, fieldnames=list(columns), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     write_text(root / layout.PARAMETER_TABLE, text.getvalue())
+
+
+def read_table_rows(root: Path) -> list[dict[str, Any]]:
+    """The rows of the table as they are written, cell by cell, under one spelling of the columns; none if it is absent.
+
+    Raises:
+        DatasetError: the table is malformed.
+    """
+    if not (root / layout.PARAMETER_TABLE).exists():
+        return []
+    columns = list(read_parameter_table(root).columns)
+    text = read_bytes(root / layout.PARAMETER_TABLE).decode("utf-8-sig")
+    cells = list(csv.reader(io.StringIO(text)))[1:]
+    return [dict(zip(columns, row, strict=True)) for row in cells if row]
 
 
 def read_parameter_table(root: Path) -> pd.DataFrame:

@@ -77,6 +77,11 @@ def locations_path(root: Path, model: str, step: int) -> Path:
     return root / "locations" / model / f"step{step}.json"
 
 
+def manifest_models(root: Path) -> list[str]:
+    """The models that something was tried with, measured or not, by name."""
+    return sorted(p.name for p in (root / "manifest").glob("*") if p.is_dir())
+
+
 def model_directories(root: Path) -> list[str]:
     """The models in a dataset: every directory that has a `stats` directory, by name."""
     return sorted(p.parent.name for p in root.glob("*/stats") if p.is_dir() and not p.parent.name.startswith("."))

@@ -22,10 +22,12 @@ class Unit:
 
     Attributes:
         source: where the checkpoint came from, as the user named it.
-        revision: its name on the Hub or the name of its folder; `commit` is the hash the Hub resolved it to.
+        revision: its name on the Hub or the name of its folder; `commit` is the hash the Hub resolved it to,
+            `weights_sha256` that of the weight files of a checkpoint in a folder.
         tokens_sha256: hash of the token ids of the sequences, in order.
         first_token: "bos" if each sequence starts with the tokenizer's BOS token in place of text, else "text".
         architecture: the fields of `Architecture`; `parameters` is the number the model really has, its head included.
+        statistics_sha256: hash of the statistics file, as `sha256sum` gives it.
         versions: of Python and of the packages that the numbers depend on.
         failure: why there are no statistics; None where there are.
     """
@@ -35,6 +37,7 @@ class Unit:
     source: str
     revision: str | None = None
     commit: str | None = None
+    weights_sha256: str | None = None
     sequences: int | None = None
     length: int | None = None
     first_token: str | None = None

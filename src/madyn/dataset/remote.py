@@ -66,7 +66,7 @@ def _fetch(repo: str, revision: str | None, folder: Path | None = None) -> Path:
     from huggingface_hub import constants, snapshot_download
 
     try:
-        with hub_errors(f"dataset {repo}", DatasetError):
+        with hub_errors(f"there is no folder {repo}; on the Hub, dataset {repo}", DatasetError):
             return Path(
                 snapshot_download(
                     repo, repo_type="dataset", revision=revision, allow_patterns=_WANTED, local_dir=folder

@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
 
-from madyn.dataset.files import read_bytes, write_text
+from madyn.dataset.files import read_bytes, write_bytes
 from madyn.dataset.layout import QUANTITIES
 from madyn.errors import DatasetError
 
@@ -26,6 +27,7 @@ MAX_BYTES = 1 << 25  # 36 layers x 10 sequences are 30 kB
 _DEPTH = 3
 _AXES = ("sequence", "quantity", "layer")
 _PLAIN = re.compile(r"[\s\[\],0-9eE.+-]*")
+_MODULE = re.compile(r"(?:np|numpy|math)\.")
 _TOKEN = re.compile(
     r"""\s*(?:
       (?P<keyword>,\s*(?:dtype|device)\s*=\s*(?:'[\w.:]*'|"[\w.:]*"|[\w.]+))
@@ -47,13 +49,18 @@ def write_statistics(path: Path, statistics: np.ndarray) -> None:
         DatasetError: the shape is wrong or a value is not finite.
         StorageError: the file cannot be written.
     """
+    write_bytes(path, encode_statistics(statistics))
+
+
+def encode_statistics(statistics: np.ndarray) -> bytes:
+    """The bytes of a statistics file. Raises DatasetError where the shape is wrong or a value is not finite."""
     values = np.asarray(statistics, dtype=np.float64)
     if values.ndim != _DEPTH or values.shape[1] != len(QUANTITIES) or 0 in values.shape:
-        raise DatasetError(f"{path}: statistics of shape {values.shape}; expected sequences x 4 quantities x layers")
+        raise DatasetError(f"statistics of shape {values.shape}; expected sequences x 4 quantities x layers")
     if not np.isfinite(values).all():
         place = tuple(int(i) for i in np.argwhere(~np.isfinite(values))[0])
-        raise DatasetError(f"{path}: the value at {_place(place)} is not finite")
-    write_text(path, json.dumps(values.tolist()))
+        raise DatasetError(f"the value at {_place(place)} is not finite")
+    return json.dumps(values.tolist()).encode()
 
 
 def read_statistics(path: Path) -> np.ndarray:
@@ -72,18 +79,31 @@ def read_statistics(path: Path) -> np.ndarray:
 def _parse(path: Path, text: str) -> Any:
     if _PLAIN.fullmatch(text):
         try:
-            return json.loads(text)
+            return json.loads(text, parse_int=float)
         except (ValueError, RecursionError):
             pass  # the scanner says where the fault is
     return _Scanner(path, text).parse()
 
 
+@dataclass
+class _Open:
+    """Something that is open: a list, or a call."""
+
+    closed_by: str
+    values: list[Any]
+    call: bool = False
+
+
 class _Scanner:
-    """Reads nested lists without recursion. `stack` holds the open lists; a call such as `array(` is held as None."""
+    """Reads nested lists without recursion.
+
+    `stack` holds what is open: the bracket that will close it, and its values. A call such as `array(` is open too,
+    holds exactly one value, and stands for it.
+    """
 
     def __init__(self, path: Path, text: str) -> None:
         self.path, self.text, self.at = path, text, 0
-        self.stack: list[list[Any] | None] = [[]]
+        self.stack: list[_Open] = [_Open("", [])]
 
     def parse(self) -> Any:
         text, end = self.text, len(self.text.rstrip())
@@ -98,45 +118,40 @@ class _Scanner:
             if kind in ("comma", "keyword") and not after_value:
                 self.fail("a comma with no value before it")
             if kind == "number" or kind == "special":
-                self.add(float(token.rpartition(".")[2] if kind == "special" and "." in token else token))
-            elif kind == "open":
-                self.open([])
-            elif kind == "call":
-                self.open(None)
+                self.stack[-1].values.append(
+                    float(token.rpartition(".")[2] if kind == "special" and "." in token else token)
+                )
+            elif kind in ("open", "call"):
+                self.open(_Open("]" if token == "[" else ")", [], call=kind == "call"))
             elif kind == "close":
                 self.close(token)
-            elif kind == "keyword" and self.stack[-1] is not None:
+            elif kind == "keyword" and not self.stack[-1].call:
                 self.fail("a keyword outside array(...)")
             after_value = kind in ("number", "special", "close", "keyword")
             self.at = match.end()
         if len(self.stack) > 1:
             self.fail("the file ends inside a list; it is truncated")
-        values = self.stack[0] or []
+        values = self.stack[0].values
         if len(values) != 1:
             self.fail("the file is empty" if not values else "more than one value")
         return values[0]
 
-    def lists(self) -> int:
-        return sum(level is not None for level in self.stack) - 1
-
-    def open(self, level: list[Any] | None) -> None:
-        if (level is not None and self.lists() == _DEPTH) or len(self.stack) > 2 * _DEPTH + 1:
+    def open(self, new: _Open) -> None:
+        lists = sum(not level.call for level in self.stack) - 1
+        if (not new.call and lists == _DEPTH) or len(self.stack) > 2 * _DEPTH + 1:
             self.fail(f"brackets nested more than {_DEPTH} deep")
-        self.stack.append(level)
+        self.stack.append(new)
 
     def close(self, token: str) -> None:
-        if len(self.stack) == 1:
+        if token != self.stack[-1].closed_by:
             self.fail(f"{token!r} closes nothing")
         level = self.stack.pop()
-        if level is not None:
-            self.add(level)
-
-    def add(self, value: Any) -> None:
-        # Inside a call the value belongs to the list around the call: np.float32(1.5) is 1.5.
-        next(level for level in reversed(self.stack) if level is not None).append(value)
+        if level.call and len(level.values) != 1:
+            self.fail(f"{len(level.values)} values in a call that stands for one")
+        self.stack[-1].values.append(level.values[0] if level.call else level.values)
 
     def fail(self, why: str) -> NoReturn:
-        depths = [len(level) for level in self.stack[1:] if level is not None]
+        depths = [len(level.values) for level in self.stack[1:] if not level.call]
         place = f" ({_place(tuple(depths))})" if depths else ""
         raise DatasetError(f"{self.path}: character {self.at}{place}: {why}")
 

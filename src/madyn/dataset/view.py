@@ -36,7 +36,7 @@ def open_dataset(path: str | Path) -> Dataset:
     Raises:
         DatasetError: there is no such dataset, or it holds no model.
     """
-    return _open(locate(path))
+    return _open(locate(path), shared=match_remote(path) is not None)
 
 
 def open_to_write(path: str | Path, out: str | Path | None = None) -> Dataset:
@@ -48,21 +48,24 @@ def open_to_write(path: str | Path, out: str | Path | None = None) -> Dataset:
             cache is shared with other programs, and is never written to.
 
     Raises:
-        DatasetError: there is no such dataset, or it holds no model.
+        DatasetError: there is no such dataset, or nothing in it was measured.
         UsageError: `out` is given for a dataset that is in a folder already.
     """
     remote = match_remote(path)
     if remote is None and out is not None:
         raise UsageError(f"{path} is a folder and is written to where it is; --out goes with a dataset of the Hub")
     name = remote[0].split("/")[1] if remote else ""
-    return _open(locate(path, into=Path(out or name) if remote else None))
+    dataset = _open(locate(path, into=Path(out or name) if remote else None))
+    if not dataset.models:
+        raise DatasetError(f"{dataset.path}: nothing in it was measured; see `madyn show {dataset.path}`")
+    return dataset
 
 
-def _open(root: Path) -> Dataset:
+def _open(root: Path, shared: bool = False) -> Dataset:
     models = layout.model_directories(root)
-    if not models:
+    if not models and not layout.manifest_models(root):
         raise DatasetError(f"{root}: no model in it (no MODEL/stats folder); is this the dataset's own folder?")
-    return Dataset(root, models)
+    return Dataset(root, models, shared)
 
 
 class Dataset:
@@ -73,9 +76,10 @@ class Dataset:
         models: directory names, sorted.
     """
 
-    def __init__(self, path: Path, models: Iterable[str]) -> None:
+    def __init__(self, path: Path, models: Iterable[str], shared: bool = False) -> None:
         self.path = path
         self.models = list(models)
+        self._shared = shared
         self._statistics: dict[str, xr.DataArray] = {}
 
     def __repr__(self) -> str:
@@ -96,7 +100,14 @@ class Dataset:
         wanted = [models] if isinstance(models, str) else list(models)
         for model in wanted:
             self._known(model)
-        return Dataset(self.path, wanted)
+        return Dataset(self.path, wanted, self._shared)
+
+    def require_own_folder(self) -> None:
+        """Raise DatasetError where this dataset lies in the Hub's cache, which is never written to."""
+        if self._shared:
+            raise DatasetError(
+                f"{self.path} is the Hub's cache, which is not written to; give the dataset's name instead"
+            )
 
     def steps(self, model: str) -> list[int]:
         """The training steps measured, ascending."""

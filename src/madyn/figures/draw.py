@@ -111,6 +111,8 @@ def draw_figures(
         raise UsageError(f"dpi is {dpi} and jobs {jobs}; both must be 1 or more")
     if not isinstance(dataset, Dataset):
         dataset = open_to_write(dataset) if out is None else open_dataset(dataset)
+    if out is None:
+        dataset.require_own_folder()
     dataset = dataset if models is None else dataset.select(models)
     folder = Path(out) if out is not None else dataset.path
     source = Source(dataset, predictor)

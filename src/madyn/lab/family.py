@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from madyn.architecture import Architecture
-from madyn.dataset.files import storage_error
+from madyn.dataset.files import read_json, storage_error, write_json
+from madyn.errors import UsageError
 from madyn.lab.tokenizer import load_tokenizer, train_tokenizer
-from madyn.lab.training import Recipe, is_complete, train
+from madyn.lab.training import Recipe, claim_folder, is_complete, train
 from madyn.terminal import progress_display
 from madyn.text import BLANK_LINE, read_text, tokenize
 
@@ -56,10 +57,13 @@ def train_family(
         UsageError, StorageError, TextError: as `train` and `read_text` raise them.
     """
     _prepare_corpus(corpus, text, documents, vocab_size=next(iter(models.values())).vocab_size)
+    for folder, shape in models.items():
+        claim_folder(folder, shape, recipe)
     cores = os.cpu_count() or 1
-    at_once = min(at_once or cores, len(models))
+    at_once = at_once or cores
+    threads = max(1, cores // at_once)
     jobs = [
-        _Job(folder.name, folder, shape, recipe, corpus, tuple(save_at), max(1, cores // at_once))
+        _Job(folder.name, folder, shape, recipe, corpus, tuple(save_at), threads)
         for folder, shape in models.items()
         if not is_complete(folder, recipe)
     ]
@@ -71,7 +75,7 @@ def train_family(
     with (
         context.Manager() as manager,
         progress_display() as progress,
-        ProcessPoolExecutor(at_once, mp_context=context) as pool,
+        ProcessPoolExecutor(min(at_once, len(jobs)), mp_context=context) as pool,
     ):
         reports = manager.Queue()
         bars = {job.name: progress.add_task(f"training {job.name}", total=recipe.steps) for job in jobs}
@@ -100,19 +104,24 @@ def _show(reports: Any, progress: Any, bars: Mapping[str, Any]) -> None:
 
 def _prepare_corpus(corpus: Path, text: str, documents: int | None, vocab_size: int) -> None:
     """Train the tokenizer and tokenise the text, once; every model's process then reads the same file."""
-    if (corpus / "tokens.npy").exists():
+    read = read_text(text, documents)
+    ours = {"text": text, "documents": len(read.documents), "sha256": read.sha256, "vocab_size": vocab_size}
+    record = corpus / "corpus.json"
+    if record.exists() and read_json(record) != ours:
+        raise UsageError(f"{corpus} holds another text or vocabulary (see {record.name}); choose another folder")
+    if record.exists():
         return
-    read = read_text(text, documents).documents
-    tokenizer = train_tokenizer(read, vocab_size)
+    tokenizer = train_tokenizer(read.documents, vocab_size)
     try:
         corpus.mkdir(parents=True, exist_ok=True)
         tokenizer.save_pretrained(corpus)
-        ids = np.fromiter((i for d in read for i in tokenize(d + BLANK_LINE, tokenizer)), dtype=np.uint16)
+        ids = np.fromiter((i for d in read.documents for i in tokenize(d + BLANK_LINE, tokenizer)), dtype=np.uint16)
         partial = corpus / ".tokens.npy"
         np.save(partial, ids)
         partial.replace(corpus / "tokens.npy")
     except OSError as e:
         raise storage_error(corpus, e) from e
+    write_json(record, ours)  # last: it marks the corpus complete
 
 
 def _run(job: _Job, reports: Any) -> None:

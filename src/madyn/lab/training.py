@@ -120,7 +120,7 @@ def train(
     """
     if len(tokens) < recipe.length:
         raise UsageError(f"the training text has {len(tokens)} tokens; a sequence needs {recipe.length}")
-    _claim_folder(folder, architecture, recipe)
+    claim_folder(folder, architecture, recipe)
     if is_complete(folder, recipe):
         return
     model = build_model(architecture, tokenizer, recipe.seed)
@@ -161,7 +161,8 @@ def _batch(data: torch.Tensor, recipe: Recipe, step: int, bos: int) -> torch.Ten
     return torch.cat([torch.full((recipe.batch_size, 1), bos), body], dim=1)
 
 
-def _claim_folder(folder: Path, architecture: Architecture, recipe: Recipe) -> None:
+def claim_folder(folder: Path, architecture: Architecture, recipe: Recipe) -> None:
+    """Record what is trained in a folder. Raises UsageError where it holds a run of another shape or recipe."""
     path = folder / "recipe.json"
     ours = {"architecture": architecture.to_dict(), "recipe": {**asdict(recipe), "betas": list(recipe.betas)}}
     if not path.exists():

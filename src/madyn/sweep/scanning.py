@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 MASSIVE_VALUE = 100
 MASSIVE_RATIO = 1000
+SCAN_LENGTH = 512  # long enough to show what is massive, short enough to take seconds
 
 
 def scan_checkpoint(
@@ -24,7 +25,7 @@ def scan_checkpoint(
 
     Args:
         model: a folder, a GGUF file, or a name of the Hub, there at `revision` if given.
-        probe: four sequences of at most 512 tokens of the standard library by default.
+        probe: four sequences of the standard library by default; of at most 512 tokens if it gives no length.
 
     Returns:
         a row a layer: top1, top2, top3, median and ratio (means over the sequences); position, token and feature of
@@ -42,10 +43,13 @@ def scan_checkpoint(
     settings = settings or Settings()
     checkpoint = find_checkpoint(model, revision, trust_remote_code=settings.trust_remote_code)
     architecture = Architecture.from_config(checkpoint.config())
-    probe = probe or Probe(sequences=4, length=min(512, architecture.max_position_embeddings))
+    probe = probe or Probe(sequences=4)
+    length = (
+        min(SCAN_LENGTH, probe.length_for(architecture)) if probe.length is None else probe.length_for(architecture)
+    )
     tokenizer = checkpoint.tokenizer()
     text = read_text(probe.text, probe.documents, probe.seed)
-    sequences = token_sequences(text, tokenizer, probe.sequences, probe.length_for(architecture), bos=probe.bos)
+    sequences = token_sequences(text, tokenizer, probe.sequences, length, bos=probe.bos)
     module = checkpoint.model(torch_dtype(settings.dtype), resolve_device(settings.device))
     result = measure_with_locations(module, sequences, batch_size=settings.batch_size)
 
@@ -54,7 +58,7 @@ def scan_checkpoint(
     largest = top.argmax(axis=0)
     position = result.positions[largest, 0, layers]
     ratio = top / median
-    return pd.DataFrame(
+    table = pd.DataFrame(
         {
             **{f"top{k + 1}": result.statistics[:, k, :].mean(axis=0) for k in range(3)},
             "median": median.mean(axis=0),
@@ -66,3 +70,5 @@ def scan_checkpoint(
         },
         index=pd.Index(layers, name="layer"),
     )
+    table.attrs["length"] = length
+    return table

@@ -7,6 +7,7 @@ and the sweep goes on; only what would spoil every unit (no space, another text,
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 from madyn.architecture import Architecture
 from madyn.checkpoints import Checkpoint, Checkpoints, find_checkpoints
 from madyn.dataset import Dataset, layout, manifest, open_dataset
-from madyn.dataset.files import sha256, storage_error, write_json
-from madyn.dataset.statistics import write_statistics
-from madyn.errors import ArchitectureError, CheckpointError, NonFiniteError, ProbeMismatchError, UsageError
+from madyn.dataset.files import storage_error, write_bytes, write_json
+from madyn.dataset.statistics import encode_statistics
+from madyn.errors import ArchitectureError, CheckpointError, MadynError, ProbeMismatchError, StorageError, UsageError
 from madyn.suites import PYTHIA
 from madyn.sweep.settings import Probe, Settings, resolve_device, torch_dtype, versions
 from madyn.terminal import progress_display
@@ -25,6 +26,8 @@ from madyn.text import Text, hash_tokens, read_text, token_sequences
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from madyn.measurement import Measurement
 
 Steps = str | int | Iterable[int] | None
 
@@ -78,19 +81,24 @@ def trace(
     settings = settings or Settings()
     probe = Probe(probe) if isinstance(probe, str) else probe
     root = Path(out)
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-    except OSError as e:
-        raise storage_error(root, e) from e
     plans = _plan(root, [models] if isinstance(models, (str, Path)) else list(models), steps, name, settings)
     text = read_text(probe.text, probe.documents, probe.seed)
     record = manifest.ProbeRecord(text=probe.text, sha256=text.sha256, documents=len(text.documents), seed=probe.seed)
     manifest.refuse_other_probe(root, record)
+    for plan in plans:
+        _refuse_other_windows(plan, probe)
     probes = {plan.model: _sequences(plan, text, probe) for plan in plans if plan.todo}
+    reasons = [found for found in probes.values() if isinstance(found, MadynError)]
+    if reasons and len(reasons) == len(probes):
+        raise reasons[0]  # nothing can be measured; otherwise the others are, and this is recorded
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise storage_error(root, e) from e
     manifest.claim_probe(root, record)
     report = TraceReport(root)
     with progress_display() as progress:
-        progress.console.print(_describe(plans, probe), highlight=False)
+        progress.console.print(_describe(plans, probe))
         bar = progress.add_task("measuring", total=sum(len(plan.todo) for plan in plans))
         for plan in plans:
             report.already += [(plan.model, step) for step in plan.done]
@@ -99,7 +107,7 @@ def trace(
                 unit = _measure_unit(root, plan, checkpoint, probes[plan.model], probe, settings)
                 if unit.failure:
                     report.failures.append(unit)
-                    progress.console.print(f"{plan.model} step {unit.step} failed: {unit.failure}", highlight=False)
+                    progress.console.print(f"{plan.model} step {unit.step} failed: {unit.failure}")
                 else:
                     report.measured.append((plan.model, unit.step))
                 progress.advance(bar)
@@ -108,10 +116,11 @@ def trace(
 
 @dataclass(frozen=True)
 class _Plan:
-    """What is to be done for one model: the checkpoints still to measure, and the steps that are there."""
+    """What is to be done for one model: all checkpoints asked for, those still to measure, the steps that are there."""
 
     model: str
     source: str
+    wanted: list[Checkpoint]
     todo: list[Checkpoint]
     done: list[int]
     known: dict[int, manifest.Unit]
@@ -133,6 +142,7 @@ def _plan(root: Path, models: list[str | Path], steps: Steps, name: str | None, 
         plans[directory] = _Plan(
             directory,
             str(model),
+            wanted,
             [c for c in wanted if c.step not in present],
             [c.step for c in wanted if c.step in present and c.step is not None],
             manifest.read_units(root, directory),
@@ -180,47 +190,104 @@ def _describe(plans: list[_Plan], probe: Probe) -> str:
     )
 
 
-def _sequences(plan: _Plan, text: Text, probe: Probe) -> np.ndarray:
-    """The tokens that a model is measured on; the same as for its units already measured, or an error."""
-    architecture, tokenizer = _first_readable(plan.todo)
+def _refuse_other_windows(plan: _Plan, probe: Probe) -> None:
+    """Refuse windows other than those of the units already measured, which their manifests tell with nothing loaded."""
+    for unit in plan.known.values():
+        if unit.failure is not None or unit.tokens_sha256 is None:
+            continue
+        length = probe.length_for(Architecture.from_config(unit.architecture))
+        if (unit.sequences, unit.length, unit.first_token) != (probe.sequences, length, probe.first_token):
+            raise ProbeMismatchError(
+                f"{plan.model} step {unit.step} was measured on other tokens ({unit.sequences} sequences of "
+                f"{unit.length}, first token: {unit.first_token}) than these ({probe.sequences} of {length}, first "
+                f"token: {probe.first_token}): use the same, or another --out"
+            )
+
+
+def _sequences(plan: _Plan, text: Text, probe: Probe) -> np.ndarray | MadynError:
+    """The tokens that a model is measured on; the reason, where no checkpoint of it says what shape it has.
+
+    Raises:
+        ProbeMismatchError: units of the model were measured on other tokens.
+    """
+    shape = _first_readable(plan.wanted)
+    if isinstance(shape, MadynError):
+        return shape
+    architecture, tokenizer = shape
     length = probe.length_for(architecture)
     sequences = token_sequences(text, tokenizer, probe.sequences, length, bos=probe.bos)
     tokens = hash_tokens(sequences)
     for unit in plan.known.values():
         if unit.failure is None and unit.tokens_sha256 not in (None, tokens):
             raise ProbeMismatchError(
-                f"{plan.model} step {unit.step} was measured on other tokens ({unit.sequences} sequences of "
-                f"{unit.length}, first token: {unit.first_token}) than these ({probe.sequences} of {length}, first "
-                f"token: {probe.first_token}, or another tokenizer): use the same, or another --out"
+                f"{plan.model} step {unit.step} was measured on other tokens: the tokenizer of {plan.wanted[0]} is "
+                "another one; use another --out"
             )
     return sequences
 
 
-def _first_readable(checkpoints: Sequence[Checkpoint]) -> tuple[Architecture, Any]:
+def _first_readable(checkpoints: Sequence[Checkpoint]) -> tuple[Architecture, Any] | MadynError:
     """Shape and tokenizer, which all checkpoints of a model share, from the first whose files can be read."""
-    for checkpoint in checkpoints[:-1]:
+    reason: MadynError = CheckpointError("no checkpoint")
+    for checkpoint in checkpoints:
         try:
             return Architecture.from_config(checkpoint.config()), checkpoint.tokenizer()
-        except CheckpointError:
-            continue  # its own measurement will fail too, and be recorded
-    return Architecture.from_config(checkpoints[-1].config()), checkpoints[-1].tokenizer()
+        except (CheckpointError, ArchitectureError) as e:
+            reason = e  # its own measurement will fail too, and be recorded
+    return reason
 
 
 def _measure_unit(
-    root: Path, plan: _Plan, checkpoint: Checkpoint, sequences: Any, probe: Probe, settings: Settings
+    root: Path,
+    plan: _Plan,
+    checkpoint: Checkpoint,
+    sequences: np.ndarray | MadynError,
+    probe: Probe,
+    settings: Settings,
 ) -> manifest.Unit:
     """Measure one checkpoint and write what it gave: locations, manifest, and the statistics last."""
-    import torch
-
-    from madyn.measurement import measure_with_locations
-
     assert checkpoint.step is not None
-    device = resolve_device(settings.device)
     unit = manifest.Unit(
         model=plan.model,
         step=checkpoint.step,
         source=plan.source,
         revision=checkpoint.revision or Path(checkpoint.source).name,
+        commit=checkpoint.commit,
+        versions=versions(),
+    )
+    try:
+        if isinstance(sequences, MadynError):
+            raise sequences
+        unit, result = _measured(unit, checkpoint, sequences, probe, settings)
+        data = encode_statistics(result.statistics)
+    except (StorageError, UsageError):
+        raise
+    except Exception as e:  # whatever one checkpoint does, it must not cost the others: it is recorded
+        reason = str(e) if isinstance(e, MadynError) else f"{checkpoint}: {type(e).__name__}: {e}"
+        unit = replace(unit, failure=reason)
+        manifest.write_unit(root, unit)
+        return unit
+    unit = replace(unit, statistics_sha256=hashlib.sha256(data).hexdigest())
+    write_json(layout.locations_path(root, plan.model, unit.step), locate_tokens(result, sequences))
+    manifest.write_unit(root, unit)
+    write_bytes(layout.statistics_path(root, plan.model, unit.step), data)
+    return unit
+
+
+def _measured(
+    unit: manifest.Unit, checkpoint: Checkpoint, sequences: np.ndarray, probe: Probe, settings: Settings
+) -> tuple[manifest.Unit, Measurement]:
+    """The unit with what it was measured with, and the measurement."""
+    import torch
+
+    from madyn.measurement import measure_with_locations
+
+    device = resolve_device(settings.device)
+    model = checkpoint.model(torch_dtype(settings.dtype), device)
+    result = measure_with_locations(model, sequences, top_k=3, batch_size=settings.batch_size)
+    described = replace(
+        unit,
+        weights_sha256=checkpoint.hash_weights(),
         sequences=int(sequences.shape[0]),
         length=int(sequences.shape[1]),
         first_token=probe.first_token,
@@ -229,26 +296,10 @@ def _measure_unit(
         device=device,
         threads=torch.get_num_threads(),
         batch_size=settings.batch_size,
-        versions=versions(),
-    )
-    try:
-        model = checkpoint.model(torch_dtype(settings.dtype), device)
-        result = measure_with_locations(model, sequences, top_k=3, batch_size=settings.batch_size)
-    except (CheckpointError, ArchitectureError, NonFiniteError) as e:
-        unit = replace(unit, failure=str(e))
-        manifest.write_unit(root, unit)
-        return unit
-    unit = replace(
-        unit,
-        commit=checkpoint.commit,
         parameters=_count_parameters(model),
         architecture=Architecture.from_config(model.config).to_dict(),
-        statistics_sha256=sha256(result.statistics.tobytes()),
     )
-    write_json(layout.locations_path(root, plan.model, unit.step), locate_tokens(result, sequences))
-    manifest.write_unit(root, unit)
-    write_statistics(layout.statistics_path(root, plan.model, unit.step), result.statistics)
-    return unit
+    return described, result
 
 
 def _count_parameters(decoder: Any) -> int:
@@ -259,7 +310,7 @@ def _count_parameters(decoder: Any) -> int:
     return decoder.num_parameters() + head
 
 
-def locate_tokens(result: Any, sequences: np.ndarray) -> dict[str, Any]:
+def locate_tokens(result: Measurement, sequences: np.ndarray) -> dict[str, Any]:
     """Where the largest values stand: nested lists B x k x L of position, token id and feature."""
     import numpy as np
 
