@@ -2,8 +2,10 @@
 
 import itertools
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,7 @@ from tiny import SENTENCES, tiny_shape
 
 RECIPE = Recipe(steps=30, batch_size=4, length=16)
 SAVE = [0, 1, 10, 20, 30]
+LONG = Recipe(steps=300, batch_size=4, length=16)
 
 
 class StoppedError(Exception):
@@ -142,6 +145,36 @@ def test_a_family_is_trained_in_processes_to_the_same_weights(tmp_path):
     for name in shapes:
         for step in SAVE:
             assert same(weights(tmp_path / "a" / name, step), weights(tmp_path / "b" / name, step))
+
+
+_FAMILY = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+from test_lab import LONG, tiny_shape, train_family
+if __name__ == "__main__":
+    root = Path(sys.argv[2])
+    models = {root / name: tiny_shape() for name in ("one", "two", "three")}
+    train_family(models, LONG, corpus=root / "corpus", text=str(root / "book.txt"), save_at=[0, 50, 300], at_once=2)
+"""
+
+
+def test_a_family_that_is_interrupted_stops_at_once_and_goes_on(tmp_path):
+    (tmp_path / "book.txt").write_text("".join(SENTENCES))
+    (tmp_path / "family.py").write_text(_FAMILY)
+    command = [sys.executable, str(tmp_path / "family.py"), str(Path(__file__).parent), str(tmp_path)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    while not (tmp_path / "one/step50").exists() and process.poll() is None:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=120)[1]
+    assert process.returncode != 0
+    assert "KeyboardInterrupt" in said
+    assert not (tmp_path / "three").joinpath("step300").exists()
+    subprocess.run(command, check=True)
+    for name in ("one", "two", "three"):
+        assert list(find_checkpoints(tmp_path / name).by_step) == [0, 50, 300]
+    assert same(weights(tmp_path / "one", 300), weights(tmp_path / "three", 300))  # one recipe, one seed
 
 
 def test_another_text_or_recipe_for_a_family_is_refused(tmp_path):

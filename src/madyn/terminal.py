@@ -1,7 +1,8 @@
-"""What is shown on a terminal: one progress display for all long work, and one form of table."""
+"""The terminal: one progress display for all long work, one form of table, and who answers Ctrl-C."""
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,11 @@ from rich.table import Table
 
 # No markup anywhere: brackets in a path or a message are themselves.
 console = Console(highlight=False, soft_wrap=True, markup=False)
+
+
+def leave_interrupts_to_parent() -> None:
+    """For worker processes: a terminal sends Ctrl-C to all of them, and only the parent knows how to stop in order."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def progress_display() -> Progress:

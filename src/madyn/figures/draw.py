@@ -34,7 +34,7 @@ from madyn.dataset import Dataset, open_dataset, open_to_write
 from madyn.dataset.files import sha256, write_bytes
 from madyn.errors import MadynError, StorageError, UsageError
 from madyn.figures.registry import PICTURES, Case, Source
-from madyn.terminal import progress_display
+from madyn.terminal import leave_interrupts_to_parent, progress_display
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -168,7 +168,7 @@ def _draw_all(
         return
     path, models = str(source.dataset.path), tuple(source.dataset.models)
     # "spawn" and not "fork": the caller may run threads (torch does), and a forked copy of them can hang.
-    with ProcessPoolExecutor(min(jobs, len(batches)), get_context("spawn")) as pool:
+    with ProcessPoolExecutor(min(jobs, len(batches)), get_context("spawn"), leave_interrupts_to_parent) as pool:
         given = source.given_predictor
         futures = [
             pool.submit(

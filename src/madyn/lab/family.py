@@ -18,7 +18,7 @@ from madyn.dataset.files import read_json, storage_error, write_json
 from madyn.errors import UsageError
 from madyn.lab.tokenizer import load_tokenizer, train_tokenizer
 from madyn.lab.training import Recipe, claim_folder, is_complete, train
-from madyn.terminal import progress_display
+from madyn.terminal import leave_interrupts_to_parent, progress_display
 from madyn.text import BLANK_LINE, read_text, tokenize
 
 
@@ -72,14 +72,13 @@ def train_family(
     # The largest first, so that no core is left alone with one at the end.
     jobs.sort(key=lambda job: -job.architecture.num_parameters * job.architecture.num_hidden_layers)
     context = multiprocessing.get_context("spawn")
+    reports, stop = context.Queue(), context.Event()
     with (
-        context.Manager() as manager,
         progress_display() as progress,
-        ProcessPoolExecutor(min(at_once, len(jobs)), mp_context=context) as pool,
+        ProcessPoolExecutor(min(at_once, len(jobs)), context, _start_worker, (reports, stop)) as pool,
     ):
-        reports = manager.Queue()
         bars = {job.name: progress.add_task(f"training {job.name}", total=recipe.steps) for job in jobs}
-        futures = [pool.submit(_run, job, reports) for job in jobs]
+        futures = [pool.submit(_run, job) for job in jobs]
         try:
             pending = set(futures)
             while pending:
@@ -88,9 +87,9 @@ def train_family(
                 for future in done:
                     future.result()
             _show(reports, progress, bars)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+        finally:
+            stop.set()
+            pool.shutdown(cancel_futures=True)
 
 
 def _show(reports: Any, progress: Any, bars: Mapping[str, Any]) -> None:
@@ -124,7 +123,20 @@ def _prepare_corpus(corpus: Path, text: str, documents: int | None, vocab_size: 
     write_json(record, ours)  # last: it marks the corpus complete
 
 
-def _run(job: _Job, reports: Any) -> None:
+# What a worker process is given when it starts: where to report its steps, and the event that tells it to stop.
+_worker: dict[str, Any] = {}
+
+
+def _start_worker(reports: Any, stop: Any) -> None:
+    leave_interrupts_to_parent()
+    _worker.update(reports=reports, stop=stop)
+
+
+class _StoppedError(Exception):
+    """The parent has stopped: another model failed, or the user pressed Ctrl-C."""
+
+
+def _run(job: _Job) -> None:
     import torch
     from transformers.utils import logging
 
@@ -133,8 +145,10 @@ def _run(job: _Job, reports: Any) -> None:
     tokens = np.load(job.corpus / "tokens.npy", mmap_mode="r")
 
     def report(step: int) -> None:
+        if _worker["stop"].is_set():
+            raise _StoppedError
         if step % 10 == 0 or step == job.recipe.steps:
-            reports.put((job.name, step))
+            _worker["reports"].put((job.name, step))
 
     tokenizer = load_tokenizer(job.corpus)
     train(job.architecture, job.recipe, tokens, tokenizer, job.folder, job.save_at, report)
