@@ -41,7 +41,7 @@ FAMILY = [
     _shape(2, 32, 4), _shape(2, 64, 8), _shape(3, 48, 6), _shape(4, 32, 4), _shape(4, 64, 8), _shape(6, 48, 4),
 ]  # fmt: skip
 UNSEEN = _shape(4, 48, 8)
-RECIPE = Recipe(steps=400, length=LENGTH)
+RECIPE = Recipe(steps=300, length=LENGTH)
 
 
 def run_demo(

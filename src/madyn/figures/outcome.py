@@ -41,8 +41,13 @@ def predicted_and_measured(predicted: xr.DataArray, measured: xr.DataArray, titl
         layer = layers[number]
         ax.plot(measured["step"], measured.sel(layer=layer), "o", color=style.COLOURS[0])
         ax.plot(predicted["step"], predicted.sel(layer=layer), color=style.COLOURS[1])
-        ax.text(0.04, 0.95, f"layer {layer}", transform=ax.transAxes, va="top", fontsize=8)
-        ax.tick_params(labelbottom=number + columns >= len(layers))
+        ax.text(0.04, 0.95, f"layer {layer}", transform=ax.transAxes, va="top", fontsize=8,
+                bbox={"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 0.8})  # fmt: skip
+        lowest = number + columns >= len(layers)
+        ax.tick_params(labelbottom=lowest)
+        if lowest:  # the last label of a panel would run into the first of the next
+            ax.get_xticklabels()[0].set_horizontalalignment("left")
+            ax.get_xticklabels()[-1].set_horizontalalignment("right")
         ax.set_xlabel(style.STEP_LABEL).set_visible(False)
         ax.set_ylabel(style.QUANTITY_LABELS["ratio"]).set_visible(False)
     fig.supxlabel(style.STEP_LABEL, y=0.06 / fig.get_figheight(), va="bottom", fontsize=9)
