@@ -148,7 +148,8 @@ def test_a_family_is_trained_in_processes_to_the_same_weights(tmp_path):
 
 
 _FAMILY = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job starts with it ignored
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
 from test_lab import LONG, tiny_shape, train_family
