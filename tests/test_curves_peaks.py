@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 
+from madyn.curves import families
 from madyn.curves.hypotheses import HYPOTHESES
 from madyn.curves.maps import original_to_reparam, reparam_to_original
 from madyn.curves.peaks import observable, peak, peak_original
@@ -81,7 +82,7 @@ def test_no_maximum_is_nan():
 def test_peak_of_original_is_the_same_peak():
     A, lam, gamma, t0, K = 3.0, 0.2, 0.01, 0.7, 1.0
     t = np.linspace(0, 2000, 2_000_001)
-    curve = HYPOTHESES["original"].function(t, A, lam, gamma, t0, K)
+    curve = HYPOTHESES["original"].values(t, [lam, gamma, t0, A, K])
     t_peak, height = peak_original(A, lam, gamma, t0, K)
     assert t_peak == pytest.approx(t[np.argmax(curve)], abs=1e-3)
     assert height == pytest.approx(curve.max(), rel=1e-12)
@@ -100,10 +101,10 @@ def test_maps_are_exact_and_inverse(beta, tau0, A1, A2, K):
     params = np.array([beta, tau0, A1, A2, K])
     mapped = reparam_to_original(*params)
     t = np.array([0.0, 0.5, 3.0, 20.0])
-    reparam = HYPOTHESES["reparam"].function(t, *params)
+    reparam = HYPOTHESES["reparam"].values(t, params)
     size = np.abs(A1) * (np.abs(np.log(t + tau0)) + 1) + np.abs(A2) + np.abs(K)
     # x = gamma t + t0 is relative to gamma: rounding in log x grows with |log gamma|, and not with the curve.
-    assert np.all(np.abs(HYPOTHESES["original"].function(t, *mapped) - reparam) <= 1e-11 * size)
+    assert np.all(np.abs(families.original(t, *mapped[1:4], mapped[0], mapped[4]) - reparam) <= 1e-11 * size)
     np.testing.assert_allclose(original_to_reparam(*mapped), params, rtol=1e-9, atol=1e-9)
 
 

@@ -47,6 +47,26 @@ def reparam_to_original(beta: ArrayLike, tau0: ArrayLike, A1: ArrayLike, A2: Arr
         return _all_or_none(A1 * np.exp(beta * tau0), beta / gamma, gamma, tau0 * gamma, K)
 
 
+def original_of_reparam(popt: Array) -> tuple[Array, Array]:
+    """Original's (lam, gamma, t0, A, K), (..., 5), and their derivatives by reparam's popt (..., 5), (..., 5, 5).
+
+    All are nan where `reparam_to_original` is.
+    """
+    beta, tau0, A1, A2, K = np.moveaxis(np.asarray(popt, float), -1, 0)
+    A, lam, gamma, t0, _ = reparam_to_original(beta, tau0, A1, A2, K)
+    change = np.zeros((*beta.shape, 5, 5))
+    with np.errstate(all="ignore"):
+        by_A1, by_A2 = -gamma * A2 / A1**2, gamma / A1
+        change[..., 0, 0] = 1 / gamma
+        change[..., 0, 2], change[..., 0, 3] = -lam / gamma * by_A1, -lam / gamma * by_A2
+        change[..., 1, 2], change[..., 1, 3] = by_A1, by_A2
+        change[..., 2, 1] = gamma
+        change[..., 2, 2], change[..., 2, 3] = tau0 * by_A1, tau0 * by_A2
+        change[..., 3, 0], change[..., 3, 1], change[..., 3, 2] = A * tau0, A * beta, A / A1
+        change[..., 4, 4] = 1
+    return np.stack([lam, gamma, t0, A, np.where(np.isnan(A), np.nan, K)], axis=-1), change
+
+
 def _all_or_none(*params: Array) -> Five:
     together = np.stack(np.broadcast_arrays(*params))
     a, b, c, d, e = np.where(np.all(np.isfinite(together), axis=0), together, np.nan)

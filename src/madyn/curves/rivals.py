@@ -1,0 +1,43 @@
+"""Rival curves: shapes of growth that the published work did not try, as bases in normalised time.
+
+All of them pass complex numbers through, so that their derivatives need no formula here.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from madyn.curves.families import Value, along, columns
+
+Array = NDArray[np.float64]
+
+
+def power_law_basis(s: Array, tau: Value, p: Value) -> Array:
+    """((1 + s/tau)^p - 1)/p, the form of Box and Cox (1964), which at p = 0 is log(1 + s/tau)."""
+    tau, p = along(tau, p)
+    log = np.log1p(s / tau)
+    with np.errstate(all="ignore"):
+        return columns(np.where(np.abs(p) < 1e-9, log, np.expm1(p * log) / np.where(p == 0, 1, p)), np.ones(s.shape))
+
+
+def double_exponential_basis(s: Array, tau: Value, rho: Value) -> Array:
+    """Two decays, the slower one rho times as slow: a ratio above 1 keeps the two from changing places."""
+    tau, rho = along(tau, rho)
+    return columns(np.exp(-s / tau), np.exp(-s / (tau * rho)), np.ones(s.shape))
+
+
+def logistic_log_basis(s: Array, t_half: Value, k: Value) -> Array:
+    """A logistic in log time, 1/(1 + (t_half/s)^k): 0 at s = 0, 1/2 at t_half."""
+    t_half, k = along(t_half, k)
+    with np.errstate(all="ignore"):
+        rise = 1 / (1 + np.exp(k * (np.log(t_half) - np.log(s))))
+        return columns(np.where(s == 0, 0.0, rise), np.ones(s.shape))
+
+
+def stretched_exponential_basis(s: Array, tau: Value, b: Value) -> Array:
+    """Kohlrausch's decay exp(-(s/tau)^b)."""
+    tau, b = along(tau, b)
+    with np.errstate(all="ignore"):
+        power = np.where(s == 0, 0.0, np.exp(b * (np.log(np.where(s == 0, 1.0, s)) - np.log(tau))))
+        return columns(np.exp(-power), np.ones(s.shape))
