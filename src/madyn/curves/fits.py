@@ -7,173 +7,281 @@ error: one bad layer must not take the others with it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from madyn.curves import trf
-from madyn.curves.hypotheses import Hypothesis, resolve
+from madyn.curves import engine, trf
+from madyn.curves.hypotheses import HYPOTHESES, Hypothesis, resolve
+from madyn.curves.robust import ROBUST, reweighted
+from madyn.curves.scores import scores, suspects
+from madyn.curves.separable import SeparableModel
+from madyn.curves.series import checked, refusals
+from madyn.curves.solution import Solution
 from madyn.errors import UsageError
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 Array = NDArray[np.float64]
 
 # The fewest points of a series in the published work. A shorter one is fitted all the same.
 PAPER_MINIMUM_POINTS = 27
 
-# |modified z-score| > 3.5 is the rule of Iglewicz and Hoaglin (1993), How to Detect and Handle Outliers.
-SUSPECT_DEVIATIONS = 3.5
-# Residuals closer than this share of the range say how far the search converged, and nothing about a point.
-SMALLEST_DEVIATION = 1e-6
-
-METHODS: dict[str, Callable[[Hypothesis, Array, Array], trf.Solution]] = {"trf": trf.solve}
-"""Fitting methods by name: `(hypothesis, t (n,), y (m, n)) -> Solution`."""
+METHODS: dict[str, Callable[[Any, Array, Array, Array], Solution]] = {"varpro": engine.solve, "trf": trf.solve}
+"""Fitting methods by name: `(model, t (m, n), y (m, n), weights (m, n)) -> Solution`."""
 
 
 @dataclass(frozen=True, eq=False)
 class Fits:
-    """One curve fitted to each of many series; `...` is the leading shape of y, p the parameters, n the steps.
+    """One curve fitted to each of many series; `...` is the leading shape of y, p the parameters, n the points.
 
     Attributes:
-        model: the curve; `model.param_names` names the last axis of popt.
+        model: the curve; `model.param_names` names the last axis of popt, nonlinear parameters first.
         popt: (..., p), in raw steps and data units; nan where there is no fit.
-        pcov: (..., p, p); infinite where the data do not determine every parameter, nan where there is no fit. For a
-            regularised curve it includes the penalty (see `madyn.curves.trf.solve`).
-        r2: (...), 1 - RSS/TSS of the data, without the penalty.
-        aic: (...), n log(RSS/n) + 2k in squared data units, n the finite points, k the curve's parameters. RSS is not
-            taken below n (eps max|y|)^2, the rounding of the data, so that a perfect fit has a finite AIC.
+        pcov: (..., p, p), s^2 (J'WJ)^-1 with s^2 = RSS/(n - p); infinite where the data do not determine every
+            parameter, nan where there is no fit. For a regularised curve it includes the penalty.
+        r2: (...), 1 - RSS/TSS of the data, without the penalty; with weights, of weighted sums.
+        aic: (...), n log(RSS/n) + 2p in squared data units, n the points fitted. RSS is not taken below
+            n (eps max|y|)^2, the rounding of the data, so that a perfect fit has a finite AIC. Weights count as inverse
+            variances, known up to a factor.
+        aicc: (...), AIC + 2p(p + 1)/(n - p - 1), for small n (Hurvich and Tsai 1989); nan where n < p + 2, which
+            `message` then says.
+        bic: (...), n log(RSS/n) + p log n.
         residuals: (..., n), y - f; nan where y is nan or there is no fit.
         success: (...), whether there is a fit.
-        message: (...), why there is none; "" where there is.
+        message: (...), why there is none; or what to know of one (an optimum on the edge of its box); else "".
+        at_edge: (..., q), nonlinear parameters that ended on an edge of the search's box: there the least sum of
+            squares may not be attained by any parameters. Always False for method "trf".
         suspects: (..., n), points whose residual is more than 3.5 robust standard deviations (1.4826 MAD, and at least
-            a millionth of the range) from the median residual. They were fitted like the others.
-        num_points: (...), the finite points of each series. Below `PAPER_MINIMUM_POINTS` the published work fits none.
+            a millionth of the range) from the median residual. Unless the fit is robust they weighed like the others.
+        num_points: (...), the points fitted of each series. Below `PAPER_MINIMUM_POINTS` the published work fits none.
+        weights: (..., n), with which the curve was fitted at the end, 0 where a point is missing.
+        steps: (..., n) or (n,), as given.
+        method: that found the parameters.
     """
 
-    model: Hypothesis
+    model: SeparableModel
     popt: Array
     pcov: Array
     r2: Array
     aic: Array
+    aicc: Array
+    bic: Array
     residuals: Array
     success: NDArray[np.bool_]
     message: NDArray[Any]
+    at_edge: NDArray[np.bool_]
     suspects: NDArray[np.bool_]
     num_points: NDArray[np.int64]
+    weights: Array
+    steps: Array
+    method: str
+    jacobian: Array = field(repr=False)
+    drawn_by: Fits | None = field(default=None, repr=False)
 
     def predict(self, t: ArrayLike) -> Array:
         """The fitted curves at steps t, shape (..., len(t)); nan where there is no fit."""
-        params = np.moveaxis(self.popt, -1, 0)[..., np.newaxis]
-        return self.model.function(np.atleast_1d(np.asarray(t, float)), *params)
+        if self.drawn_by is not None:
+            return self.drawn_by.predict(t)
+        return self.model.values(np.atleast_1d(np.asarray(t, float)), self.popt)
+
+    def summary(self, index: int | tuple[int, ...] | None = None) -> str:
+        """What the fits say, in words: scores, parameters with standard errors, what is not identified and what is.
+
+        Args:
+            index: of one series in the leading shape; by default all of them, the first ten in full.
+
+        >>> t = np.arange(0, 30_000, 1000)
+        >>> print(fit_curves(t, 7 * (1 - np.exp(-t / 5000)) + 0.1 * np.sin(t), model="step1").summary())
+        step1, 30 points, method varpro: R2 = 0.9985...
+        """
+        from madyn.curves.identifiability import summary
+
+        return summary(self, index)
+
+    def to_dataset(
+        self, dims: Sequence[str] | None = None, coords: Mapping[str, ArrayLike] | None = None
+    ) -> xr.Dataset:
+        """The fits as labelled arrays: dims are those of the leading shape, then parameter, parameter_2, point.
+
+        Args:
+            dims: names of the leading axes; "series", or "series_0", "series_1" and so on by default.
+            coords: coordinates of them.
+
+        Raises:
+            UsageError: not one name for each leading axis.
+        """
+        from madyn.curves.labelling import labelled
+
+        return labelled(self, dims, coords)
 
 
-def fit_curves(t: ArrayLike, y: ArrayLike, model: str | Hypothesis = "reparam", method: str = "trf") -> Fits:
+def fit_curves(
+    t: ArrayLike,
+    y: ArrayLike,
+    model: str | SeparableModel = "reparam",
+    method: str = "varpro",
+    weights: ArrayLike | None = None,
+    robust: Literal["huber", "student"] | None = None,
+) -> Fits:
     """Fit one curve to each series.
 
     Args:
-        t: training steps, (n,), finite and not negative, in any order.
+        t: points, (n,), or one row for each series, of y's shape. In any order; a point may occur again. For a built-in
+            hypothesis they are training steps, not negative.
         y: values, (..., n); nan is a missing point. A series that holds infinity is not fitted, and says so.
-        model: a hypothesis, or its name in `HYPOTHESES`.
-        method: a name in `METHODS`; "trf" is the published one.
+        model: the name of a hypothesis in `HYPOTHESES`, or a `SeparableModel`.
+        method: "varpro", the global optimum in the model's box; or "trf", the published search from a single start,
+            which knows the published hypotheses.
+        weights: of the squared residuals, (n,) or of y's shape, not negative: inverse variances up to a factor. 0
+            leaves a point out, and its residual is still told.
+        robust: weigh points down that lie far off, by Huber's rule or Student's t with 4 degrees of freedom, until fit
+            and weights agree.
 
     Raises:
-        UsageError: unknown model or method, steps that are negative or not finite, or shapes that do not match.
+        UsageError: unknown model or method, steps that are negative or not finite, negative weights, shapes that do not
+            match, or a method that does not know the model.
 
     >>> t = np.arange(0, 30_000, 1000)
     >>> fits = fit_curves(t, 7 * (1 - np.exp(-t / 5000)), model="step1")
     >>> fits.popt.round(3).tolist(), fits.success.item()
     ([5000.0, 7.0], True)
     """
-    hypothesis = model if isinstance(model, Hypothesis) else resolve([model])[0]
+    chosen = resolve([model])[0]
     if method not in METHODS:
         raise UsageError(f"unknown fitting method {method!r}; known: {', '.join(METHODS)}")
-    t, y = _checked(t, y)
-    series = y.reshape(-1, t.size)
-    messages = [refusal(hypothesis, t, row) for row in series]
-    solved = np.array([not message for message in messages], dtype=bool)
-    p = hypothesis.num_params
-    popt, pcov = np.full((len(series), p), np.nan), np.full((len(series), p, p), np.nan)
-    solution = METHODS[method](hypothesis, t, series[solved])
-    popt[solved], pcov[solved] = solution.popt, solution.pcov
-    for i, message in zip(np.flatnonzero(solved), solution.messages, strict=True):
-        messages[i] = message
+    if robust is not None and robust not in ROBUST:
+        raise UsageError(f"unknown robust weights {robust!r}; known: {', '.join(ROBUST)}")
+    if method == "trf" and (not isinstance(chosen, Hypothesis) or chosen.published is None):
+        raise UsageError(f"the published method has no start for {chosen.name}; fit it with method 'varpro'")
+    if method == "varpro" and isinstance(chosen, Hypothesis) and chosen.same_as is not None:
+        same = fit_curves(t, y, HYPOTHESES[chosen.same_as], method, weights, robust)
+        return _reparametrised(same, chosen)
+    steps, values, given = checked(t, y, weights, chosen)
+    flat = [array.reshape(-1, values.shape[-1]) for array in (steps, values, given)]
+    messages = refusals(chosen, *flat)
+    solution, fitted = _solve(chosen, METHODS[method], flat, messages, robust)
+    return _assembled(chosen, method, np.asarray(t, float), values, flat, fitted, solution)
 
-    success = np.array([not message for message in messages], dtype=bool)
-    curves = hypothesis.function(t, *popt.T[:, :, np.newaxis])
-    residuals = np.where(success[:, np.newaxis] & np.isfinite(series), series, np.nan) - curves
-    scores = [_scores(row, residual, p) for row, residual in zip(series, residuals, strict=True)]
-    r2, aic = np.array(scores).reshape(-1, 2).T
-    suspects = [_suspects(row, residual) for row, residual in zip(series, residuals, strict=True)]
-    lead = y.shape[:-1]
+
+def _solve(
+    model: SeparableModel,
+    find: Callable[[Any, Array, Array, Array], Solution],
+    flat: Sequence[Array],
+    messages: list[str],
+    robust: str | None,
+) -> tuple[Solution, Array]:
+    """The solution for all series, with nan for those refused, and the weights at the end."""
+    t, y, weights = flat
+    ready = np.array([not message for message in messages], dtype=bool)
+    values = np.where(np.isfinite(y), y, 0.0)[ready]
+    used = weights.copy()
+    if robust is not None and np.any(ready):
+        used[ready] = reweighted(lambda w: find(model, t[ready], values, w).residuals, values, weights[ready], robust)
+    return find(model, t[ready], values, used[ready]).among(ready, messages), used
+
+
+def _assembled(
+    model: SeparableModel,
+    method: str,
+    t: Array,
+    shaped: Array,
+    flat: Sequence[Array],
+    used: Array,
+    solution: Solution,
+) -> Fits:
+    _, y, weights = flat
+    success = np.array([not message for message in solution.messages], dtype=bool)
+    residuals = np.where(success[:, np.newaxis] & np.isfinite(y), solution.residuals, np.nan)
+    score = scores(y, np.where(weights > 0, residuals, np.nan), weights, model.num_params)
+    n = np.sum((weights > 0) & np.isfinite(y), axis=1)
+    lead, p = shaped.shape[:-1], model.num_params
     return Fits(
-        model=hypothesis,
-        popt=popt.reshape(*lead, p),
-        pcov=pcov.reshape(*lead, p, p),
-        r2=r2.reshape(lead),
-        aic=aic.reshape(lead),
-        residuals=residuals.reshape(y.shape),
+        model=model,
+        popt=solution.popt.reshape(*lead, p),
+        pcov=solution.pcov.reshape(*lead, p, p),
+        **{name: values.reshape(lead) for name, values in score._asdict().items()},
+        residuals=residuals.reshape(shaped.shape),
         success=success.reshape(lead),
-        message=np.array(messages, dtype=object).reshape(lead),
-        suspects=np.array(suspects, dtype=bool).reshape(y.shape),
-        num_points=np.isfinite(y).sum(axis=-1),
+        message=np.array(_remarks(model, solution, n), dtype=object).reshape(lead),
+        at_edge=(solution.at_low | solution.at_high).reshape(*lead, model.num_nonlinear),
+        suspects=suspects(y, residuals).reshape(shaped.shape),
+        num_points=n.reshape(lead),
+        weights=used.reshape(shaped.shape),
+        steps=t,
+        method=method,
+        jacobian=solution.jacobian.reshape(*lead, *solution.jacobian.shape[1:]),
     )
 
 
-def _checked(t: ArrayLike, y: ArrayLike) -> tuple[Array, Array]:
-    try:
-        t, y = np.asarray(t, float), np.asarray(y, float)
-    except (TypeError, ValueError) as error:
-        raise UsageError(f"steps and values must be arrays of numbers: {error}") from error
-    if t.ndim != 1 or t.size == 0:
-        raise UsageError(f"steps have shape {t.shape}; they must be one row of at least one step")
-    if y.ndim == 0 or y.shape[-1] != t.size:
-        raise UsageError(f"values have shape {y.shape}; the last axis must have one value for each of {t.size} steps")
-    bad = t[~(np.isfinite(t) & (t >= 0))]
-    if bad.size:
-        raise UsageError(f"a step is {bad[0]:g}; training steps are finite and not negative")
-    return t, y
+def _remarks(model: SeparableModel, solution: Solution, n: NDArray[np.int64]) -> list[str]:
+    """Why there is no fit, or what to know of it."""
+    remarks = list(solution.messages)
+    names = list(model.nonlinear)
+    short = n < model.num_params + 2
+    for i in np.flatnonzero(np.any(solution.at_low | solution.at_high, axis=1) | short):
+        if remarks[i]:
+            continue
+        said = []
+        for j, name in enumerate(names):
+            if solution.at_low[i, j] or solution.at_high[i, j]:
+                edge = "lower" if solution.at_low[i, j] else "upper"
+                said.append(f"{name} = {solution.popt[i, j]:.3g} is on the {edge} edge of the box")
+        if said:
+            said[-1] += ": the optimum is not attained inside"
+        if short[i]:
+            said.append(f"AICc is undefined for {n[i]} points and {model.num_params} parameters")
+        remarks[i] = "; ".join(said)
+    return remarks
 
 
-def refusal(hypothesis: Hypothesis, t: Array, y: Array) -> str:
-    """Why no method could fit the series y (n,) at steps t (n,); "" if one could."""
-    infinite = t[np.isinf(y)]
-    if infinite.size:
-        return f"infinite at step {infinite[0]:g}: mark missing points with nan, and measure broken ones again"
-    seen = np.isfinite(y)
-    needed = f"the {hypothesis.num_params} parameters of {hypothesis.name}"
-    if np.sum(seen) < hypothesis.num_params:
-        return f"too few points: {np.sum(seen)} finite, for {needed}"
-    distinct = np.unique(t[seen]).size
-    if distinct < hypothesis.num_params:
-        return f"too few steps: {distinct} distinct, for {needed}"
-    low, high = np.min(y[seen]), np.max(y[seen])
-    scale = max(abs(low), abs(high))
-    if high / 2 - low / 2 <= 4 * np.finfo(float).eps * scale:
-        return f"the series is constant ({high:g}): no curve is identified"
-    if scale > np.sqrt(np.finfo(float).max):
-        return f"values reach {scale:g}: their squares cannot be summed"
+def _reparametrised(fits: Fits, model: Hypothesis) -> Fits:
+    """The same curves in another hypothesis' parameters; where those do not exist, without parameters and saying so."""
+    assert model.mapped is not None
+    popt, change = model.mapped(fits.popt)
+    exists = np.all(np.isfinite(popt), axis=-1)
+    determined = np.all(np.isfinite(fits.pcov), axis=(-2, -1))
+    with np.errstate(all="ignore"):
+        pcov = change @ np.where(determined[..., np.newaxis, np.newaxis], fits.pcov, 0.0) @ np.swapaxes(change, -1, -2)
+        pcov[~determined | ~np.all(np.isfinite(pcov), axis=(-2, -1))] = np.inf
+        pcov[~exists] = np.nan
+        jacobian = fits.jacobian @ _inverse(change)
+    message = fits.message.copy()
+    for i in np.ndindex(message.shape):
+        if not fits.success[i]:
+            message[i] = str(message[i]).replace(f"of {fits.model.name}", f"of {model.name}")
+        else:
+            message[i] = "; ".join(filter(None, [str(message[i]), _map_remark(fits, model, i, bool(exists[i]))]))
+    edge = np.any(fits.at_edge, axis=-1, keepdims=True).repeat(len(model.nonlinear), axis=-1)
+    return replace(
+        fits, model=model, popt=popt, pcov=pcov, message=message, jacobian=jacobian, drawn_by=fits,
+        success=fits.success & exists, at_edge=edge,
+    )  # fmt: skip
+
+
+def _inverse(matrices: Array) -> Array:
+    """Inverses of matrices whose rows and columns differ by hundreds of orders of magnitude; nan where none exists."""
+    rows = np.max(np.abs(matrices), axis=-1, keepdims=True)
+    columns = np.max(np.abs(matrices / rows), axis=-2, keepdims=True)
+    even = matrices / rows / columns
+    good = np.all(np.isfinite(even), axis=(-2, -1)) & (np.abs(np.linalg.det(np.nan_to_num(even))) > 0)
+    inverse = np.full(matrices.shape, np.nan)
+    inverse[good] = np.linalg.inv(even[good])
+    return inverse / np.swapaxes(columns, -1, -2) / np.swapaxes(rows, -1, -2)
+
+
+def _map_remark(fits: Fits, model: Hypothesis, i: tuple[int, ...], exists: bool) -> str:
+    if not exists:
+        return (
+            f"the curve has no parameters of {model.name}: A1 = 0, or exp(A2/A1) is beyond the largest number; see "
+            f"{fits.model.name}"
+        )
+    A1 = fits.model.param_names.index("A1")
+    error = np.sqrt(fits.pcov[i][A1, A1])
+    if np.isfinite(error) and abs(fits.popt[i][A1]) < error:
+        return f"A1 is 0 within its standard error, where {model.name}'s parameters are not defined"
     return ""
-
-
-def _scores(y: Array, residuals: Array, k: int) -> tuple[float, float]:
-    """(R2, AIC). Sums are taken of y / max|y|, so that the squares of very small values do not underflow."""
-    seen = np.isfinite(residuals)
-    n = int(np.sum(seen))
-    if n == 0:
-        return np.nan, np.nan
-    scale = np.max(np.abs(y[seen]))
-    rss = np.sum((residuals[seen] / scale) ** 2)
-    tss = np.sum(((y[seen] - np.mean(y[seen])) / scale) ** 2)
-    mean_square = max(rss / n, np.finfo(float).eps ** 2)
-    return 1 - rss / tss, n * (np.log(mean_square) + 2 * np.log(scale)) + 2 * k
-
-
-def _suspects(y: Array, residuals: Array) -> NDArray[np.bool_]:
-    seen = np.isfinite(residuals)
-    if not np.any(seen):
-        return seen
-    away = np.abs(residuals - np.median(residuals[seen]))
-    deviation = max(1.4826 * np.median(away[seen]), SMALLEST_DEVIATION * np.ptp(y[seen]))
-    return seen & (away > SUSPECT_DEVIATIONS * deviation)

@@ -7,20 +7,24 @@ layer has every hypothesis with every key, fitted or not.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from madyn.curves.fits import Fits, fit_curves
-from madyn.curves.hypotheses import Hypothesis
+from madyn.curves.separable import SeparableModel
 from madyn.errors import UsageError
 
 Record = dict[str, Any]
 
 
 def fit_records(
-    steps: ArrayLike, trajectories: ArrayLike, hypotheses: Iterable[str | Hypothesis], method: str = "trf"
+    steps: ArrayLike,
+    trajectories: ArrayLike,
+    hypotheses: Iterable[str | SeparableModel],
+    method: str = "varpro",
+    robust: Literal["huber", "student"] | None = None,
 ) -> list[dict[str, Record]]:
     """Fit every hypothesis to every layer's trajectory.
 
@@ -28,12 +32,13 @@ def fit_records(
         steps: (n,).
         trajectories: (n, layers), one column a layer; nan where a checkpoint is missing.
         hypotheses: names in `HYPOTHESES`, or hypotheses.
-        method: a name in `madyn.curves.fits.METHODS`.
+        method, robust: as for `fit_curves`.
 
     Returns:
-        A list by layer of {hypothesis: {param_names, popt, pcov, r2, aic, residuals, message, suspects}}. `residuals`
-        has one value a step, `suspects` lists the steps of suspect points, and `message` says why there is no fit (""
-        if there is one). Values that are not finite are None.
+        A list by layer of {hypothesis: {param_names, popt, pcov, r2, aic, residuals, aicc, bic, at_edge, message,
+        suspects}}. `residuals` has one value a step, `suspects` lists the steps of suspect points, `at_edge` the
+        parameters on an edge of the box, and `message` says why there is no fit, or what to know of it. Values that are
+        not finite are None.
 
     Raises:
         UsageError: as `fit_curves`, and where trajectories are not step x layer.
@@ -42,7 +47,7 @@ def fit_records(
     if values.ndim != 2:
         raise UsageError(f"trajectories have shape {values.shape}; they must be step x layer")
     steps = np.asarray(steps)
-    fits = [fit_curves(steps, values.T, model=h, method=method) for h in hypotheses]
+    fits = [fit_curves(steps, values.T, model=h, method=method, robust=robust) for h in hypotheses]
     return [{f.model.name: _record(f, steps.tolist(), layer) for f in fits} for layer in range(values.shape[1])]
 
 
@@ -54,6 +59,9 @@ def _record(fits: Fits, steps: list[float], layer: int) -> Record:
         "r2": _plain(fits.r2[layer]),
         "aic": _plain(fits.aic[layer]),
         "residuals": _plain(fits.residuals[layer]),
+        "aicc": _plain(fits.aicc[layer]),
+        "bic": _plain(fits.bic[layer]),
+        "at_edge": [name for name, edge in zip(fits.model.nonlinear, fits.at_edge[layer], strict=True) if edge],
         "message": str(fits.message[layer]),
         "suspects": [step for step, suspect in zip(steps, fits.suspects[layer], strict=True) if suspect],
     }

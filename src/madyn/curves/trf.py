@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from scipy.optimize import OptimizeWarning, curve_fit
 
 from madyn.curves.hypotheses import Hypothesis
+from madyn.curves.objective import penalty_rows
+from madyn.curves.solution import Solution
 
 Array = NDArray[np.float64]
 
@@ -25,14 +27,6 @@ Array = NDArray[np.float64]
 TOLERANCE = 1e-5
 
 
-class Solution(NamedTuple):
-    """What a method returns for m series: popt (m, p), pcov (m, p, p) in raw units, and m messages, "" for success."""
-
-    popt: Array
-    pcov: Array
-    messages: list[str]
-
-
 class _Scale(NamedTuple):
     """Raw step = T s; raw value = R v + minimum."""
 
@@ -41,78 +35,87 @@ class _Scale(NamedTuple):
     minimum: float
 
 
-def solve(hypothesis: Hypothesis, t: Array, y: Array) -> Solution:
+def solve(hypothesis: Hypothesis, t: Array, y: Array, weights: Array) -> Solution:
     """Fit every series of y.
 
-    The covariance is s^2 (J'J)^-1 with s^2 = RSS / (n - p), J the Jacobian at the optimum. For a regularised hypothesis
-    the penalty's q rows count as data, in J, in RSS and in n. It is infinite where J has not full rank or n = p: then
-    the data do not say how far a parameter can move.
+    The covariance is s^2 (J'WJ)^-1 with s^2 = RSS / (n - p), J the Jacobian at the optimum. For a regularised
+    hypothesis the penalty's rows count as data, in J, in RSS and in n. It is infinite where J has not full rank or
+    n = p: then the data do not say how far a parameter can move.
 
     Args:
-        hypothesis: the curve.
-        t: steps, (n,), finite and not negative.
-        y: (m, n); nan is missing. Each series has at least p finite points and is not constant.
+        hypothesis: the curve, one of the published ones.
+        t: steps, (m, n), finite and not negative where there is weight.
+        y: (m, n), finite where there is weight.
+        weights: (m, n). Each series has at least p points of weight above 0 and is not constant.
     """
-    p = hypothesis.num_params
-    popt, pcov = np.full((len(y), p), np.nan), np.full((len(y), p, p), np.nan)
+    m, p, q = len(y), hypothesis.num_params, hypothesis.num_nonlinear
+    popt, pcov, residuals = np.full((m, p), np.nan), np.full((m, p, p), np.nan), np.full(y.shape, np.nan)
+    jacobian = np.full((m, y.shape[1] + penalty_rows(hypothesis), p), np.nan)
     messages = []
-    for i, series in enumerate(y):
-        seen = np.isfinite(series)
+    for i, seen in enumerate(weights > 0):
         try:
-            popt[i], pcov[i] = _solve_one(hypothesis, t[seen], series[seen])
+            popt[i], pcov[i], rows = _solve_one(hypothesis, t[i, seen], y[i, seen], weights[i, seen])
         except _NoFit as reason:
             messages.append(str(reason))
         else:
             messages.append("")
-    return Solution(popt, pcov, messages)
+            residuals[i] = y[i] - hypothesis.values(t[i], popt[i])
+            jacobian[i] = 0.0
+            jacobian[i, np.concatenate([seen, np.ones(penalty_rows(hypothesis), bool)])] = rows
+    inside = np.zeros((m, q), bool)
+    return Solution(popt, pcov, messages, inside, inside, residuals, jacobian)
 
 
 class _NoFit(Exception):  # noqa: N818 - an outcome inside this module, never seen outside
     """No fit of this series; its text says why."""
 
 
-def _solve_one(hypothesis: Hypothesis, t: Array, y: Array) -> tuple[Array, Array]:
+def _solve_one(hypothesis: Hypothesis, t: Array, y: Array, weights: Array) -> tuple[Array, Array, Array]:
+    """(popt, pcov, Jacobian by popt) in the series' own units."""
     scale = _scale(hypothesis, t, y)
     s, v = t / scale.T, (y - scale.minimum) / scale.R
-    params, covariance = _search(hypothesis, s, v)
+    params, covariance, jacobian = _search(hypothesis, s, v, np.sqrt(weights / np.mean(weights)))
     back = hypothesis.rescale(scale.T, scale.R)
     raw = back @ params
     if hypothesis.has_offset:
         raw[hypothesis.param_names.index("K")] += scale.minimum
     if not np.all(np.isfinite(raw)):
         raise _NoFit("the fit ended at parameters that are not finite")
+    jacobian = np.asarray(scale.R * np.linalg.solve(back.T, jacobian.T).T, dtype=float)
     if not np.all(np.isfinite(covariance)):
-        return raw, np.full_like(covariance, np.inf)
-    return raw, back @ covariance @ back.T
+        return raw, np.full_like(covariance, np.inf), jacobian
+    return raw, np.asarray(back @ covariance @ back.T, dtype=float), jacobian
 
 
 def _scale(hypothesis: Hypothesis, t: Array, y: Array) -> _Scale:
+    T = float(np.ptp(t)) or 1.0
     if hypothesis.has_offset:
-        return _Scale(float(np.ptp(t)), float(np.ptp(y)), float(np.min(y)))
-    return _Scale(float(np.ptp(t)), float(np.max(np.abs(y))), 0.0)
+        return _Scale(T, float(np.ptp(y)), float(np.min(y)))
+    return _Scale(T, float(np.max(np.abs(y))), 0.0)
 
 
-def _search(hypothesis: Hypothesis, s: Array, v: Array) -> tuple[Array, Array]:
-    """Optimum and covariance in normalised units; the covariance is infinite where the Jacobian has not full rank."""
-    start = hypothesis.start(s, v)
-    penalty = hypothesis.penalty
+def _search(hypothesis: Hypothesis, s: Array, v: Array, root: Array) -> tuple[Array, Array, Array]:
+    """Optimum, covariance and Jacobian in normalised units; the covariance is infinite where that has not full rank."""
+    published, penalty = hypothesis.published, hypothesis.penalty
+    assert published is not None
+    start = published.start(s, v)
 
     def function(s: Array, *params: float) -> Array:
-        rows = hypothesis.function(s, *params)
+        rows = root * published.function(s, *params)
         return rows if penalty is None else np.concatenate([rows, penalty.rows(np.asarray(params), start)])
 
     def jacobian(s: Array, *params: float) -> Array:
-        rows = hypothesis.jacobian(s, *params)
+        rows = root[:, np.newaxis] * published.jacobian(s, *params)
         return rows if penalty is None else np.concatenate([rows, penalty.jacobian(np.asarray(params))])
 
-    target = v if penalty is None else np.concatenate([v, np.zeros(len(function(s, *start)) - len(v))])
+    target = np.concatenate([root * v, np.zeros(len(function(s, *start)) - len(v))])
     try:
         with np.errstate(all="ignore"), warnings.catch_warnings():
             # A covariance that cannot be estimated is infinite in the result, which says it without a warning.
             warnings.simplefilter("ignore", OptimizeWarning)
             warnings.simplefilter("ignore", RuntimeWarning)
             params, covariance = curve_fit(
-                function, s, target, p0=start, bounds=(hypothesis.lower, np.inf), method="trf", jac=jacobian,
+                function, s, target, p0=start, bounds=(published.lower, np.inf), method="trf", jac=jacobian,
                 ftol=TOLERANCE,
             )  # fmt: skip
     except RuntimeError as error:
@@ -121,7 +124,8 @@ def _search(hypothesis: Hypothesis, s: Array, v: Array) -> tuple[Array, Array]:
     except (ValueError, np.linalg.LinAlgError) as error:
         # The search reached parameters at which the curve or its Jacobian overflows.
         raise _NoFit(f"the search left the curve's domain: {error}") from error
-    if np.linalg.matrix_rank(jacobian(s, *params)) < len(params):
+    at_end = jacobian(s, *params)
+    if np.linalg.matrix_rank(at_end) < len(params):
         # curve_fit would answer with a pseudo-inverse, in which a direction that nothing determines has variance zero.
         covariance = np.full_like(covariance, np.inf)
-    return params, covariance
+    return params, np.asarray(covariance, dtype=np.float64), at_end

@@ -1,0 +1,78 @@
+"""Series as they are given, checked: what cannot mean anything is an error, what cannot be fitted has a reason."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from madyn.curves.hypotheses import Hypothesis
+from madyn.curves.separable import SeparableModel
+from madyn.errors import UsageError
+
+Array = NDArray[np.float64]
+
+# Beyond this, the squares of differences are not numbers any more.
+LARGEST = np.sqrt(np.finfo(float).max) / 2**8
+
+
+def checked(t: ArrayLike, y: ArrayLike, weights: ArrayLike | None, model: SeparableModel) -> tuple[Array, Array, Array]:
+    """(t, y, weights), each of y's shape; the weight of a missing point is 0.
+
+    Raises:
+        UsageError: the shapes do not match, a step with a value is not finite, or negative where the curve counts
+            training steps, or a weight is negative or not finite.
+    """
+    try:
+        t, y = np.asarray(t, float), np.asarray(y, float)
+        given = np.ones(()) if weights is None else np.asarray(weights, float)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"steps, values and weights must be arrays of numbers: {error}") from error
+    if t.ndim == 0 or t.size == 0:
+        raise UsageError(f"steps have shape {t.shape}; they must hold at least one step")
+    if y.ndim == 0 or y.shape[-1] != t.shape[-1]:
+        raise UsageError(
+            f"values have shape {y.shape}; the last axis must have one value for each of {t.shape[-1]} steps"
+        )
+    if t.ndim > 1 and t.shape != y.shape:
+        raise UsageError(f"steps have shape {t.shape}; they must be one row, or one for each series as y's {y.shape}")
+    if given.ndim and given.shape not in (y.shape, y.shape[-1:]):
+        raise UsageError(f"weights have shape {given.shape}; expected {y.shape[-1:]} or that of the values, {y.shape}")
+    if not np.all(np.isfinite(given) & (given >= 0)):
+        raise UsageError("a weight is negative or not finite; 0 leaves a point out")
+    t, given = np.broadcast_to(t, y.shape), np.broadcast_to(given, y.shape)
+    there = ~np.isnan(y)
+    bad = t[there & ~np.isfinite(t)]
+    if bad.size:
+        raise UsageError(f"a step is {bad[0]:g}; steps are finite where there is a value")
+    if isinstance(model, Hypothesis) and np.any(t[there] < 0):
+        raise UsageError(f"a step is {np.min(t[there]):g}; training steps are finite and not negative")
+    return t, y, np.where(there, given, 0.0)
+
+
+def refusals(model: SeparableModel, t: Array, y: Array, weights: Array) -> list[str]:
+    """For each series of t, y and weights (m, n), why no method could fit it; "" if one could."""
+    seen = (weights > 0) & np.isfinite(y)
+    infinite = np.isinf(y) & (weights > 0)
+    count = np.sum(seen, axis=1)
+    low, high = np.min(y, axis=1, where=seen, initial=np.inf), np.max(y, axis=1, where=seen, initial=-np.inf)
+    scale = np.maximum(np.abs(low), np.abs(high))
+    with np.errstate(all="ignore"):
+        constant = high / 2 - low / 2 <= 4 * np.finfo(float).eps * scale
+    messages = [""] * len(y)
+    for i in np.flatnonzero(np.any(infinite, axis=1) | (count < model.num_params) | constant | (scale > LARGEST)):
+        if np.any(infinite[i]):
+            step = t[i, np.argmax(infinite[i])]
+            messages[i] = f"infinite at step {step:g}: mark missing points with nan, and measure broken ones again"
+        elif count[i] < model.num_params:
+            messages[i] = _too_few(model, y[i], int(count[i]))
+        elif constant[i]:
+            messages[i] = f"the series is constant ({high[i]:g}): no curve is identified"
+        else:
+            messages[i] = f"values reach {scale[i]:g}: their squares cannot be summed"
+    return messages
+
+
+def _too_few(model: SeparableModel, y: Array, count: int) -> str:
+    finite = int(np.sum(np.isfinite(y)))
+    what = f"{count} finite" if finite == count else f"{count} of weight above 0 among {finite} finite"
+    return f"too few points: {what}, for the {model.num_params} parameters of {model.name}"
