@@ -10,6 +10,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from madyn.curves import families
 from madyn.curves.hypotheses import HYPOTHESES
 from madyn.figures import depth, fits, layers, models, predictor, style, surface, trajectories
 from madyn.suites import PYTHIA
@@ -23,7 +24,7 @@ TARGETS = ["A", "lam", "gamma", "t0", "K"]
 def make_statistics(steps: np.ndarray = STEPS, count: int = 6, sequences: int = 4) -> xr.DataArray:
     """Statistics whose ratio follows the reparam curve, with a spread over the sequences."""
     rng = np.random.default_rng(0)
-    curve = HYPOTHESES["reparam"].function
+    curve = families.reparam
     ratio = np.stack([curve(steps, 3 / steps[-1], steps[-1] / 50, 5.0 + k, 1.0, 20.0) for k in range(count)], axis=1)
     median = 0.1 * (1 + np.arange(count)) * np.exp(rng.normal(0, 0.02, (len(steps), sequences, count)))
     top1 = ratio[:, None] * median
@@ -47,7 +48,7 @@ def make_fits(statistics: xr.DataArray) -> xr.Dataset:
     residuals = xr.DataArray(np.nan, {"hypothesis": hypotheses, "step": steps}, ("hypothesis", "step")).copy()
     for name, values in params.items():
         popt.loc[name, list(HYPOTHESES[name].param_names)] = list(values)
-        residuals.loc[name] = ratio.values - HYPOTHESES[name].function(steps, *values)
+        residuals.loc[name] = ratio.values - HYPOTHESES[name].values(steps, values)
     r2 = xr.DataArray([np.nan, 0.999, -3.0], {"hypothesis": hypotheses}, ("hypothesis",))
     return xr.Dataset({"popt": popt, "residuals": residuals, "r2": r2})
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from madyn.architecture import Architecture
     from madyn.curves.fits import Fits, fit_curves
     from madyn.curves.fitting import fit_dataset
+    from madyn.curves.separable import SeparableModel
     from madyn.dataset.checking import check_dataset
     from madyn.dataset.view import Dataset, open_dataset
     from madyn.errors import MadynError
@@ -34,6 +35,7 @@ _HOMES = {
     "PYTHIA": "madyn.suites",
     "Predictor": "madyn.prediction.predictor",
     "Probe": "madyn.sweep.settings",
+    "SeparableModel": "madyn.curves.separable",
     "Settings": "madyn.sweep.settings",
     "Suite": "madyn.suites",
     "TraceReport": "madyn.sweep.tracing",
@@ -55,6 +57,7 @@ __all__ = [
     "MadynError",
     "Predictor",
     "Probe",
+    "SeparableModel",
     "Settings",
     "Suite",
     "TraceReport",

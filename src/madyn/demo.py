@@ -78,7 +78,7 @@ def run_demo(
                 f"{report.path}: {len(report.failures)} checkpoints failed: {report.failures[0].failure}"
             )
 
-    console.print("3. Fit every hypothesis to ratio, top1 and median, by the published method", style="bold")
+    console.print("3. Fit the published hypotheses to ratio, top1 and median", style="bold")
     dataset = fit_dataset(out)
     measured = fit_dataset(out / "unseen")
 

@@ -18,10 +18,18 @@ def register(app: typer.Typer) -> None:
 def fit(
     dataset: DatasetArgument,
     hypothesis: Annotated[
-        list[str] | None, typer.Option("--hypothesis", help="Only this curve; may be given again. All by default.")
+        list[str] | None,
+        typer.Option("--hypothesis", help="Only this curve; may be given again. The published ones by default."),
     ] = None,
     quantity: Annotated[
         list[str] | None, typer.Option("--quantity", help="Only ratio, top1 or median; may be given again.")
+    ] = None,
+    method: Annotated[
+        Literal["varpro", "trf"],
+        typer.Option("--method", help="varpro: the global optimum; trf: the published single-start search."),
+    ] = "varpro",
+    robust: Annotated[
+        Literal["huber", "student"] | None, typer.Option("--robust", help="Weigh points down that lie far off.")
     ] = None,
     ratio_of: Annotated[
         Literal["sequences", "means"],
@@ -37,8 +45,9 @@ def fit(
     from madyn.summaries import print_fits
 
     fitted = fit_dataset(
-        dataset, hypotheses=hypothesis, quantities=quantity, ratio_of=ratio_of, drop_suspects=drop_suspects, out=out
-    )
+        dataset, hypotheses=hypothesis, quantities=quantity, method=method, robust=robust, ratio_of=ratio_of,
+        drop_suspects=drop_suspects, out=out,
+    )  # fmt: skip
     print_fits(fitted)
 
 

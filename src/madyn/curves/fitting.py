@@ -7,16 +7,18 @@ other hypotheses or quantities that are there already stay, as long as they came
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 import madyn
-from madyn.curves.fits import PAPER_MINIMUM_POINTS, refusal
-from madyn.curves.hypotheses import HYPOTHESES, Hypothesis, resolve
+from madyn.curves.fits import PAPER_MINIMUM_POINTS
+from madyn.curves.hypotheses import HYPOTHESES, PUBLISHED, Hypothesis, resolve
 from madyn.curves.peaks import observable, peak
 from madyn.curves.records import Record, fit_records
+from madyn.curves.separable import SeparableModel
 from madyn.dataset import Dataset, open_to_write
 from madyn.dataset.fit_files import (
     PARAMETER_COLUMNS,
@@ -31,13 +33,16 @@ from madyn.dataset.view import RatioOf
 from madyn.errors import ArchitectureError, DatasetError, MadynError, SeriesError, UsageError
 from madyn.terminal import progress_display
 
+Robust = Literal["huber", "student"]
+
 
 def fit_dataset(
     dataset: str | Path | Dataset,
     *,
     hypotheses: Iterable[str] | None = None,
     quantities: Iterable[str] | None = None,
-    method: str = "trf",
+    method: str = "varpro",
+    robust: Robust | None = None,
     ratio_of: RatioOf = "sequences",
     drop_suspects: bool = False,
     out: str | Path | None = None,
@@ -47,9 +52,10 @@ def fit_dataset(
     Args:
         dataset: a dataset, or its folder, or a dataset of the Hub, which is then fetched into a folder (`out`, or its
             own name in the current directory) without its pictures.
-        hypotheses: names in `HYPOTHESES`; all by default.
+        hypotheses: names in `HYPOTHESES`; those of the published dataset by default.
         quantities: of ratio, top1 and median; all by default.
-        method: "trf" is the published method.
+        method: "varpro" finds the global optimum in each hypothesis' box; "trf" is the published single-start search.
+        robust: "huber" or "student" to weigh points down that lie far off, as in `fit_curves`.
         ratio_of: which mean the ratio is, as in `Dataset.trajectories`.
         drop_suspects: fit again without the points that the reparam fit leaves far off. They are flagged either way.
 
@@ -62,7 +68,8 @@ def fit_dataset(
             constant); everything else is fitted first, and the records say why.
         UsageError: an unknown hypothesis, quantity or method.
     """
-    chosen = resolve(list(HYPOTHESES) if hypotheses is None else hypotheses)
+    chosen = resolve(PUBLISHED if hypotheses is None else hypotheses)
+    making = _Making(method, robust, ratio_of, drop_suspects)
     wanted = list(FITTED_QUANTITIES) if quantities is None else list(quantities)
     unknown = [q for q in wanted if q not in FITTED_QUANTITIES]
     if unknown:
@@ -80,7 +87,7 @@ def fit_dataset(
                     short.append(f"{model} ({points})")
                 for quantity in wanted:
                     progress.update(bar, description=f"fitting {model} {quantity}")
-                    faults += _fit_quantity(dataset, model, quantity, chosen, method, ratio_of, drop_suspects)
+                    faults += _fit_quantity(dataset, model, quantity, chosen, making)
                     progress.advance(bar)
             except DatasetError as e:
                 faults.append(e)
@@ -96,40 +103,54 @@ def fit_dataset(
     return dataset
 
 
+@dataclass(frozen=True)
+class _Making:
+    """How fits are made, the same for a whole dataset."""
+
+    method: str
+    robust: Robust | None
+    ratio_of: RatioOf
+    drop_suspects: bool
+
+
 def _fit_quantity(
-    dataset: Dataset,
-    model: str,
-    quantity: str,
-    chosen: Sequence[Hypothesis],
-    method: str,
-    ratio_of: RatioOf,
-    drop_suspects: bool,
+    dataset: Dataset, model: str, quantity: str, chosen: Sequence[SeparableModel], making: _Making
 ) -> list[MadynError]:
     """Fit and write one quantity of a model; gives what could not be fitted in any layer, one error a hypothesis."""
-    series = dataset.trajectories(model, quantity, ratio_of)
+    series = dataset.trajectories(model, quantity, making.ratio_of)
     steps, values = series["step"].values, series.values
-    if drop_suspects:
-        values = _without_suspects(steps, values, method)
-    layers = fit_records(steps, values, chosen, method=method)
+    if making.drop_suspects:
+        values = _without_suspects(steps, values, making.method)
+    layers = fit_records(steps, values, chosen, method=making.method, robust=making.robust)
     made_with = {
         "statistics_sha256": dataset.statistics_hash(model),
-        "method": method,
+        "method": making.method,
+        "robust": making.robust,
         "seed": None,  # no method that draws random numbers was used
-        "ratio_of": ratio_of if quantity == "ratio" else None,
-        "suspects_dropped": drop_suspects,
+        "ratio_of": making.ratio_of if quantity == "ratio" else None,
+        "suspects_dropped": making.drop_suspects,
         "madyn": madyn.__version__,
     }
     for layer in layers:
         for hypothesis in chosen:
-            bounds = [None if np.isinf(bound) else bound for bound in hypothesis.lower]
-            layer[hypothesis.name]["provenance"] = {**made_with, "lower_bounds": bounds}
+            layer[hypothesis.name]["provenance"] = {**made_with, "bounds": _bounds(hypothesis, making.method)}
     write_fit_records(dataset.path, model, quantity, _with_kept(dataset, model, quantity, layers, made_with))
     faults: list[MadynError] = []
     for hypothesis in chosen:
-        reasons = [refusal(hypothesis, steps.astype(float), row) for row in values.T]
-        if all(reasons):
-            faults.append(SeriesError(f"{dataset.path / model}: {quantity}: {reasons[0]}"))
+        messages = [layer[hypothesis.name]["message"] for layer in layers]
+        if all(layer[hypothesis.name]["r2"] is None for layer in layers):
+            faults.append(SeriesError(f"{dataset.path / model}: {quantity}: {messages[0]}"))
     return faults
+
+
+def _bounds(model: SeparableModel, method: str) -> dict[str, list[float | None]]:
+    """The bounds of every bounded parameter, in normalised units: below and above."""
+    if method == "trf" and isinstance(model, Hypothesis) and model.published is not None:
+        lower = dict(zip(model.param_names, model.published.lower, strict=True))
+        return {name: [bound, None] for name, bound in lower.items() if np.isfinite(bound)}
+    if isinstance(model, Hypothesis) and model.same_as is not None:
+        return _bounds(HYPOTHESES[model.same_as], method)
+    return {name: [float(low), float(high)] for name, (low, high) in model.nonlinear.items()}
 
 
 def _without_suspects(steps: np.ndarray, values: np.ndarray, method: str) -> np.ndarray:
@@ -150,7 +171,7 @@ def _with_kept(
         return layers  # none yet, or not readable: what is written now replaces it
     if len(old) != len(layers):
         return layers
-    numbers = ("statistics_sha256", "ratio_of", "suspects_dropped")
+    numbers = ("statistics_sha256", "ratio_of", "suspects_dropped", "method", "robust")
     merged = []
     for before, new in zip(old, layers, strict=True):
         same = {
@@ -213,7 +234,8 @@ def _row(
         "message": record.get("message", ""),
         "method": provenance.get("method"),
         "ratio_of": provenance.get("ratio_of"),
-        "lower_bounds": provenance.get("lower_bounds"),
+        "bounds": provenance.get("bounds"),
+        "robust": provenance.get("robust"),
         "seed": provenance.get("seed"),
         "statistics_sha256": provenance.get("statistics_sha256"),
         "madyn": provenance.get("madyn"),

@@ -78,7 +78,7 @@ def _curve(
     positive = steps[steps > 0]
     fine = np.union1d(steps, np.geomspace(positive[0], steps[-1], 300)) if positive.size else steps
     with np.errstate(all="ignore"):  # outside its domain a curve is NaN and leaves a gap
-        return fine, known.function(fine, *fit["popt"].sel(parameter=list(known.param_names)).values)
+        return fine, known.values(fine, fit["popt"].sel(parameter=list(known.param_names)).values)
 
 
 def _quality(source: Source, model: str, quantity: str, measure: str) -> dict[str, Any]:

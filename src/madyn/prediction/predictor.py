@@ -171,9 +171,9 @@ class Predictor:
         from madyn.curves.hypotheses import HYPOTHESES
 
         t = _steps(steps)
-        curve = HYPOTHESES["reparam"].function
+        curve = HYPOTHESES["reparam"]
         table = self.parameters(architecture)
-        rows = [curve(t, *row) for row in table[["beta", "tau0", "A1", "A2", "K"]].to_numpy()]
+        rows = curve.values(t, table[list(curve.param_names)].to_numpy())
         coords = {"layer": table["layer_index"].to_numpy(), "step": np.atleast_1d(np.asarray(steps))}
         return xr.DataArray(np.maximum(rows, 1.0), coords, ("layer", "step"), "ratio")
 
