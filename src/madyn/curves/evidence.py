@@ -1,0 +1,117 @@
+"""The linear parameters integrated out, in closed form.
+
+With whitened data y and columns X, noise variance sigma^2 and a prior c ~ N(m, P^-1),
+
+    p(y | theta, sigma) = (2 pi sigma^2)^(-n/2) |P|^(1/2) |A|^(-1/2) exp(-(y'y/sigma^2 + m'Pm - b'A^-1 b)/2),
+    A = X'X/sigma^2 + P,    b = X'y/sigma^2 + P m,    c | y, theta, sigma ~ N(A^-1 b, A^-1).
+
+There are millions of these of order three, so they are solved element by element, all of them together.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+
+class Moments(NamedTuple):
+    """What data and columns say to the linear parameters; the trailing shape `...` is that of the nodes.
+
+    Attributes:
+        gram: (k, k, ...), X'X.
+        cross: (k, ...), X'y.
+        power: (...), y'y.
+        count: (...), points.
+        log_det: (...), log |det| of the whitening.
+    """
+
+    gram: Array
+    cross: Array
+    power: Array
+    count: Array
+    log_det: Array
+
+
+class Conditional(NamedTuple):
+    """The linear parameters given the others: log evidence (...), mean (k, ...), and L (k, k, ...) with A = L L'."""
+
+    log_evidence: Array
+    mean: Array
+    root: Array
+
+
+def conditional(moments: Moments, precision: Array, prior_mean: Array, sigma: Array) -> Conditional:
+    """Evidence, mean and root of the precision at noise levels sigma.
+
+    Args:
+        moments: of trailing shape `...`.
+        precision: (k, k), P.
+        prior_mean: (k, ...), m.
+        sigma: broadcasts with `...`.
+    """
+    k = len(precision)
+    root, half, log_root, prior_power = _half_solved(moments, precision, prior_mean, sigma)
+    mean = list(half)
+    for i in reversed(range(k)):
+        for j in range(i + 1, k):
+            mean[i] = mean[i] - root[j][i] * mean[j]
+        mean[i] = mean[i] / root[i][i]
+    evidence = _log_evidence(moments, precision, sigma, half, log_root, prior_power)
+    full = np.zeros((k, k, *np.shape(evidence)))
+    for i in range(k):
+        for j in range(i + 1):
+            full[i, j] = root[i][j]
+    return Conditional(evidence, np.array(mean), full)
+
+
+def log_evidence(moments: Moments, precision: Array, prior_mean: Array, sigma: Array) -> Array:
+    """The evidence alone, as `conditional`."""
+    _, half, log_root, prior_power = _half_solved(moments, precision, prior_mean, sigma)
+    return _log_evidence(moments, precision, sigma, half, log_root, prior_power)
+
+
+def misfit(moments: Moments, precision: Array, prior_mean: Array, sigma: Array) -> Array:
+    """(...), y'y/sigma^2 + m'Pm - b'A^-1 b: the squared residuals and the distance from the prior, in units of both."""
+    _, half, _, prior_power = _half_solved(moments, precision, prior_mean, sigma)
+    explained = sum(np.square(value) for value in half)
+    return np.maximum(moments.power / np.square(sigma) + prior_power - explained, 0.0)
+
+
+def _half_solved(moments: Moments, precision: Array, prior_mean: Array, sigma: Array):
+    """(L of A = L L', L^-1 b, log |L|, m'Pm), all as lists of arrays over the nodes."""
+    k, inverse = len(precision), 1 / np.square(sigma)
+    pull = np.einsum("ij,j...->i...", precision, prior_mean)
+    root: list[list[Array]] = []
+    half: list[Array] = []
+    log_root = np.zeros(())
+    for i in range(k):
+        row: list[Array] = []
+        for j in range(i + 1):
+            entry = moments.gram[i, j] * inverse + precision[i, j]
+            for m in range(j):
+                entry = entry - row[m] * (row[m] if j == i else root[j][m])
+            row.append(np.sqrt(entry) if j == i else entry / root[j][j])
+        root.append(row)
+        value = moments.cross[i] * inverse + pull[i]
+        for m in range(i):
+            value = value - row[m] * half[m]
+        half.append(value / row[i])
+        log_root = log_root + np.log(row[i])
+    return root, half, log_root, np.einsum("i...,i...->...", prior_mean, pull)
+
+
+def _log_evidence(moments: Moments, precision: Array, sigma: Array, half, log_root: Array, prior_power: Array) -> Array:
+    explained = sum(np.square(value) for value in half)
+    left = moments.power / np.square(sigma) + prior_power - explained
+    constant = 0.5 * np.linalg.slogdet(precision)[1]
+    return (
+        moments.log_det
+        - moments.count * (np.log(sigma) + 0.5 * np.log(2 * np.pi))
+        + constant
+        - log_root
+        - 0.5 * np.maximum(left, 0.0)
+    )
