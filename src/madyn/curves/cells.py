@@ -21,6 +21,12 @@ LARGEST = 1 / 80  # a cell that may hold more of the mass than this is split
 ROUNDS = 40
 
 
+def grid(box: Array, coarse: int) -> Array:
+    """The middles of a grid of cells over a box (q, 2), as many along each axis: (coarse^q, q)."""
+    edges = [np.linspace(low, high, coarse + 1) for low, high in box]
+    return np.stack(np.meshgrid(*[(e[1:] + e[:-1]) / 2 for e in edges], indexing="ij"), axis=-1).reshape(-1, len(box))
+
+
 def refined(
     log_density: Callable[[Array, NDArray[np.intp]], Array], box: Array, coarse: int, count: int
 ) -> tuple[Array, Array, Array]:
@@ -37,13 +43,11 @@ def refined(
         (middle (count, N, q), half width (count, N, q), log density (count, N)); where a density has fewer than N cells,
         the rest have none of it.
     """
-    q = len(box)
-    edges = [np.linspace(low, high, coarse + 1) for low, high in box]
-    grid = np.stack(np.meshgrid(*[(e[1:] + e[:-1]) / 2 for e in edges], indexing="ij"), axis=-1).reshape(-1, q)
+    q, first = len(box), grid(box, coarse)
     going = np.arange(count)
-    u = np.broadcast_to(grid, (count, *grid.shape))
+    u = np.broadcast_to(first, (count, *first.shape))
     half = np.broadcast_to(np.ptp(box, axis=1) / (2 * coarse), u.shape)
-    log_f = log_density(grid[np.newaxis], going)
+    log_f = log_density(first[np.newaxis], going)
     rise = _between_neighbours(log_f.reshape(count, *(coarse,) * q)).reshape(count, -1)
     done: list[tuple[NDArray[np.intp], Array, Array, Array]] = []
     signs = np.array(list(product((-1, 1), repeat=q)))

@@ -24,16 +24,27 @@ class Moments(NamedTuple):
     Attributes:
         gram: (k, k, ...), X'X.
         cross: (k, ...), X'y.
-        power: (...), y'y.
-        count: (...), points.
-        log_det: (...), log |det| of the whitening.
+        power: y'y.
+        count: points.
+        log_det: log |det| of the whitening.
     """
 
     gram: Array
     cross: Array
     power: Array
-    count: Array
+    count: int
     log_det: Array
+
+    def at(self, which: NDArray[np.intp]) -> Moments:
+        """Those of index which[s, j] along the first trailing axis, for every s and j."""
+        power, log_det = (np.take_along_axis(part[..., 0], which.T, axis=0).T for part in (self.power, self.log_det))
+        return Moments(_chosen(self.gram, which), _chosen(self.cross, which), power, self.count, log_det)
+
+
+def _chosen(array: Array, which: NDArray[np.intp]) -> Array:
+    """array[..., which[s, j], s, j]."""
+    index = which.reshape(*(1,) * (array.ndim - 2), *which.shape)
+    return np.take_along_axis(array, index, axis=-3)[..., 0, :, :]
 
 
 class Conditional(NamedTuple):

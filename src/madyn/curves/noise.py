@@ -5,8 +5,8 @@
 with F the largest |f| at the steps seen and xi = log(s + 1/1000), s the share of the run that is over. What is measured
 again and again on the same sequences is a slowly wandering value and not a fresh draw; residuals of real trajectories
 are correlated over a constant factor of the step rather than over a number of steps, hence the logarithm. The process
-in xi is Ornstein and Uhlenbeck's, which is Markov: each point depends on the one before it alone, and whitening a series
-takes one difference a point. A length of 0 is white noise.
+in xi is Ornstein and Uhlenbeck's, which is Markov: each point depends on the one before it alone, and the inverse of the
+correlation matrix has three diagonals. A length of 0 is white noise.
 
 The spread of the sequences at one step says nothing about it: they are the same sequences at every step.
 """
@@ -39,35 +39,13 @@ def loudness(curve: Array, largest: Array, growth: float) -> Array:
     return np.sqrt((1 - growth) + growth * np.square(curve / largest))
 
 
-def links(xi: Array, seen: NDArray[np.bool_], length: float) -> tuple[Array, NDArray[np.intp]]:
-    """What ties each point of series (S, n) in ascending order to the last one seen before it.
+def precision(xi: Array, length: float) -> tuple[Array, Array, float]:
+    """Inverse of the correlation matrix of points at xi (n,), ascending: it has three diagonals.
 
     Returns:
-        (a, before): the correlation with that point, 0 for the first; and its index, the point's own for the first.
+        (its diagonal (n,), the one beside it (n - 1,), log of the square root of its determinant).
     """
-    order = np.where(seen, np.arange(xi.shape[-1]), -1)
-    latest = np.maximum.accumulate(order, axis=-1)
-    before = np.concatenate([np.full((*latest.shape[:-1], 1), -1), latest[..., :-1]], axis=-1)
-    first = before < 0
-    before = np.where(first, np.arange(xi.shape[-1]), before)
-    a = np.where(first, 0.0, carried(xi - np.take_along_axis(xi, before, axis=-1), length))
-    return a, before
-
-
-def whitening(xi: Array, seen: NDArray[np.bool_], g: Array, length: float) -> tuple[Array, Array]:
-    """W (S, n, n) with W e white of variance sigma^2, its rows 0 at missing points; and log |det| of W, (S,).
-
-    Args:
-        xi: (S, n), ascending.
-        seen: (S, n).
-        g: (S, n).
-    """
-    a, before = links(xi, seen, length)
-    S, n = xi.shape
-    new = np.sqrt(1 - a * a)
-    W = np.zeros((S, n, n))
-    rows, points = np.arange(S)[:, np.newaxis], np.arange(n)[np.newaxis]
-    W[rows, points, before] = -a / (new * np.take_along_axis(g, before, axis=-1))
-    W[rows, points, points] = 1 / (new * g)
-    W *= seen[:, :, np.newaxis]
-    return W, -np.sum(np.log(new * g), axis=-1, where=seen)
+    a = carried(np.diff(xi), length)
+    new = 1 - a * a
+    diagonal = np.concatenate([[1.0], 1 / new]) + np.concatenate([a * a / new, [0.0]])
+    return diagonal, -a / new, -0.5 * float(np.sum(np.log(new)))

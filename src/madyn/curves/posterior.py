@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -42,8 +42,7 @@ COARSE = {1: 128, 2: 24, 3: 12}  # cells along each axis of the first grid, by t
 COMPONENTS = 256
 DRAWS = 4  # of the linear parameters in each component, for what is not linear in them
 AT_ONCE = 40  # series
-LEVELS = 9  # nodes of sigma
-_WIDTH = 1.0  # their distance, in standard deviations of log sigma
+LEVELS = 9  # nodes of sigma, a standard deviation of its logarithm apart
 
 
 def posterior(
@@ -164,6 +163,16 @@ class Posterior:
             lambda part: self._as_asked(part.quasi_draws()), (COMPONENTS * DRAWS, self.model.num_params)
         )
 
+    def components(self) -> Components:
+        """The mixture that each posterior is, in the prior's coordinates and units; for learning."""
+        q, k = self.prior.model.num_nonlinear, len(self.prior.model.linear)
+        J = COMPONENTS
+        shapes = ((J, q), (J, k), (J, k, k), (J,), (J,), (J,))
+        return Components(*(
+            self._collected(lambda part, i=i: part.components()[i], shape).reshape(-1, *shape)
+            for i, shape in enumerate(shapes)
+        ))  # fmt: skip
+
     def _as_asked(self, params: Array) -> Array:
         if isinstance(self.model, Hypothesis) and self.model.mapped is not None:
             return self.model.mapped(params)[0]
@@ -194,6 +203,24 @@ class Posterior:
         return xr.Dataset({name: ((*lead, *dims), value) for name, value in variables.items()}, coords=coords)
 
 
+class Components(NamedTuple):
+    """J components for each of S series.
+
+    Attributes:
+        u: (S, J, q), search coordinates of the nonlinear parameters.
+        mean: (S, J, k), of the scaled coefficients.
+        cov: (S, J, k, k).
+        sigma, length, weight: (S, J).
+    """
+
+    u: Array
+    mean: Array
+    cov: Array
+    sigma: Array
+    length: Array
+    weight: Array
+
+
 def _tails(level: float) -> tuple[float, float, float]:
     if not 0 < level < 1:
         raise UsageError(f"level is {level}; it lies between 0 and 1, as 0.9")
@@ -209,26 +236,24 @@ def _refusal(y: Array, there: NDArray[np.bool_]) -> str:
 
 
 def _alike(t: Array, there: NDArray[np.bool_], ready: NDArray[np.bool_]) -> list[Rows]:
-    """The series that share their steps and the last one seen, a few dozen at a time."""
+    """The series that were seen at the same steps, a few dozen at a time."""
     rows = np.flatnonzero(ready)
     if not rows.size:
         return []
-    last = np.max(np.where(there, t, -np.inf)[rows], axis=1, keepdims=True)
-    _, which = np.unique(np.concatenate([np.nan_to_num(t[rows], nan=-1.0), last], axis=1), axis=0, return_inverse=True)
+    _, which = np.unique(np.where(there, t, -1.0)[rows], axis=0, return_inverse=True)
     groups = [rows[which == i] for i in range(which.max() + 1)]
     return [part for group in groups for part in np.array_split(group, -(-len(group) // AT_ONCE))]
 
 
 @dataclass(frozen=True, eq=False)
 class _Part:
-    """Series that share their steps, and the components of their posteriors.
+    """Series that were seen at the same steps, and the components of their posteriors.
 
     Attributes:
         rows: (S,), which series they are.
         time: of the run.
         x, xi: (n,), what the basis takes and the noise's coordinate, ascending.
         v: (S, n), values in their units, less the center.
-        seen: (S, n).
         center, scale, largest: (S,), the units, and the largest |curve| seen.
         theta: (S, J, q).
         mean: (S, J, k), of the coefficients of the basis.
@@ -243,7 +268,6 @@ class _Part:
     x: Array
     xi: Array
     v: Array
-    seen: NDArray[np.bool_]
     center: Array
     scale: Array
     largest: Array
@@ -259,17 +283,27 @@ class _Part:
     def of(
         cls, prior: Prior, t: Array, y: Array, there: NDArray[np.bool_], rows: Rows, last_step: float | None
     ) -> _Part:
-        steps = np.where(np.any(there, axis=0), t[0], np.nan)
-        if last_step is not None and np.nanmax(steps) > last_step:
-            raise UsageError(f"the run's last step is {last_step:g}, and step {np.nanmax(steps):g} was seen")
-        order = np.argsort(steps, kind="stable")[: np.sum(np.isfinite(steps))]
-        steps, y, there = steps[order], y[:, order], there[:, order]
+        steps, y = t[0, there[0]], y[:, there[0]]
+        if last_step is not None and np.max(steps) > last_step:
+            raise UsageError(f"the run's last step is {last_step:g}, and step {np.max(steps):g} was seen")
+        order = np.argsort(steps, kind="stable")
+        steps, y = steps[order], y[:, order]
         time = RunTime.of(prior.model, steps, last_step)
-        center, scale = _units(prior, y, there)
-        v = np.where(there, (np.where(there, y, 0) - center[:, np.newaxis]) / scale[:, np.newaxis], 0.0)
-        search = _Search(prior, time, time.x(steps), noise.coordinate(time.share(steps)), v, there, center / scale)
-        found = search.components()
-        return cls(prior, rows, time, search.x, search.xi, v, there, center, scale, search.largest, *found)
+        center, scale = _units(prior, y)
+        v = (y - center[:, np.newaxis]) / scale[:, np.newaxis]
+        search = _Search(prior, time, time.x(steps), noise.coordinate(time.share(steps)), v, center / scale)
+        *components, log_evidence = search.components()
+        log_evidence -= len(steps) * np.log(scale)
+        return cls(
+            prior, rows, time, search.x, search.xi, v, center, scale, search.largest, *components, log_evidence
+        )
+
+    def components(self) -> Components:
+        model = self.prior.model
+        size = sizes(model, self.theta, self.time)
+        root = self.root * size[..., np.newaxis]
+        u = np.where(model.log_scale, np.log(np.where(model.log_scale, self.theta, 1.0)), self.theta)
+        return Components(u, self.mean * size, root @ np.swapaxes(root, -2, -1), self.sigma, self.length, self.weight)
 
     def draws(self, n: int, rng: np.random.Generator) -> Array:
         """(S, n, p), independent."""
@@ -310,35 +344,32 @@ class _Part:
         """Mean and variance (S, m, J) of a measurement at t: a z_n carried on from the last point, and new noise."""
         growth, shift = self.prior.growth, (self.center / self.scale)[:, np.newaxis, np.newaxis]
         largest = self.largest[:, np.newaxis, np.newaxis]
-        last = self.v.shape[1] - 1 - np.argmax(self.seen[:, ::-1], axis=1)
-        at_last = self.prior.model.columns(self.x, self.theta)[np.arange(len(last)), :, last]
+        at_last = self.prior.model.columns(self.x[-1:], self.theta)[:, :, 0]
         g = noise.loudness(curve + shift, largest, growth)
         g_last = noise.loudness(np.einsum("sjk,sjk->sj", at_last, self.mean) + shift[..., 0], largest[..., 0], growth)
-        ahead = noise.coordinate(self.time.share(t)) - self.xi[last][:, np.newaxis]
-        a = noise.carried(ahead[:, :, np.newaxis], self.length[:, np.newaxis])
-        a = np.where(ahead[:, :, np.newaxis] > 0, a, 0.0)
+        ahead = noise.coordinate(self.time.share(t)) - self.xi[-1]
+        a = noise.carried(ahead[:, np.newaxis], self.length[:, np.newaxis])
+        a = np.where(ahead[:, np.newaxis] > 0, a, 0.0)
         kept = a * g / g_last[:, np.newaxis]
         moved = columns - np.moveaxis(kept, 1, 2)[..., np.newaxis] * at_last[:, :, np.newaxis]
-        v_last = self.v[np.arange(len(last)), last][:, np.newaxis, np.newaxis]
-        mean = np.einsum("sjmk,sjk->smj", moved, self.mean) + kept * v_last
+        mean = np.einsum("sjmk,sjk->smj", moved, self.mean) + kept * self.v[:, -1:, np.newaxis]
         variance = np.sum(np.square(np.einsum("sjmk,sjkb->sbmj", moved, self.root)), axis=1)
         return mean, variance + np.square(self.sigma[:, np.newaxis] * g) * (1 - a * a)
 
 
-def _units(prior: Prior, y: Array, there: NDArray[np.bool_]) -> tuple[Array, Array]:
-    """(center, scale) of each series, by the prior's rule."""
+def _units(prior: Prior, y: Array) -> tuple[Array, Array]:
+    """(center, scale) of each series (S, n), by the prior's rule."""
     if prior.units == "given":
         return np.full(len(y), prior.center), np.full(len(y), prior.scale)
-    size = np.max(np.abs(y), axis=1, where=there, initial=0.0)
+    size = np.max(np.abs(y), axis=1)
     size = np.where(size > 0, size, 1.0)
     if prior.units == "level":
-        late = there & (np.cumsum(there[:, ::-1], axis=1)[:, ::-1] <= 3)
-        level = np.mean(np.abs(y), axis=1, where=late)
+        level = np.mean(np.abs(y[:, -3:]), axis=1)
         return np.zeros(len(y)), np.where(level > 0, level, size)
     if isinstance(prior.model, Hypothesis) and not prior.model.has_offset:
         return np.zeros(len(y)), size
-    low, high = np.min(y, axis=1, where=there, initial=np.inf), np.max(y, axis=1, where=there, initial=-np.inf)
-    return low, np.where(high > low, high - low, size)
+    spread = np.ptp(y, axis=1)
+    return np.min(y, axis=1), np.where(spread > 0, spread, size)
 
 
 def _normal(n: int, dimensions: int) -> Array:
@@ -351,49 +382,38 @@ def _normal(n: int, dimensions: int) -> Array:
 class _Search:
     """From series in their units to the components of their posteriors."""
 
-    def __init__(
-        self, prior: Prior, time: RunTime, x: Array, xi: Array, v: Array, seen: NDArray[np.bool_], shift: Array
-    ) -> None:
-        self.prior, self.time, self.x, self.xi, self.v, self.seen = prior, time, x, xi, v, seen
+    def __init__(self, prior: Prior, time: RunTime, x: Array, xi: Array, v: Array, shift: Array) -> None:
+        self.prior, self.time, self.x, self.xi, self.v = prior, time, x, xi, v
         self.precision = np.linalg.inv(prior.linear_cov)
         self.lengths = [l for l, chance in zip(LENGTHS, prior.lengths, strict=True) if chance > 0]  # noqa: E741
-        self.length_logs = np.log([chance for chance in prior.lengths if chance > 0])
+        self.length_logs = np.log([chance for chance in prior.lengths if chance > 0])[:, np.newaxis, np.newaxis]
         self.everyone = np.arange(len(v))
-        self.largest = np.ones(len(v))
-        self.g = np.ones(v.shape)
-        self._set_loudness(shift)
+        self.largest, g = self._loudness(shift)
+        self.noise = _Precision.of(xi, g, self.lengths)
 
-    def _set_loudness(self, shift: Array) -> None:
-        """The plug-in: the curve of a first pass with equal variances, and from it the size of the noise."""
-        box, q = self.prior.box, len(self.prior.mean)
-        edges = [np.linspace(low, high, 2 * COARSE[q] + 1)[1::2] for low, high in box]
-        grid = np.stack(np.meshgrid(*edges, indexing="ij"), axis=-1).reshape(1, -1, q)
-        self.white = self._whitenings([0.0])
-        curve, raw = self._first_curve(grid), shift[:, np.newaxis]
-        self.largest = np.max(np.abs(curve + raw), axis=1, where=self.seen, initial=0.0)
-        self.largest = np.where(self.largest > 0, self.largest, 1.0)
-        self.g = noise.loudness(curve + raw, self.largest[:, np.newaxis], self.prior.growth)
-        self.white = self._whitenings(self.lengths)
+    def _loudness(self, shift: Array) -> tuple[Array, Array]:
+        """The plug-in, (the largest |curve| (S,), g (S, n)): the curve is that of a first pass with equal variances."""
+        self.noise = _Precision.of(self.xi, np.ones(self.v.shape), [0.0])
+        curve = self._first_curve() + shift[:, np.newaxis]
+        largest = np.max(np.abs(curve), axis=1)
+        largest = np.where(largest > 0, largest, 1.0)
+        return largest, noise.loudness(curve, largest[:, np.newaxis], self.prior.growth)
 
-    def _first_curve(self, grid: Array) -> Array:
+    def _first_curve(self) -> Array:
         """(S, n), the posterior mean of the curve over the coarse grid, with white noise of equal variance."""
-        sigma = self._levels()
-        columns, size, bad = self._columns(grid)
-        moments = self._moments(columns, 0, self.everyone)
-        total = []
-        for level in sigma:
-            part = evidence.conditional(moments, self.precision, self._prior_mean(grid), np.array(level))
-            total.append((part.log_evidence + self._sigma_log(level), part.mean))
-        logs = np.array([one for one, _ in total]) + np.where(bad, -np.inf, self._u_log(grid))
-        weight = np.exp(logs - logsumexp(logs, axis=(0, 2), keepdims=True))
-        return sum(
-            np.einsum("sN,ksN,sNnk->sn", w, mean, np.broadcast_to(columns, (len(self.v), *columns.shape[1:])))
-            for w, (_, mean) in zip(weight, total, strict=True)
+        grid = cells.grid(self.prior.box, COARSE[len(self.prior.mean)])[np.newaxis]
+        columns, _, bad = self._columns(grid)
+        moments, prior_mean = self._moments(columns, self.everyone), self._prior_mean(grid)
+        fixed = np.where(bad, -np.inf, self._u_log(grid))
+        found = [
+            evidence.conditional(moments, self.precision, prior_mean, np.array(level)) for level in self._levels()
+        ]
+        logs = np.array(
+            [one.log_evidence[0] + self._sigma_log(s) + fixed for one, s in zip(found, self._levels(), strict=True)]
         )
-
-    def _whitenings(self, lengths: Sequence[float]) -> list[tuple[Array, Array]]:
-        xi = np.broadcast_to(self.xi, self.v.shape)
-        return [noise.whitening(xi, self.seen, self.g, length) for length in lengths]
+        weight = np.exp(logs - logsumexp(logs, axis=(0, 2), keepdims=True))
+        mean = sum(w * one.mean[:, 0] for w, one in zip(weight, found, strict=True))
+        return np.einsum("ksN,Nnk->sn", mean, columns[0], optimize=True)
 
     def _columns(self, u: Array) -> tuple[Array, Array, NDArray[np.bool_]]:
         """(columns (S, N, n, k) divided by their sizes, the sizes (S, N, k), where they are not finite (S, N))."""
@@ -401,28 +421,28 @@ class _Search:
         with np.errstate(all="ignore"):
             size = sizes(self.prior.model, theta, self.time)
             columns = self.prior.model.columns(self.x, theta) / size[..., np.newaxis, :]
-        bad = ~np.all(np.isfinite(columns), axis=(-2, -1))
+        bad = ~np.isfinite(np.sum(columns, axis=(-2, -1)))
         if np.any(bad):
             columns[bad] = 0.0
         return columns, size, bad
 
-    def _moments(self, columns: Array, which_length: int, rows: Rows) -> Moments:
-        """Of the whitened columns and values: trailing shape (S, N)."""
-        W, log_det = self.white[which_length]
-        W = W[rows]
-        S, n = len(rows), columns.shape[2]
-        N, k = columns.shape[1], columns.shape[3]
-        flat = np.broadcast_to(columns.transpose(0, 2, 3, 1), (S, n, k, N)).reshape(S, n, k * N)
-        X = (W @ flat).reshape(S, n, k, N)
-        y = np.einsum("sij,sj->si", W, self.v[rows])
-        gram = np.empty((k, k, S, N))
-        for i in range(k):
-            for j in range(i + 1):
-                gram[i, j] = gram[j, i] = np.einsum("snN,snN->sN", X[:, :, i], X[:, :, j])
-        cross = np.einsum("snkN,sn->ksN", X, y)
-        power = np.broadcast_to(np.sum(y * y, axis=1)[:, np.newaxis], (S, N))
-        count = np.sum(self.seen[rows], axis=1)[:, np.newaxis]
-        return Moments(gram, cross, power, count, log_det[rows][:, np.newaxis])
+    def _moments(self, columns: Array, rows: Rows) -> Moments:
+        """Of columns (S, N, n, k), or (1, N, n, k) that all series share: trailing shape (lengths, S, N)."""
+        bands, pull = self.noise.bands[:, rows], self.noise.times(self.v)[:, rows]
+        S, N, n, k = columns.shape
+        parts = [np.ascontiguousarray(columns[..., i]) for i in range(k)]
+        gram = np.empty((k, k, len(bands), len(rows), N))
+        cross = np.empty((k, len(bands), len(rows), N))
+        pair = np.empty((S, N, 2 * n - 1))
+        for i, a in enumerate(parts):
+            cross[i] = _dot(a, pull)
+            for j, b in enumerate(parts[: i + 1]):
+                np.multiply(a, b, out=pair[..., :n])
+                np.multiply(a[..., 1:], b[..., :-1], out=pair[..., n:])
+                pair[..., n:] += a[..., :-1] * b[..., 1:]
+                gram[i, j] = gram[j, i] = _dot(pair, bands)
+        power = np.einsum("lsn,sn->ls", pull, self.v[rows])[..., np.newaxis]
+        return Moments(gram, cross, power, n, self.noise.log_det[:, rows][..., np.newaxis])
 
     def _prior_mean(self, u: Array) -> Array:
         """(k, S, N) for u (S, N, q)."""
@@ -447,14 +467,10 @@ class _Search:
     def _log_density(self, u: Array, rows: Rows) -> Array:
         """(S, N), with the lengths summed over and the noise level at its best: it only says where to look."""
         columns, _, bad = self._columns(u)
-        mean = self._prior_mean(u)
-        total = np.full((len(rows), u.shape[1]), -np.inf)
-        for i, chance in enumerate(self.length_logs):
-            moments = self._moments(columns, i, rows)
-            sigma = self._best_level(moments, mean)
-            one = evidence.log_evidence(moments, self.precision, mean, sigma)
-            total = np.logaddexp(total, one + chance + self._sigma_log(sigma))
-        return np.where(bad, -np.inf, total + self._u_log(u))
+        moments, prior_mean = self._moments(columns, rows), self._prior_mean(u)
+        sigma = self._best_level(moments, prior_mean)
+        logs = evidence.log_evidence(moments, self.precision, prior_mean, sigma) + self._sigma_log(sigma)
+        return np.where(bad, -np.inf, np.logaddexp.reduce(logs + self.length_logs, axis=0) + self._u_log(u))
 
     def _best_level(self, moments: Moments, prior_mean: Array) -> Array:
         """About the most likely noise level at each node, (S, N).
@@ -499,69 +515,65 @@ class _Search:
         """
         columns, size, bad = self._columns(u)
         prior_mean, fixed = self._prior_mean(u), np.where(bad, -np.inf, self._u_log(u))
-        moments = [self._moments(columns, i, self.everyone) for i in range(len(self.lengths))]
+        moments = self._moments(columns, self.everyone)
         sigma, spacing = self._nodes(moments, prior_mean, fixed)
-        table = np.array([
-            [evidence.log_evidence(m, self.precision, prior_mean, level) + log + self._sigma_log(level) for level in sigma]
-            for m, log in zip(moments, self.length_logs, strict=True)
-        ]).reshape(-1, *u.shape[:2])  # fmt: skip
+        logs = [
+            evidence.log_evidence(moments, self.precision, prior_mean, level) + self._sigma_log(level) for level in sigma
+        ]
+        table = (np.array(logs) + self.length_logs).reshape(-1, *u.shape[:2])
         total = logsumexp(table, axis=0)
         climb = np.cumsum(np.exp(table - total), axis=0)
-        length, level = np.divmod(np.sum(climb < chance * climb[-1], axis=0), LEVELS)
-        chosen = Moments(*(_each(np.array([m[i] + np.zeros(u.shape[:2]) for m in moments]), length) for i in range(5)))
+        level, length = np.divmod(np.sum(climb < chance * climb[-1], axis=0), len(self.lengths))
         sigma = np.take_along_axis(sigma[:, :, 0].T, level, axis=1)
-        one = evidence.conditional(chosen, self.precision, prior_mean, sigma)
+        one = evidence.conditional(moments.at(length), self.precision, prior_mean, sigma)
         root = np.linalg.inv(np.moveaxis(one.root, (0, 1), (-2, -1)))
         spread = np.swapaxes(root, -2, -1) / size[..., :, np.newaxis]
         found = (self.prior.model.nonlinear_at(u), np.moveaxis(one.mean, 0, -1) / size, spread, sigma)
-        return (*found, np.array(self.lengths)[length]), total + np.log(spacing)[:, np.newaxis] + fixed
+        return (*found, np.array(self.lengths)[length]), total + np.log(spacing) + fixed
 
-    def _nodes(self, moments: Sequence[Moments], prior_mean: Array, fixed: Array) -> tuple[Array, Array]:
-        """(noise levels (levels, S, 1) about the most likely one, their spacing (S,) in the logarithm)."""
-        middle = self._middle_level(moments, prior_mean, fixed)
-        spacing = _WIDTH / np.sqrt(2 * np.sum(self.seen, axis=1) + self.prior.log_sigma[1] ** -2)
-        around = (np.arange(LEVELS) - LEVELS // 2)[:, np.newaxis, np.newaxis]
-        return np.exp((middle + spacing * around[..., 0])[..., np.newaxis]), spacing
-
-    def _middle_level(self, moments: Sequence[Moments], prior_mean: Array, fixed: Array) -> Array:
-        """(S,), the mean of the most likely log sigma over the cells and lengths."""
-        logs, levels = [], []
-        for m, chance in zip(moments, self.length_logs, strict=True):
-            sigma = self._best_level(m, prior_mean)
-            logs.append(
-                evidence.log_evidence(m, self.precision, prior_mean, sigma) + chance + self._sigma_log(sigma) + fixed
-            )
-            levels.append(np.log(sigma))
-        weight = np.exp(np.array(logs) - logsumexp(logs, axis=(0, 2), keepdims=True))
-        return np.sum(weight * np.array(levels), axis=(0, 2))
-
-    def _conditionals(self, u: Array, sigma: Array, length: Rows, log_mass: Array) -> tuple[Array, ...]:
-        """The components at these places, weighted by how much denser the posterior is there than its cell says."""
-        columns, size, bad = self._columns(u)
-        S, J, k = len(u), u.shape[1], columns.shape[3]
-        mean, root, log_f = np.empty((k, S, J)), np.empty((k, k, S, J)), np.full((S, J), -np.inf)
-        prior_mean = self._prior_mean(u)
-        for i in range(len(self.lengths)):
-            here = length == i
-            if not np.any(here):
-                continue
-            moments = self._moments(columns, i, self.everyone)
-            one = evidence.conditional(moments, self.precision, prior_mean, sigma)
-            mean[:, here], root[:, :, here] = one.mean[:, here], one.root[:, :, here]
-            log_f[here] = (one.log_evidence + self.length_logs[i] + self._sigma_log(sigma))[here]
-        log_w = np.where(bad, -np.inf, log_f + self._u_log(u)) - log_mass
-        weight = np.exp(log_w - logsumexp(log_w, axis=1, keepdims=True))
-        inverse = np.linalg.inv(np.moveaxis(root, (0, 1), (-2, -1)))
-        spread = np.swapaxes(inverse, -2, -1) / size[..., :, np.newaxis]
-        theta = self.prior.model.nonlinear_at(u)
-        lengths = np.array(self.lengths)[length]
-        return theta, np.moveaxis(mean, 0, -1) / size, spread, sigma, lengths, weight
+    def _nodes(self, moments: Moments, prior_mean: Array, fixed: Array) -> tuple[Array, float]:
+        """(noise levels (levels, S, 1) about the most likely ones, their spacing in the logarithm)."""
+        sigma = self._best_level(moments, prior_mean)
+        logs = evidence.log_evidence(moments, self.precision, prior_mean, sigma) + self._sigma_log(sigma)
+        logs += self.length_logs + fixed
+        weight = np.exp(logs - logsumexp(logs, axis=(0, 2), keepdims=True))
+        middle = np.sum(weight * np.log(sigma), axis=(0, 2))[:, np.newaxis]
+        spacing = float(1 / np.sqrt(2 * len(self.x) + self.prior.log_sigma[1] ** -2))
+        return np.exp(middle + spacing * (np.arange(LEVELS) - LEVELS // 2)[:, np.newaxis, np.newaxis]), spacing
 
 
-def _each(arrays: Array, which: Rows) -> Array:
-    """arrays[which[s, j], ..., s, j] for all s and j, arrays of shape (lengths, ..., S, J)."""
-    which = which.reshape(1, *(1,) * (arrays.ndim - 3), *which.shape)
-    return np.take_along_axis(arrays, which, axis=0)[0]
+class _Precision(NamedTuple):
+    """Inverse covariances of the noise at sigma = 1, three diagonals each, for every length and series.
+
+    Attributes:
+        bands: (lengths, S, 2 n - 1), the diagonal and the one beside it.
+        log_det: (lengths, S), log of the square root of the determinant.
+    """
+
+    bands: Array
+    log_det: Array
+
+    @classmethod
+    def of(cls, xi: Array, g: Array, lengths: Sequence[float]) -> _Precision:
+        beside = g[:, 1:] * g[:, :-1]
+        each = [noise.precision(xi, length) for length in lengths]
+        bands = [np.concatenate([diagonal / g**2, off / beside], axis=1) for diagonal, off, _ in each]
+        return cls(np.array(bands), np.array([log - np.sum(np.log(g), axis=1) for _, _, log in each]))
+
+    def times(self, v: Array) -> Array:
+        """The matrices times series v (S, n): (lengths, S, n)."""
+        n = v.shape[1]
+        found = self.bands[..., :n] * v
+        found[..., 1:] += self.bands[..., n:] * v[:, :-1]
+        found[..., :-1] += self.bands[..., n:] * v[:, 1:]
+        return found
+
+
+def _dot(features: Array, weights: Array) -> Array:
+    """Features (S, N, m), or (1, N, m) for all, with weights (lengths, S, m): (lengths, S, N)."""
+    if len(features) == 1:
+        return weights @ features[0].T
+    return np.moveaxis(features @ np.moveaxis(weights, 0, -1), -1, 0)
 
 
 def _systematic(log_mass: Array, count: int) -> Rows:
