@@ -40,8 +40,8 @@ def refined(
         count: of densities.
 
     Returns:
-        (middle (count, N, q), half width (count, N, q), log density (count, N)); where a density has fewer than N cells,
-        the rest have none of it.
+        (middle (count, N, q), half width (count, N, q), log density (count, N)); where a density has fewer than N
+        cells, the rest have none of it.
     """
     q, first = len(box), grid(box, coarse)
     going = np.arange(count)

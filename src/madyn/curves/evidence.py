@@ -25,20 +25,20 @@ class Moments(NamedTuple):
         gram: (k, k, ...), X'X.
         cross: (k, ...), X'y.
         power: y'y.
-        count: points.
+        points: how many.
         log_det: log |det| of the whitening.
     """
 
     gram: Array
     cross: Array
     power: Array
-    count: int
+    points: int
     log_det: Array
 
     def at(self, which: NDArray[np.intp]) -> Moments:
         """Those of index which[s, j] along the first trailing axis, for every s and j."""
         power, log_det = (np.take_along_axis(part[..., 0], which.T, axis=0).T for part in (self.power, self.log_det))
-        return Moments(_chosen(self.gram, which), _chosen(self.cross, which), power, self.count, log_det)
+        return Moments(_chosen(self.gram, which), _chosen(self.cross, which), power, self.points, log_det)
 
 
 def _chosen(array: Array, which: NDArray[np.intp]) -> Array:
@@ -121,7 +121,7 @@ def _log_evidence(moments: Moments, precision: Array, sigma: Array, half, log_ro
     constant = 0.5 * np.linalg.slogdet(precision)[1]
     return (
         moments.log_det
-        - moments.count * (np.log(sigma) + 0.5 * np.log(2 * np.pi))
+        - moments.points * (np.log(sigma) + 0.5 * np.log(2 * np.pi))
         + constant
         - log_root
         - 0.5 * np.maximum(left, 0.0)

@@ -2,15 +2,16 @@
 
 The runs' own posteriors under a prior say where their parameters are; the prior is replaced by the normal distribution
 that has the mean and covariance of them all together, and so on: the EM algorithm for a normal population seen through
-noise. A value is expressed in units of what a young run has too, the level of its last points seen, so that a trajectory
-of 200 and one of 10 are alike if both double. Layers of one model are far from independent, so that runs are counted and
-not layers, and every covariance is widened as the prediction of one more run from so few has to be.
+noise. A value is expressed in units of what a young run has too, the level of its last points seen, so that a
+trajectory of 200 and one of 10 are alike if both double. Layers of one model are far from independent, so that runs are
+counted and not layers, and every covariance is widened as the prediction of one more run from so few has to be.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -26,6 +27,8 @@ LAST_SEEN = 3  # points whose mean |y| is the unit
 ROUNDS = 6
 GROWTHS = (0.0, 0.5, 0.9)
 FEWEST = 4  # runs
+FOLDS = 4
+LEVEL = 0.9  # of the bands that the widening is found with
 _SEPARATE = 0.1  # share by which covariances shrink towards none
 _LEAST = 0.05  # standard deviation of a search coordinate or coefficient, for runs that are all alike
 _WIDE = 4.0  # standard deviation of a coefficient at the start, in units of the largest |y|
@@ -64,18 +67,82 @@ def learn_prior(
     names, which = np.unique(np.array([str(run) for run in runs])[good], return_inverse=True)
     if len(names) < FEWEST:
         raise SeriesError(f"a prior is learned from at least {FEWEST} finished runs, and there are {len(names)}")
-    y = y[good] / scale[good, np.newaxis]
     t = t if t.ndim == 1 else t[good]
-    weight = 1 / (len(names) * np.bincount(which)[which])
-    chosen = curve_of(model)
-    size = float(np.nanmax(np.abs(y)))
-    k = len(chosen.linear)
-    prior = replace(Prior.default(chosen), linear_cov=(_WIDE * size) ** 2 * np.eye(k), growth=GROWTHS[1]).given()
-    for _ in range(ROUNDS):
-        prior = _next(prior, t, y, weight, len(names), last_step)
-    prior = max((replace(prior, growth=growth) for growth in GROWTHS), key=lambda p: _support(p, t, y, weight, last_step))
-    prior = _next(prior, t, y, weight, len(names), last_step)
-    return replace(_widened(prior, len(names)), units="level", source=f"learned from {len(names)} finished runs")
+    finished = _Finished(t, y[good] / scale[good, np.newaxis], which, last_step)
+    prior = _population(_start(curve_of(model), finished), finished, ROUNDS)
+    prior = max((replace(prior, growth=growth) for growth in GROWTHS), key=lambda p: _support(p, finished))
+    prior = _next(prior, finished)
+    learned = replace(_widened(prior, finished.runs), source=f"learned from {finished.runs} finished runs")
+    if seen is not None:
+        learned = replace(learned, widening=_called_for(learned, prior, finished, seen))
+    return replace(learned, units="level")
+
+
+class _Finished(NamedTuple):
+    """Finished runs: y (S, n) in units, which run each series is of (S,), and when they ended."""
+
+    t: Array
+    y: Array
+    which: NDArray[np.intp]
+    last_step: float | None
+
+    @property
+    def runs(self) -> int:
+        return len(np.unique(self.which))
+
+    @property
+    def weight(self) -> Array:
+        """(S,), so that every run weighs the same."""
+        each = np.bincount(self.which)[self.which]
+        return 1 / (self.runs * each)
+
+    def part(self, rows: NDArray[np.bool_]) -> _Finished:
+        return self._replace(t=self.t if self.t.ndim == 1 else self.t[rows], y=self.y[rows], which=self.which[rows])
+
+
+def _start(model: SeparableModel, finished: _Finished) -> Prior:
+    k, size = len(model.linear), float(np.nanmax(np.abs(finished.y)))
+    return replace(Prior.default(model), linear_cov=(_WIDE * size) ** 2 * np.eye(k), growth=GROWTHS[1]).given()
+
+
+def _population(prior: Prior, finished: _Finished, rounds: int) -> Prior:
+    for _ in range(rounds):
+        prior = _next(prior, finished)
+    return prior
+
+
+def _called_for(learned: Prior, population: Prior, finished: _Finished, seen: float) -> float:
+    """By how much bands have to be widened for as many of the held-out runs' points to lie in them as should.
+
+    Runs are left out a quarter at a time, and their later parts are forecast from their earlier ones with a prior
+    learned from the others; the factor is the quantile of how far points lie out, in widths of their bands (split
+    conformal prediction, Papadopoulos et al. 2002, but for its correction for few samples). Bands are never narrowed.
+    """
+    t, y = np.broadcast_to(finished.t, finished.y.shape), finished.y
+    wide = replace(population, cov=4 * population.cov, linear_cov=4 * population.linear_cov)
+    far, weight = [], []
+    for fold in range(min(FOLDS, finished.runs)):
+        out = finished.which % FOLDS == fold
+        prior = _widened(_population(wide, finished.part(~out), 2), len(np.unique(finished.which[~out])))
+        young = np.where(t[out] <= seen, y[out], np.nan)
+        if np.any(np.sum(np.isfinite(young), axis=1) < 2):
+            return 1.0
+        ahead = np.unique(t[out][t[out] > seen])
+        end = finished.last_step if finished.last_step is not None else float(np.max(t))
+        bands = posterior(finished.part(out).t, young, prior.model, prior, end).forecast(ahead, LEVEL)
+        for row, at, values, w in zip(range(len(young)), t[out], y[out], finished.weight[out], strict=True):
+            later = (at > seen) & np.isfinite(values)
+            place = np.searchsorted(ahead, at[later])
+            middle, low, high = (bands[name].values[row, place] for name in ("median", "lower", "upper"))
+            off = values[later] - middle
+            far.append(np.where(off > 0, off / (high - middle), off / (low - middle)))
+            weight.append(np.full(len(off), w / max(len(off), 1)))
+    far, weight = np.concatenate(far), np.concatenate(weight)
+    if not far.size:
+        return 1.0
+    order = np.argsort(far)
+    reached = np.cumsum(weight[order]) / np.sum(weight)
+    return float(max(1.0, far[order][np.argmax(reached >= LEVEL)]))
 
 
 def levels(t: Array, y: Array, seen: float | None) -> Array:
@@ -87,14 +154,15 @@ def levels(t: Array, y: Array, seen: float | None) -> Array:
         return np.where(np.any(late, axis=1), total / np.sum(late, axis=1), np.nan)
 
 
-def _support(prior: Prior, t: Array, y: Array, weight: Array, last_step: float | None) -> float:
-    return float(np.nansum(weight * posterior(t, y, prior.model, prior, last_step).log_evidence))
+def _support(prior: Prior, finished: _Finished) -> float:
+    found = posterior(finished.t, finished.y, prior.model, prior, finished.last_step)
+    return float(np.nansum(finished.weight * found.log_evidence))
 
 
-def _next(prior: Prior, t: Array, y: Array, weight: Array, runs: int, last_step: float | None) -> Prior:
+def _next(prior: Prior, finished: _Finished) -> Prior:
     """One round of EM."""
-    found = posterior(t, y, prior.model, prior, last_step).components()
-    share = found.weight * (weight / np.sum(weight))[:, np.newaxis]
+    found = posterior(finished.t, finished.y, prior.model, prior, finished.last_step).components()
+    share = found.weight * finished.weight[:, np.newaxis]
     q = found.u.shape[-1]
     place = np.concatenate([found.u, found.mean], axis=-1)
     mean = np.einsum("sj,sjd->d", share, place)
@@ -107,7 +175,7 @@ def _next(prior: Prior, t: Array, y: Array, weight: Array, runs: int, last_step:
     middle = float(np.sum(share * log_sigma))
     sd = float(np.sqrt(np.sum(share * (log_sigma - middle) ** 2) + _LEAST**2))
     counts = np.array([np.sum(share[found.length == length]) for length in LENGTHS])
-    chances = (runs * counts + np.full(len(LENGTHS), 1 / len(LENGTHS))) / (runs + 1)
+    chances = (finished.runs * counts + np.full(len(LENGTHS), 1 / len(LENGTHS))) / (finished.runs + 1)
     return replace(
         prior, mean=mean[:q], cov=cov[:q, :q], linear_mean=mean[q:], linear_slope=slope,
         linear_cov=cov[q:, q:] - slope @ cov[:q, q:], log_sigma=(middle, sd), lengths=tuple(chances / np.sum(chances)),
@@ -116,8 +184,12 @@ def _next(prior: Prior, t: Array, y: Array, weight: Array, runs: int, last_step:
 
 def _widened(prior: Prior, runs: int) -> Prior:
     """As the variance of one more draw from a normal population of which only this many are known (Student's t)."""
-    factor = (1 + 1 / runs) * (runs - 1) / (runs - 3)
+    d = len(prior.mean) + len(prior.linear_mean)
+    factor = (1 + 1 / runs) * (runs - 1) / max(runs - d - 2, 1)
     mean, sd = prior.log_sigma
     return replace(
-        prior, cov=prior.cov * factor, linear_cov=prior.linear_cov * factor, log_sigma=(mean, sd * float(np.sqrt(factor)))
+        prior,
+        cov=prior.cov * factor,
+        linear_cov=prior.linear_cov * factor,
+        log_sigma=(mean, sd * float(np.sqrt(factor))),
     )

@@ -29,8 +29,8 @@ def quantiles(weights: Array, mean: Array, sd: Array, probabilities: Sequence[fl
         (len(probabilities), ...).
     """
     lead = mean.shape[:-1]
-    rows = [np.broadcast_to(part, mean.shape).reshape(-1, mean.shape[-1]) for part in (weights, mean, sd)]
-    found = [_one(*rows, p) for p in probabilities]
+    weights, mean, sd = (np.broadcast_to(part, mean.shape).reshape(-1, mean.shape[-1]) for part in (weights, mean, sd))
+    found = [_one(weights, mean, sd, p) for p in probabilities]
     return np.array(found).reshape(len(probabilities), *lead)
 
 

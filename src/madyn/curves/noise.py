@@ -5,8 +5,8 @@
 with F the largest |f| at the steps seen and xi = log(s + 1/1000), s the share of the run that is over. What is measured
 again and again on the same sequences is a slowly wandering value and not a fresh draw; residuals of real trajectories
 are correlated over a constant factor of the step rather than over a number of steps, hence the logarithm. The process
-in xi is Ornstein and Uhlenbeck's, which is Markov: each point depends on the one before it alone, and the inverse of the
-correlation matrix has three diagonals. A length of 0 is white noise.
+in xi is Ornstein and Uhlenbeck's, which is Markov: each point depends on the one before it alone, and the inverse of
+the correlation matrix has three diagonals. A length of 0 is white noise.
 
 The spread of the sequences at one step says nothing about it: they are the same sequences at every step.
 """

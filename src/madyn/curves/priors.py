@@ -1,11 +1,11 @@
 """What is held likely of a curve before its series is seen: `Prior`, proper in every parameter.
 
-A flat prior would let the box decide: as beta goes to 0 or infinity, or tau0 to infinity, the curves of reparam run into
-ones that no longer change, and the posterior would have its mass wherever the box ends. So
+A flat prior would let the box decide: as beta goes to 0 or infinity, or tau0 to infinity, the curves of reparam run
+into ones that no longer change, and the posterior would have its mass wherever the box ends. So
 
-    u = search coordinates of the nonlinear parameters (logarithms of beta T and tau0/T)    u ~ N(mean, cov), in the box
-    c = coefficients of the basis, each column divided by its size, in the series' units    c | u ~ N(m + M (u - mean), C)
-    log sigma ~ N(.., ..)  and a correlation length with a probability each                 the noise, see `noise`
+    u ~ N(mean, cov), in the box         search coordinates of the nonlinear parameters (log beta T and log tau0/T)
+    c | u ~ N(m + M (u - mean), C)       coefficients of the basis, each column divided by its size, in units
+    log sigma ~ N(.., ..), and each correlation length with a probability             the noise, see `noise`
 
 with the units of a series, its `center` and `scale`, given or taken from what was seen of it. The size of a column is
 its largest absolute value over the run, so that c is what a term moves the curve by. The size of a column of reparam's
@@ -54,6 +54,7 @@ class Prior:
             `center` and `scale`.
         center: see `units`.
         scale: see `units`.
+        widening: by which the bands of a forecast are widened about their median, where finished runs called for it.
         source: where it comes from, in words.
     """
 
@@ -69,6 +70,7 @@ class Prior:
     units: Literal["range", "level", "given"]
     center: float = 0.0
     scale: float = 1.0
+    widening: float = 1.0
     source: str = "default"
 
     def __post_init__(self) -> None:
