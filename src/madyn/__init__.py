@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from madyn.architecture import Architecture
     from madyn.curves.fits import Fits, fit_curves
     from madyn.curves.fitting import fit_dataset
+    from madyn.curves.forecasting import forecast_dataset
+    from madyn.curves.learning import learn_prior
+    from madyn.curves.posterior import Posterior, posterior
+    from madyn.curves.priors import Prior
     from madyn.curves.separable import SeparableModel
     from madyn.dataset.checking import check_dataset
     from madyn.dataset.view import Dataset, open_dataset
@@ -33,7 +37,9 @@ _HOMES = {
     "Fits": "madyn.curves.fits",
     "MadynError": "madyn.errors",
     "PYTHIA": "madyn.suites",
+    "Posterior": "madyn.curves.posterior",
     "Predictor": "madyn.prediction.predictor",
+    "Prior": "madyn.curves.priors",
     "Probe": "madyn.sweep.settings",
     "SeparableModel": "madyn.curves.separable",
     "Settings": "madyn.sweep.settings",
@@ -43,8 +49,11 @@ _HOMES = {
     "draw_figures": "madyn.figures.draw",
     "fit_curves": "madyn.curves.fits",
     "fit_dataset": "madyn.curves.fitting",
+    "forecast_dataset": "madyn.curves.forecasting",
+    "learn_prior": "madyn.curves.learning",
     "measure": "madyn.measurement.forward",
     "open_dataset": "madyn.dataset.view",
+    "posterior": "madyn.curves.posterior",
     "scan_checkpoint": "madyn.sweep.scanning",
     "trace": "madyn.sweep.tracing",
 }
@@ -55,7 +64,9 @@ __all__ = [
     "Dataset",
     "Fits",
     "MadynError",
+    "Posterior",
     "Predictor",
+    "Prior",
     "Probe",
     "SeparableModel",
     "Settings",
@@ -65,8 +76,11 @@ __all__ = [
     "draw_figures",
     "fit_curves",
     "fit_dataset",
+    "forecast_dataset",
+    "learn_prior",
     "measure",
     "open_dataset",
+    "posterior",
     "scan_checkpoint",
     "trace",
 ]

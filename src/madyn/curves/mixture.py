@@ -10,7 +10,7 @@ from scipy.special import ndtr, ndtri
 
 Array = NDArray[np.float64]
 
-CLOSE = 1e-5  # of a probability
+CLOSE = 1e-4  # of a probability
 STEPS = 60
 
 

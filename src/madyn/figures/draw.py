@@ -233,6 +233,21 @@ def _png(figure: Figure, dpi: int, inputs: str) -> bytes:
     return file.getvalue()
 
 
+def save_figure(figure: Figure, path: Path, dpi: int = 300) -> None:
+    """Write one figure to a file, in the format that its ending names (png, pdf, svg), whole or not at all.
+
+    Raises:
+        UsageError: matplotlib does not know the ending.
+        StorageError: the file cannot be written.
+    """
+    file = io.BytesIO()
+    try:
+        figure.savefig(file, format=path.suffix.removeprefix(".") or "png", dpi=dpi)
+    except ValueError as e:
+        raise UsageError(f"{path}: {e}") from e
+    write_bytes(path, file.getvalue())
+
+
 def _inputs_of(path: Path) -> str | None:
     """The hash that a picture was drawn with, None if there is no such picture or it is not one of ours."""
     from PIL import Image, UnidentifiedImageError

@@ -1,0 +1,58 @@
+"""`madyn forecast`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from madyn.cli.options import DatasetArgument
+
+
+def register(app: typer.Typer) -> None:
+    app.command(rich_help_panel="Fit and draw")(forecast)
+
+
+def forecast(
+    dataset: DatasetArgument,
+    at: Annotated[float, typer.Option("--at", help="Look at nothing after this step.")],
+    model: Annotated[str, typer.Option("--model", help="Which model: its directory's name.")],
+    last_step: Annotated[
+        float | None, typer.Option("--last-step", help="Of the run, as planned; the dataset's last by default.")
+    ] = None,
+    quantity: Annotated[
+        Literal["ratio", "top1", "top2", "top3", "median"], typer.Option("--quantity", help="What to forecast.")
+    ] = "ratio",
+    ratio_of: Annotated[
+        Literal["sequences", "means"],
+        typer.Option("--ratio-of", help="sequences: mean of top1 / median; means: mean top1 / mean median."),
+    ] = "sequences",
+    prior: Annotated[
+        Literal["learn", "default"] | None,
+        typer.Option("--prior", help="learn: from the other finished runs, where there are four; default: a wide one."),
+    ] = None,
+    level: Annotated[float, typer.Option("--level", help="Probability of each band.")] = 0.9,
+    out: Annotated[Path | None, typer.Option("--out", help="CSV file for the bands.")] = None,
+    figure: Annotated[Path | None, typer.Option("--figure", help="PNG or PDF file for a picture.")] = None,
+) -> None:
+    """What each layer will do for the rest of a run. [dim]madyn forecast runs/ --at 400 --model mine[/dim]"""
+    from madyn.curves.forecasting import forecast_dataset
+    from madyn.summaries import print_forecast
+
+    found = forecast_dataset(
+        dataset, model, at, quantity=quantity, ratio_of=ratio_of, prior=prior, last_step=last_step, level=level
+    )
+    print_forecast(found)
+    if out is not None:
+        from madyn.dataset.files import write_text
+
+        table = found[["median", "lower", "upper", "measured"]].to_dataframe().reset_index()
+        write_text(out, table.to_csv(index=False))
+        typer.echo(f"written: {out}")
+    if figure is not None:
+        from madyn.figures.draw import save_figure
+        from madyn.figures.forecast import forecast_figure
+
+        save_figure(forecast_figure(found), figure)
+        typer.echo(f"written: {figure}")
