@@ -45,6 +45,10 @@ def _one(weights: Array, mean: Array, sd: Array, p: float) -> Array:
     for _ in range(STEPS):
         z = (at[going, np.newaxis] - mean[going]) / sd[going]
         off = np.einsum("rj,rj->r", weights[going], ndtr(z)) - p
+        far = np.abs(off) > CLOSE
+        going, off, z = going[far], off[far], z[far]
+        if not going.size:
+            break
         slope = np.einsum("rj,rj->r", weights[going] / sd[going], np.exp(-0.5 * z * z)) / np.sqrt(2 * np.pi)
         low[going] = np.where(off < 0, at[going], low[going])
         high[going] = np.where(off < 0, high[going], at[going])
@@ -52,7 +56,4 @@ def _one(weights: Array, mean: Array, sd: Array, p: float) -> Array:
             step = at[going] - off / slope
         inside = (step > low[going]) & (step < high[going])
         at[going] = np.where(inside, step, (low[going] + high[going]) / 2)
-        going = going[np.abs(off) > CLOSE]
-        if not going.size:
-            break
     return at

@@ -13,6 +13,7 @@ grid with equal variances.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -116,8 +117,9 @@ class Posterior:
 
     def interval(self, level: float = 0.9) -> xr.Dataset:
         """Median and central interval of each parameter: dims are those of y's leading shape, then parameter."""
-        draws = self.quasi_draws()
-        lower, median, upper = np.nanquantile(draws[..., :, :], _tails(level), axis=-2) if draws.size else draws
+        with warnings.catch_warnings():  # of series without a posterior
+            warnings.simplefilter("ignore", RuntimeWarning)
+            lower, median, upper = np.nanquantile(self.quasi_draws(), _tails(level), axis=-2)
         return self._labelled(
             {"median": median, "lower": lower, "upper": upper},
             ("parameter",),
@@ -220,7 +222,7 @@ class Posterior:
         found = np.full((int(np.prod(self.shape)), *shape), np.nan)
         for part in self.parts:
             found[part.rows] = of(part)
-        return found.reshape(*self.shape, *shape)
+        return found.reshape((*self.shape, *shape))
 
     def _labelled(self, variables: dict[str, Array], dims: Sequence[str], coords: dict[str, Any]) -> xr.Dataset:
         import xarray as xr
