@@ -1,4 +1,4 @@
-"""What all tests share: a Hub of their own.
+"""What all tests share: a Hub of their own, and the command line in this process.
 
 The Hub's client, transformers and datasets read the address of the Hub and the place of its cache once, when they are
 imported. Both are therefore set before any test module is: no test can reach the real Hub or the user's cache, and
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 
@@ -41,3 +42,19 @@ def hub(request: pytest.FixtureRequest) -> Iterator[LoopbackHub]:
     assert server.url == huggingface_hub.constants.ENDPOINT, "huggingface_hub was imported before the tests began"
     yield server
     server.clear()
+
+
+@pytest.fixture
+def run(capsys, monkeypatch):
+    """Run a command in this process; gives (exit code, standard output, standard error)."""
+
+    from madyn import cli
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["madyn", *map(str, arguments)])
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        out, err = capsys.readouterr()
+        return caught.value.code, out, err
+
+    return call

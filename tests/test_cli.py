@@ -9,24 +9,9 @@ from pathlib import Path
 import pytest
 
 import madyn
-from madyn import cli
 from madyn.dataset import layout
 from madyn.errors import StorageError
 from tiny import TEXT, save_checkpoints, write_dataset
-
-
-@pytest.fixture
-def run(capsys, monkeypatch):
-    """Run a command in this process; gives (exit code, standard output, standard error)."""
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["madyn", *map(str, arguments)])
-        with pytest.raises(SystemExit) as caught:
-            cli.main()
-        out, err = capsys.readouterr()
-        return caught.value.code, out, err
-
-    return call
 
 
 @pytest.fixture(scope="module")

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 
 AHEAD = 12  # steps forecast where the dataset has none later
+_AS_FAR = 0.9
 
 
 def forecast_dataset(
@@ -107,8 +108,11 @@ def _prior(
     if prior == "default":
         return Prior.default(curve), "default"
     runs = finished_runs(dataset, quantity, ratio_of, end, without=model)
-    if len(set(runs[2])) < FEWEST and prior is None:
-        return Prior.default(curve), f"default, as only {len(set(runs[2]))} other runs are finished"
+    others = len(set(runs[2]))
+    if others < FEWEST and prior is None:
+        return Prior.default(
+            curve
+        ), f"default, as only {others} other {'run is' if others == 1 else 'runs are'} finished"
     learned = learn_prior(runs[0], runs[1], curve, runs[2], seen=at, last_step=end)
     return learned, learned.source
 
@@ -116,16 +120,20 @@ def _prior(
 def finished_runs(
     dataset: Dataset, quantity: str, ratio_of: RatioOf, end: float, without: str = ""
 ) -> tuple[Array, Array, list[str]]:
-    """Trajectories of the models that got to step `end`, their steps scaled so that each one's last is `end`.
+    """Trajectories of the finished models, their steps scaled so that each one's last is `end`.
+
+    A model counts as finished if it got to step `end`, or about as far as the longest of them.
 
     Returns:
         (t (S, n), y (S, n), run (S,)); nan in y where a run has fewer steps.
     """
+    last = {name: dataset.steps(name)[-1] for name in dataset.models if name != without and dataset.steps(name)}
+    enough = min(end, _AS_FAR * max(last.values(), default=0))
     t: list[Array] = []
     y: list[Array] = []
     runs: list[str] = []
-    for name in dataset.models:
-        if name == without or not dataset.steps(name) or dataset.steps(name)[-1] < end:
+    for name, own_last in last.items():
+        if own_last < enough:
             continue
         series = dataset.trajectories(name, quantity, ratio_of)
         own = series["step"].values.astype(float)
@@ -133,12 +141,14 @@ def finished_runs(
             t.append(own * (end / own[-1]))
             y.append(values)
             runs.append(name)
-    width = max((row.size for row in t), default=0)
-    padded = [
-        np.array([np.pad(row, (0, width - row.size), constant_values=fill) for row in rows]).reshape(-1, width)
+    if not runs:
+        return np.empty((0, 0)), np.empty((0, 0)), runs
+    width = max(row.size for row in t)
+    steps, values = (
+        np.array([np.pad(row, (0, width - row.size), constant_values=fill) for row in rows])
         for rows, fill in ((t, end), (y, np.nan))
-    ]
-    return padded[0], padded[1], runs
+    )
+    return steps, values, runs
 
 
 def _labelled(

@@ -1,0 +1,182 @@
+"""Forecasts of a run from a dataset: priors learned from finished runs, no look ahead, the command and its picture."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+import madyn
+from madyn.curves.forecasting import finished_runs
+from madyn.curves.hypotheses import HYPOTHESES
+from madyn.curves.learning import learn_prior, levels
+from madyn.curves.posterior import posterior
+from madyn.dataset import layout, open_dataset
+from madyn.errors import DatasetError, SeriesError, UsageError
+from madyn.figures.forecast import forecast_figure
+from tiny import write_dataset
+
+STEPS = np.array([0, 1, 2, 4, 8, 16, 32, *range(60, 1201, 60)], float)
+LAYERS = 3
+
+
+def family(runs: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Runs of one kind: they rise, peak about half-way and fall; each in three layers of its own size."""
+    rng = np.random.default_rng(seed)
+    y, labels = [], []
+    for i in range(runs):
+        beta, tau0 = np.exp(rng.normal(np.log(2.5 / 1200), 0.15)), np.exp(rng.normal(np.log(60), 0.3))
+        size = np.exp(rng.normal(3, 1))
+        for layer in range(LAYERS):
+            clean = HYPOTHESES["reparam"].values(STEPS, [beta, tau0, 1.0, -np.log(tau0), 0.05])
+            noise = 0.02 * np.max(clean) * rng.normal(size=STEPS.size)
+            y.append(size * (1 + 0.2 * layer) * (clean + noise))
+            labels.append(f"run{i}")
+    return STEPS, np.array(y), labels
+
+
+@pytest.fixture(scope="module")
+def learned():
+    t, y, runs = family(10)
+    return learn_prior(t, y, runs=runs, seen=400)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return write_dataset(tmp_path_factory.mktemp("runs"), models=tuple(f"m{i}" for i in range(6)))
+
+
+def test_a_learned_prior_has_what_the_runs_have_in_common(learned):
+    assert learned.source == "learned from 10 finished runs"
+    assert learned.units == "level"
+    assert learned.mean[0] == pytest.approx(np.log(2.5), abs=0.4)
+    assert learned.widening >= 1
+    assert np.linalg.det(learned.cov) < 0.01 * np.linalg.det(madyn.Prior.default().cov)
+
+
+def test_a_young_run_borrows_from_old_ones(learned):
+    t, y, _ = family(12, seed=9)
+    seen = t <= 400
+    young = y[:, seen]
+    borrowed = posterior(t[seen], young, prior=learned, last_step=1200).forecast(t[~seen])
+    alone = posterior(t[seen], young, last_step=1200).forecast(t[~seen])
+    truth = y[:, ~seen]
+    error = lambda bands: np.median(np.abs(bands["median"] - truth) / truth)  # noqa: E731
+    assert error(borrowed) < 0.5 * error(alone)
+    assert error(borrowed) < np.median(np.abs(young[:, -1:] - truth) / truth)
+    inside = (borrowed["lower"] <= truth) & (truth <= borrowed["upper"])
+    assert 0.8 < float(inside.mean()) < 0.99
+    width = lambda bands: np.median(bands["upper"] - bands["lower"])  # noqa: E731
+    assert width(borrowed) < 0.7 * width(alone)
+
+
+def test_units_are_the_level_of_the_last_points_seen():
+    y = np.array([[1.0, 2.0, np.nan, -4.0, 6.0, 80.0], [np.nan] * 6])
+    found = levels(np.broadcast_to(np.arange(6.0), y.shape), y, seen=4)
+    assert found[0] == 4.0
+    assert np.isnan(found[1])
+
+
+def test_a_prior_is_learned_from_four_runs_at_least():
+    t, y, runs = family(3)
+    with pytest.raises(SeriesError, match="at least 4 finished runs, and there are 3"):
+        learn_prior(t, y, runs=runs)
+    with pytest.raises(UsageError, match="2 labels of runs for 9 series"):
+        learn_prior(t, y, runs=["a", "b"])
+    with pytest.raises(UsageError, match=r"expected \(series, steps\)"):
+        learn_prior(t, y[0])
+
+
+def test_a_forecast_has_bands_peaks_and_what_came(root):
+    found = madyn.forecast_dataset(root, "m2", at=5000)
+    assert found["median"].dims == ("layer", "step")
+    assert found["step"].values[0] == 6000
+    assert found["step"].values[-1] == 20_000
+    assert found["seen_step"].values[-1] == 5000
+    assert (found["lower"] < found["median"]).all()
+    assert (found["median"] < found["upper"]).all()
+    assert found.attrs["prior"] == "learned from 5 finished runs"
+    measured = open_dataset(root).trajectories("m2", "ratio").sel(step=slice(6000, None)).transpose("layer", "step")
+    np.testing.assert_array_equal(found["measured"], measured)
+    inside = (found["lower"] <= found["measured"]) & (found["measured"] <= found["upper"])
+    assert inside.mean() > 0.7
+    assert ((found["peak_ahead"] <= found["peak_inside"]) | found["peak_inside"].isnull()).all()
+
+
+def test_nothing_after_the_step_and_nothing_of_the_model_itself_is_looked_at(tmp_path):
+    root = write_dataset(tmp_path, models=tuple(f"m{i}" for i in range(5)))
+    before = madyn.forecast_dataset(root, "m0", at=5000)
+    for step, path in layout.statistics_files(root, "m0").items():
+        if step > 5000:
+            path.write_text(json.dumps((100 * np.array(json.loads(path.read_text()))).tolist()))
+    after = madyn.forecast_dataset(root, "m0", at=5000)
+    for name in ("median", "lower", "upper", "peak_step"):
+        np.testing.assert_array_equal(after[name], before[name])
+    assert (after["measured"] == before["measured"]).sum() == 0 or not np.array_equal(
+        after["measured"], before["measured"]
+    )
+
+
+def test_runs_of_another_length_count_by_their_share(tmp_path):
+    root = write_dataset(tmp_path, models=("a", "b"))
+    write_dataset(root, models=("long",), steps=tuple(range(0, 40_001, 4000)))
+    t, y, runs = finished_runs(open_dataset(root), "ratio", "sequences", 20_000.0, without="a")
+    assert sorted(set(runs)) == ["b", "long"]
+    assert t.max() == 20_000
+    long = t[runs.index("long")]
+    assert np.isin(np.arange(0, 20_001, 2000), long).all()
+    assert np.isfinite(y[runs.index("long")]).sum() == 11
+    assert set(finished_runs(open_dataset(root), "ratio", "sequences", 30_000.0)[2]) == {"long"}
+
+
+def test_too_few_runs_fall_back_and_say_so(tmp_path):
+    root = write_dataset(tmp_path, models=("a", "b"))
+    write_dataset(tmp_path, models=("young",), steps=(0, 10, 100))
+    found = madyn.forecast_dataset(root, "a", at=5000, last_step=30_000)
+    assert found.attrs["prior"] == "default, as only 1 other run is finished"
+    assert found["step"].values[-1] == 20_000
+    at_the_end = madyn.forecast_dataset(root, "a", at=20_000, last_step=30_000, prior="default")
+    assert at_the_end.sizes["step"] == 12
+    assert at_the_end["measured"].isnull().all()
+    with pytest.raises(SeriesError, match="at least 4 finished runs"):
+        madyn.forecast_dataset(root, "a", at=5000, prior="learn")
+
+
+def test_wrong_questions_are_answered_with_what_to_ask(root):
+    with pytest.raises(DatasetError, match="no model 'x'; it has m0, m1"):
+        madyn.forecast_dataset(root, "x", at=100)
+    with pytest.raises(UsageError, match="nothing is left to forecast"):
+        madyn.forecast_dataset(root, "m0", at=20_000)
+    with pytest.raises(SeriesError, match="1 measured steps up to step 0; a forecast needs 2"):
+        madyn.forecast_dataset(root, "m0", at=0)
+    with pytest.raises(UsageError, match="unknown prior 'flat'"):
+        madyn.forecast_dataset(root, "m0", at=5000, prior="flat")  # pyright: ignore[reportArgumentType]
+    with pytest.raises(UsageError, match="no quantity"):
+        madyn.forecast_dataset(root, "m0", at=5000, quantity="mean")
+
+
+def test_the_command_prints_a_row_a_layer_and_writes_its_files(root, tmp_path, run):
+    table, picture = tmp_path / "bands.csv", tmp_path / "bands.png"
+    code, out, _ = run("forecast", str(root), "--at", "5000", "--model", "m1", "--out", str(table),
+                       "--figure", str(picture))  # fmt: skip
+    assert code == 0
+    assert len(re.findall(r"^ +[012] .*\(.* to .*\)", out, re.MULTILINE)) == LAYERS
+    assert "learned from 5 finished runs" in out
+    assert re.search(r"measured later: \d+ of 45 points lie in their bands", out)
+    assert table.read_text().splitlines()[0] == "layer,step,median,lower,upper,measured"
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    code, _, err = run("forecast", str(root), "--at", "5000", "--model", "m1", "--figure", str(tmp_path / "x.doc"))
+    assert code == 2
+    assert "not supported" in err
+
+
+def test_a_picture_of_many_layers_shows_twelve_of_them(root):
+    import xarray as xr
+
+    one = madyn.forecast_dataset(root, "m1", at=5000, prior="default")
+    many = xr.concat([one] * 6, dim="layer").assign_coords(layer=np.arange(18))
+    many.attrs = one.attrs
+    titles = [ax.get_title(loc="left") for ax in forecast_figure(many).axes if ax.get_visible()]
+    assert len(titles) == 12
+    assert titles[0] == "layer 0"
+    assert titles[-1] == "layer 17"
