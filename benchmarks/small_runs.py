@@ -53,7 +53,7 @@ def table(dataset: Dataset) -> pd.DataFrame:
         columns = {q: dataset.trajectories(model, q).to_series() for q in ("ratio", "top1", "median")}
         part = pd.DataFrame(columns).reset_index().sort_values(["step", "layer"])
         parts.append(part.assign(model=model))
-    return pd.concat(parts)[["model", "layer", "step", "ratio", "top1", "median"]]
+    return pd.concat(parts).reindex(columns=["model", "layer", "step", "ratio", "top1", "median"])
 
 
 if __name__ == "__main__":

@@ -311,7 +311,7 @@ def test_wrong_arguments_are_refused():
         posterior(STEPS, y[0]).forecast([150_000.0], level=90)
     with pytest.raises(UsageError, match="a step is -5"):
         posterior(STEPS, y[0]).value([-5.0])
-    with pytest.raises(UsageError, match="no plateau K"):
+    with pytest.raises(UsageError, match="not known what custom tends to"):
         posterior(STEPS, y[0], model=constant_model()).plateau()
     with pytest.raises(UsageError, match="not positive definite"):
         replace(GIVEN, cov=np.zeros((2, 2)))

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from madyn.curves.learning import learn_prior
     from madyn.curves.posterior import Posterior, posterior
     from madyn.curves.priors import Prior
+    from madyn.curves.quantities import curve_quantities
     from madyn.curves.separable import SeparableModel
     from madyn.dataset.checking import check_dataset
     from madyn.dataset.view import Dataset, open_dataset
@@ -46,6 +47,7 @@ _HOMES = {
     "Suite": "madyn.suites",
     "TraceReport": "madyn.sweep.tracing",
     "check_dataset": "madyn.dataset.checking",
+    "curve_quantities": "madyn.curves.quantities",
     "draw_figures": "madyn.figures.draw",
     "fit_curves": "madyn.curves.fits",
     "fit_dataset": "madyn.curves.fitting",
@@ -73,6 +75,7 @@ __all__ = [
     "Suite",
     "TraceReport",
     "check_dataset",
+    "curve_quantities",
     "draw_figures",
     "fit_curves",
     "fit_dataset",

@@ -167,7 +167,7 @@ def _labelled(
             by_bound = np.stack([peak[bound].sel(quantity=name).values for bound in bounds], axis=-1)
             variables[f"peak_{name}"] = (("layer", "bound"), by_bound)
         variables |= {f"peak_{name}": ("layer", peak[name].values) for name in ("inside", "ahead")}
-    if "K" in found.model.param_names:
+    if isinstance(found.model, Hypothesis):
         plateau = found.plateau(level)
         variables["plateau"] = (("layer", "bound"), np.stack([plateau[bound].values for bound in bounds], axis=-1))
     variables["message"] = ("layer", found.message.astype(str))

@@ -96,6 +96,7 @@ class Hypothesis(SeparableModel):
         powers: of T, by which each nonlinear parameter scales from normalised time to steps.
         combine: `combine(*nonlinear)` -> P + (k, k): the linear parameters from the coefficients of the basis, where
             the basis is another one than the formula's, for the sake of rounding.
+        limit: `limit(*params)` -> what the curve tends to as t grows, where that is not K.
         has_offset: values are normalised by range and minimum; if False by scale alone.
         rescaled: `rescaled(T, R)` -> (p, p), where the scaling back is not diagonal.
         published: for the published method, where it knows the curve.
@@ -107,6 +108,7 @@ class Hypothesis(SeparableModel):
     formula: str
     powers: tuple[int, ...]
     combine: Callable[..., Array] | None = None
+    limit: Callable[..., Array] | None = None
     has_offset: bool = True
     rescaled: Callable[[float, float], Array] | None = None
     published: Published | None = None
@@ -221,6 +223,7 @@ _ENTRIES = (
         linear=("A", "K"),
         points=(49, 33),
         powers=(1, 0),
+        limit=rivals.power_law_limit,
     ),
     Hypothesis(
         name="double_exponential",
@@ -239,6 +242,7 @@ _ENTRIES = (
         linear=("A", "K"),
         points=(61, 25),
         powers=(1, 0),
+        limit=rivals.logistic_log_limit,
     ),
     Hypothesis(
         name="stretched_exponential",

@@ -26,6 +26,7 @@ from madyn.curves.hypotheses import Hypothesis, resolve
 from madyn.curves.marginal import COMPONENTS
 from madyn.curves.peaks import observable, peak
 from madyn.curves.priors import Prior, curve_of
+from madyn.curves.quantities import plateau_of, quantity_intervals
 from madyn.curves.separable import SeparableModel
 from madyn.curves.series import checked
 from madyn.errors import UsageError
@@ -143,14 +144,32 @@ class Posterior:
         return self._over_steps(t_new, level, noisy=True)
 
     def plateau(self, level: float = 0.9) -> xr.Dataset:
-        """Median and central interval of K, which the curve tends to; dims are those of y's leading shape.
+        """Median and central interval of what the curve tends to; dims are those of y's leading shape.
 
         Raises:
-            UsageError: the curve has no K.
+            UsageError: it is not known what the curve tends to.
         """
-        if "K" not in self.model.param_names:
-            raise UsageError(f"{self.model.name} has no plateau K; its parameters: {', '.join(self.model.param_names)}")
-        return self.interval(level).sel(parameter="K", drop=True)
+        limits = plateau_of(self.prior.model, self._curve_draws())
+        if np.all(np.isnan(limits)) and not np.all(self.message):
+            raise UsageError(f"it is not known what {self.model.name} tends to")
+        tails = _tails(level)
+        with warnings.catch_warnings():  # of series without a posterior
+            warnings.simplefilter("ignore", RuntimeWarning)
+            lower, median, upper = np.nanquantile(limits, tails, axis=-1, method="inverted_cdf")
+        return self._labelled({"median": median, "lower": lower, "upper": upper}, (), {})
+
+    def quantities(self, level: float = 0.9, at: ArrayLike = ()) -> xr.Dataset:
+        """Peak, top, half-rise step, plateau, values at steps `at` and class, each with its interval or probability.
+
+        The run ends at its planned last step; see `madyn.curves.quantities` for the definitions.
+
+        Raises:
+            UsageError: the series' runs end at different steps.
+        """
+        ends = {part.time.start + part.time.length for part in self.parts}
+        if len(ends) > 1:
+            raise UsageError(f"the runs end at different steps, {min(ends):g} to {max(ends):g}; give their last step")
+        return quantity_intervals(self.prior.model, self._curve_draws(), ends.pop() if ends else 1.0, level, at)
 
     def peak(self, level: float = 0.9) -> xr.Dataset:
         """Step and height of the curve's maximum, and whether it lies inside the run.
@@ -160,8 +179,8 @@ class Posterior:
             inside the run, after step 0 and not after its last; `inside` (...), the probability of that; and `ahead`
             (...), that it lies inside and after the last point seen. nan where `inside` is below 1 %.
         """
-        draws = self.quasi_draws()
-        step, height, end, seen = self._peaks(draws)
+        self._needs_a_formula()
+        step, height, end, seen = self._peaks()
         there = observable(step, end[..., np.newaxis])
         inside = np.mean(there, axis=-1)
         found = np.full((3, *self.shape, 2), np.nan)
@@ -178,19 +197,24 @@ class Posterior:
         chances = {"inside": np.where(nothing, np.nan, inside), "ahead": np.where(nothing, np.nan, ahead)}
         return labelled.merge(self._labelled(chances, (), {}))
 
-    def _peaks(self, draws: Array) -> tuple[Array, Array, Array, Array]:
+    def _peaks(self) -> tuple[Array, Array, Array, Array]:
         """(step and height of the maximum (..., draws), the run's last step (...), the last one seen (...))."""
         end = self._collected(lambda part: np.full(len(part.rows), part.time.start + part.time.length), ())
         seen = self._collected(lambda part: np.full(len(part.rows), part.last), ())
-        params = self._collected(lambda part: part.quasi_draws(), draws.shape[-2:])
-        step, height = peak(*np.moveaxis(params, -1, 0))
+        step, height = peak(*np.moveaxis(self._curve_draws(), -1, 0))
         return step, height, end, seen
 
     def quasi_draws(self) -> Array:
         """(..., draws, p), draws of equal weight from a fixed quasi-random sequence."""
-        return self._collected(
-            lambda part: self._as_asked(part.quasi_draws()), (COMPONENTS * DRAWS, self.model.num_params)
-        )
+        return self._as_asked(self._curve_draws())
+
+    def _curve_draws(self) -> Array:
+        """The same, in the parameters of the prior's curve."""
+        return self._collected(lambda part: part.quasi_draws(), (COMPONENTS * DRAWS, self.prior.model.num_params))
+
+    def _needs_a_formula(self) -> None:
+        if self.prior.model.name != "reparam":
+            raise UsageError(f"{self.model.name} has no formula for its peak; see quantities()")
 
     def components(self) -> Components:
         """The mixture that each posterior is, in the prior's coordinates and units; for learning."""

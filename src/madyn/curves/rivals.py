@@ -21,6 +21,12 @@ def power_law_basis(s: Array, tau: Value, p: Value) -> Array:
         return columns(np.where(np.abs(p) < 1e-9, log, np.expm1(p * log) / np.where(p == 0, 1, p)), np.ones(s.shape))
 
 
+def power_law_limit(tau: Value, p: Value, A: Value, K: Value) -> Array:
+    """K - A/p for p < 0; for p >= 0 the curve grows for ever."""
+    with np.errstate(all="ignore"):
+        return np.where(np.less(p, 0), K - np.divide(A, p), np.copysign(np.inf, A))
+
+
 def double_exponential_basis(s: Array, tau: Value, rho: Value) -> Array:
     """Two decays, the slower one rho times as slow: a ratio above 1 keeps the two from changing places."""
     tau, rho = along(tau, rho)
@@ -33,6 +39,10 @@ def logistic_log_basis(s: Array, t_half: Value, k: Value) -> Array:
     with np.errstate(all="ignore"):
         rise = 1 / (1 + np.exp(k * (np.log(t_half) - np.log(s))))
         return columns(np.where(s == 0, 0.0, rise), np.ones(s.shape))
+
+
+def logistic_log_limit(t_half: Value, k: Value, A: Value, K: Value) -> Array:
+    return np.asarray(np.add(A, K), float)
 
 
 def stretched_exponential_basis(s: Array, tau: Value, b: Value) -> Array:

@@ -1,0 +1,260 @@
+"""What a curve does, in quantities that a user asks for: its peak, plateau, half-rise, and what kind of curve it is.
+
+They are what data determine even where the parameters trade off against each other. For reparam and original the peak
+is exact (`peaks`); for any other curve it is looked for on a fine grid and refined. The definitions:
+
+- peak: the curve's maximum, inside the run if it lies after step 0 and not after the last step;
+- top: the highest value within the run, at the peak where that lies inside, else at one of the run's ends;
+- half-rise step: the first step at which the curve has covered half of the way from its value at step 0 to its top;
+- plateau: what the curve tends to as the step grows for ever;
+- class, with f the curve over the run, `rise` = top - f(0), and `range` = top - least value:
+  flat          range <= 5 % of the largest |f|, or <= twice the noise where that is given;
+  early peak    otherwise, if the top lies inside the run, rise >= 10 % of range, and f falls from it to the last step
+                by at least 10 % of rise;
+  decay         otherwise, if f ends below f(0);
+  log increase  otherwise.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from madyn.curves.hypotheses import Hypothesis, resolve
+from madyn.curves.peaks import observable, peak, peak_original
+from madyn.curves.separable import SeparableModel
+from madyn.errors import UsageError
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+Array = NDArray[np.float64]
+
+CLASSES = ("early peak", "log increase", "decay", "flat")
+FLAT = 0.05  # of the largest |f|
+WITHIN_NOISE = 2.0  # standard deviations of the noise
+FALL = 0.1  # of the rise, and of the range
+
+_GRID = np.concatenate([[0.0], np.geomspace(1e-6, 1e-2, 40, endpoint=False), np.linspace(1e-2, 1.0, 160)])
+_HALVINGS = 60
+_AT_ONCE = 20_000  # curves
+_CROSSED = 48
+
+
+def curve_quantities(
+    model: str | SeparableModel,
+    params: ArrayLike,
+    last_step: float,
+    at: ArrayLike = (),
+    noise: ArrayLike | None = None,
+) -> xr.Dataset:
+    """Quantities of curves, as they are defined above.
+
+    Args:
+        model: the curve.
+        params: (..., p), in the order of `model.param_names`; curves of which one is nan have nan quantities.
+        last_step: of the run, T; the run goes from 0 to T.
+        at: (m,) steps at which the curve's value is wanted.
+        noise: (...), standard deviation of the noise, for the class.
+
+    Returns:
+        peak_step and peak_height (nan where the curve has no maximum; reparam's may lie before step 0 or after T),
+        peak_observable, top, half_rise_step (nan where the curve does not rise), plateau (infinite where it grows for
+        ever), class ("" where a parameter is nan), and value with a dimension step; the leading dimensions are series.
+
+    Raises:
+        UsageError: parameters of another length, or a last step that is not positive.
+
+    >>> found = curve_quantities("step1", [5000.0, 7.0], last_step=30_000)
+    >>> found["class"].item(), found["plateau"].item(), round(found["half_rise_step"].item())
+    ('log increase', 7.0, 3453)
+    """
+    import xarray as xr
+
+    chosen, params = resolve([model])[0], np.asarray(params, float)
+    _check(chosen, params, last_step)
+    flat = params.reshape(-1, params.shape[-1])
+    flat_noise = np.zeros(len(flat)) if noise is None else np.broadcast_to(noise, params.shape[:-1]).ravel()
+    at = np.atleast_1d(np.asarray(at, float))
+    parts = [
+        _of(chosen, flat[i : i + _AT_ONCE], float(last_step), flat_noise[i : i + _AT_ONCE])
+        for i in range(0, len(flat), _AT_ONCE)
+    ] or [_of(chosen, flat, float(last_step), flat_noise)]
+    lead = params.shape[:-1]
+    dims = _leading(len(lead))
+    found: dict[str, tuple[tuple[str, ...], Any]] = {
+        name: (dims, np.concatenate([getattr(part, name) for part in parts]).reshape(lead)) for name in Found._fields
+    }
+    found["class"] = found.pop("kind")
+    found["value"] = ((*dims, "step"), chosen.values(at, params) if at.size else np.empty((*lead, 0)))
+    return xr.Dataset(found, coords={"step": at})
+
+
+def quantity_intervals(
+    model: str | SeparableModel, draws: ArrayLike, last_step: float, level: float = 0.9, at: ArrayLike = ()
+) -> xr.Dataset:
+    """Medians and central intervals of the quantities over draws of the parameters, as a posterior gives them.
+
+    Args:
+        model: the curve.
+        draws: (..., d, p).
+        last_step: of the run.
+        level: the probability of each interval.
+        at: (m,) steps at which the curve's value is wanted.
+
+    Returns:
+        peak_step, peak_height (over the draws whose peak lies inside the run; nan where fewer than 1 % do), top,
+        half_rise_step (over the draws that rise), plateau and value (..., step), each with a dimension bound (median,
+        lower, upper); peak_observable (...), the probability; and class_probability (..., class).
+
+    Raises:
+        UsageError: as `curve_quantities`, or a level that is no probability.
+    """
+    import xarray as xr
+
+    if not 0 < level < 1:
+        raise UsageError(f"level is {level}; it lies between 0 and 1, as 0.9")
+    draws = np.asarray(draws, float)
+    one = curve_quantities(model, draws, last_step, at)
+    lead = draws.shape[:-2]
+    dims = _leading(len(lead))
+    tails = (0.5, (1 - level) / 2, (1 + level) / 2)
+    inside = one["peak_observable"].values
+    found: dict[str, tuple[tuple[str, ...], Array]] = {}
+    for name in ("peak_step", "peak_height", "top", "half_rise_step", "plateau"):
+        values = one[name].values
+        values = np.where(inside, values, np.nan) if name.startswith("peak") else values
+        found[name] = ((*dims, "bound"), _quantiles(values, tails))
+    by_step = np.moveaxis(one["value"].values, -1, -2)  # (..., m, d)
+    found["value"] = ((*dims, "step", "bound"), _quantiles(by_step, tails))
+    nothing = np.all(one["class"].values == "", axis=-1)
+    found["peak_observable"] = (dims, np.where(nothing, np.nan, np.mean(inside, axis=-1)))
+    chances = np.stack([np.mean(one["class"].values == kind, axis=-1) for kind in CLASSES], axis=-1)
+    found["class_probability"] = ((*dims, "class"), np.where(nothing[..., np.newaxis], np.nan, chances))
+    coords = {"bound": ["median", "lower", "upper"], "class": list(CLASSES), "step": one["step"].values}
+    return xr.Dataset(found, coords=coords)
+
+
+def plateau_of(model: SeparableModel, params: Array) -> Array:
+    """(...), what curves with parameters (..., p) tend to; nan for a curve of which that is not known."""
+    names = model.param_names
+    if isinstance(model, Hypothesis) and model.limit is not None:
+        with np.errstate(all="ignore"):
+            return np.asarray(model.limit(*np.moveaxis(params, -1, 0)), float)
+    if isinstance(model, Hypothesis) and "K" in names:
+        return params[..., names.index("K")]
+    return np.full(params.shape[:-1], np.nan)
+
+
+class Found(NamedTuple):
+    """The quantities of m curves, (m,) each."""
+
+    peak_step: Array
+    peak_height: Array
+    peak_observable: NDArray[np.bool_]
+    top: Array
+    half_rise_step: Array
+    plateau: Array
+    kind: NDArray[np.str_]
+
+
+def _of(model: SeparableModel, params: Array, last: float, noise: Array) -> Found:
+    there = np.all(np.isfinite(params), axis=-1)
+    safe = np.where(there[:, np.newaxis], params, np.nan)
+    with np.errstate(all="ignore"):
+        curve = np.asarray(model.values(last * _GRID, safe), float)
+        step, height = _peaks(model, safe, curve, last)
+        inside = observable(step, last)
+        start, end = curve[:, 0], curve[:, -1]
+        at_end = end >= start
+        top = np.where(inside, height, np.maximum(start, end))
+        where = np.where(inside, step, np.where(at_end, last, 0.0))
+        half = _half_rise(model, safe, curve, start, top, where, last)
+        least = np.minimum(np.min(curve, axis=1), top)
+        kind = _kinds(start, end, top, least, inside, np.max(np.abs(curve), axis=1), noise)
+    kind = np.where(there & np.all(np.isfinite(curve), axis=1), kind, "")
+    return Found(step, height, inside, top, half, plateau_of(model, safe), kind)
+
+
+def _kinds(
+    start: Array, end: Array, top: Array, least: Array, inside: NDArray[np.bool_], level: Array, noise: Array
+) -> NDArray[np.str_]:
+    rise, spread = top - start, top - least
+    flat = spread <= np.maximum(FLAT * np.maximum(level, np.abs(top)), WITHIN_NOISE * noise)
+    peaked = inside & (rise >= FALL * spread) & (top - end >= FALL * rise)
+    return np.select([flat, peaked, end < start], ["flat", "early peak", "decay"], "log increase")
+
+
+def _peaks(model: SeparableModel, params: Array, curve: Array, last: float) -> tuple[Array, Array]:
+    """(step, height) of each curve's maximum; of a curve with no formula for it, of the highest inside the run."""
+    if isinstance(model, Hypothesis) and model.name.startswith("reparam"):
+        return peak(*params.T)
+    if isinstance(model, Hypothesis) and model.name.startswith("original"):
+        named = dict(zip(model.param_names, params.T, strict=True))
+        return peak_original(**named)
+    at = np.argmax(np.where(np.isfinite(curve), curve, -np.inf), axis=1)
+    interior = (at > 0) & (at < _GRID.size - 1)
+    safe = np.clip(at, 1, _GRID.size - 2)
+    low, high = last * _GRID[safe - 1], last * _GRID[safe + 1]
+    for _ in range(_HALVINGS):  # ternary search: the bracket holds one maximum
+        third = (high - low) / 3
+        left, right = _each(model, params, low + third), _each(model, params, high - third)
+        low, high = np.where(left < right, low + third, low), np.where(left < right, high, high - third)
+    step = np.where(interior, (low + high) / 2, np.nan)
+    return step, np.where(interior, _each(model, params, np.where(interior, step, 0.0)), np.nan)
+
+
+def _half_rise(
+    model: SeparableModel, params: Array, curve: Array, start: Array, top: Array, where: Array, last: float
+) -> Array:
+    """The first step at half of the way from the start to the top; nan where the top is at the start."""
+    half = start + (top - start) / 2
+    before = last * _GRID < where[:, np.newaxis]
+    reached = (curve >= half[:, np.newaxis]) & before
+    first = np.where(np.any(reached, axis=1), np.argmax(reached, axis=1), np.sum(before, axis=1))
+    high = np.minimum(last * _GRID[np.minimum(first, _GRID.size - 1)], where)
+    low = last * _GRID[np.maximum(first - 1, 0)]
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        above = _each(model, params, middle) >= half
+        low, high = np.where(above, low, middle), np.where(above, middle, high)
+    return np.where(top > start, high, np.nan)
+
+
+def _each(model: SeparableModel, params: Array, steps: Array) -> Array:
+    """Every curve at a step of its own: (m,) for steps (m,)."""
+    if isinstance(model, Hypothesis) and model.published is not None:
+        return model.published.function(steps, *params.T)
+    # A basis takes one row of steps for all curves: a few dozen are crossed with each other, and the diagonal taken.
+    values = np.empty(len(steps))
+    for i in range(0, len(steps), _CROSSED):
+        some = slice(i, i + _CROSSED)
+        values[some] = np.diagonal(model.values(steps[some], params[some]))
+    return values
+
+
+def _quantiles(values: Array, probabilities: tuple[float, ...]) -> Array:
+    """(..., len(probabilities)) of values (..., d), over those that are not nan; nan where they are fewer than 1 %."""
+    rows = values.reshape(-1, values.shape[-1])
+    found = np.full((len(rows), len(probabilities)), np.nan)
+    for i, row in enumerate(rows):
+        kept = row[~np.isnan(row)]
+        if kept.size >= max(1, 0.01 * row.size):
+            found[i] = np.quantile(kept, probabilities, method="inverted_cdf" if np.isinf(kept).any() else "linear")
+    return found.reshape(*values.shape[:-1], len(probabilities))
+
+
+def _leading(axes: int) -> tuple[str, ...]:
+    return ("series",) if axes == 1 else tuple(f"series_{i}" for i in range(axes))
+
+
+def _check(model: SeparableModel, params: Array, last_step: float) -> None:
+    if params.ndim == 0 or params.shape[-1] != model.num_params:
+        raise UsageError(
+            f"parameters have shape {params.shape}; the last axis holds the {model.num_params} of {model.name}: "
+            f"{', '.join(model.param_names)}"
+        )
+    if not (np.isfinite(last_step) and last_step > 0):
+        raise UsageError(f"the last step is {last_step}; a run ends after step 0")

@@ -1,0 +1,135 @@
+"""How well a hypothesis predicts points that it was not fitted to: `kfold_scores` and `holdout_scores`.
+
+R2 and the information criteria judge a curve on the points it was fitted to. A prediction error needs no assumption
+about the noise, and extrapolation is what a user asks of a curve. The folds of all series are fitted in one call.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from madyn.curves.fits import fit_curves
+from madyn.curves.hypotheses import resolve
+from madyn.curves.separable import SeparableModel
+from madyn.curves.series import checked
+from madyn.errors import UsageError
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """Prediction errors of series; `...` is the leading shape of y.
+
+    Attributes:
+        error: (...), root mean squared error at the points held out, as a share of the standard deviation of all of the
+            series' points: 1 is as bad as the series' mean would be. nan where a fit failed.
+        message: (...), why there is none; else "".
+    """
+
+    error: Array
+    message: NDArray[Any]
+
+
+def kfold_scores(
+    t: ArrayLike, y: ArrayLike, model: str | SeparableModel = "reparam", folds: int = 5, method: str = "varpro"
+) -> Scores:
+    """K-fold prediction error over the steps.
+
+    The points of a series in the order of their steps are dealt out to the folds in turn, so that each fold spans the
+    run. The first and the last point are never held out: what lies outside the points is `holdout_scores`' question.
+
+    Args:
+        t: steps, (n,), or one row for each series.
+        y: (..., n); nan is a missing point.
+        model: the curve.
+        folds: K, 2 or more.
+        method: of fitting.
+
+    Raises:
+        UsageError: fewer than two folds, shapes that do not match, an unknown model.
+    """
+    if folds < 2:
+        raise UsageError(f"folds is {folds}; two or more are needed")
+    steps, values, there = _series(t, y, model)
+    order = _rank(steps, there)
+    inner = there & (order > 0) & (order < np.sum(there, axis=1, keepdims=True) - 1)
+    fold = (order - 1) % folds
+    held = np.stack([inner & (fold == k) for k in range(folds)])
+    return _scored(steps, values, there, held, model, method, np.shape(y)[:-1])
+
+
+def holdout_scores(
+    t: ArrayLike, y: ArrayLike, model: str | SeparableModel = "reparam", share: float = 0.2, method: str = "varpro"
+) -> Scores:
+    """Error of the prediction of a series' last points from those before them.
+
+    Args:
+        t: steps, (n,), or one row for each series.
+        y: (..., n); nan is a missing point.
+        model: the curve.
+        share: of the points, in the order of their steps, that is held out; at least one point.
+        method: of fitting.
+
+    Raises:
+        UsageError: a share that is not between 0 and 1, shapes that do not match, an unknown model.
+    """
+    if not 0 < share < 1:
+        raise UsageError(f"share is {share}; it lies between 0 and 1, as 0.2")
+    steps, values, there = _series(t, y, model)
+    count = np.sum(there, axis=1, keepdims=True)
+    held = there & (_rank(steps, there) >= count - np.maximum(np.round(share * count), 1))
+    return _scored(steps, values, there, held[np.newaxis], model, method, np.shape(y)[:-1])
+
+
+def _series(t: ArrayLike, y: ArrayLike, model: str | SeparableModel) -> tuple[Array, Array, NDArray[np.bool_]]:
+    steps, values, weights = checked(t, y, None, resolve([model])[0])
+    n = values.shape[-1]
+    return steps.reshape(-1, n), values.reshape(-1, n), (weights > 0).reshape(-1, n)
+
+
+def _rank(steps: Array, there: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """Place of each point in the order of its series' steps, missing ones last."""
+    order = np.argsort(np.where(there, steps, np.inf), axis=1, kind="stable")
+    return np.argsort(order, axis=1, kind="stable")
+
+
+def _scored(
+    steps: Array,
+    values: Array,
+    there: NDArray[np.bool_],
+    held: NDArray[np.bool_],
+    model: str | SeparableModel,
+    method: str,
+    lead: tuple[int, ...],
+) -> Scores:
+    """The error over the points of held (folds, S, n), each predicted without its fold."""
+    kept = np.where(held, np.nan, values)
+    fits = fit_curves(np.broadcast_to(steps, kept.shape), kept, model, method)
+    predicted = _at_own_steps(fits, steps)
+    off = np.where(held, predicted - values, 0.0)
+    count = np.sum(held, axis=(0, 2))
+    with np.errstate(all="ignore"):
+        mean_square = np.sum(off * off, axis=(0, 2)) / count
+        spread = np.nanstd(np.where(there, values, np.nan), axis=1)
+        error = np.sqrt(mean_square) / spread
+    needed = np.any(held, axis=2)
+    failed = needed & ~fits.success
+    first = np.argmax(failed, axis=0)
+    messages = np.where(np.any(failed, axis=0), fits.message[first, np.arange(len(error))], "")
+    messages = np.where(count == 0, "no point can be held out", messages)
+    return Scores(np.where(messages == "", error, np.nan).reshape(lead), messages.reshape(lead))
+
+
+def _at_own_steps(fits: Any, steps: Array) -> Array:
+    """The curves (folds, S) at each series' own steps (S, n)."""
+    rows, which = np.unique(steps, axis=0, return_inverse=True)
+    predicted = np.empty((*fits.success.shape, steps.shape[1]))
+    for i, row in enumerate(rows):
+        mine = which.ravel() == i
+        predicted[:, mine] = fits.predict(np.where(np.isfinite(row), row, 0.0))[:, mine]
+    return predicted
