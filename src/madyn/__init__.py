@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from madyn.architecture import Architecture
+    from madyn.curves.comparison import Comparison, compare_dataset
     from madyn.curves.fits import Fits, fit_curves
     from madyn.curves.fitting import fit_dataset
     from madyn.curves.forecasting import forecast_dataset
     from madyn.curves.learning import learn_prior
     from madyn.curves.posterior import Posterior, posterior
     from madyn.curves.priors import Prior
-    from madyn.curves.quantities import curve_quantities
+    from madyn.curves.quantities import curve_quantities, quantity_intervals
     from madyn.curves.separable import SeparableModel
+    from madyn.curves.validation import holdout_scores, kfold_scores
     from madyn.dataset.checking import check_dataset
     from madyn.dataset.view import Dataset, open_dataset
     from madyn.errors import MadynError
@@ -34,6 +36,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Architecture": "madyn.architecture",
+    "Comparison": "madyn.curves.comparison",
     "Dataset": "madyn.dataset.view",
     "Fits": "madyn.curves.fits",
     "MadynError": "madyn.errors",
@@ -47,15 +50,19 @@ _HOMES = {
     "Suite": "madyn.suites",
     "TraceReport": "madyn.sweep.tracing",
     "check_dataset": "madyn.dataset.checking",
+    "compare_dataset": "madyn.curves.comparison",
     "curve_quantities": "madyn.curves.quantities",
     "draw_figures": "madyn.figures.draw",
     "fit_curves": "madyn.curves.fits",
     "fit_dataset": "madyn.curves.fitting",
     "forecast_dataset": "madyn.curves.forecasting",
+    "holdout_scores": "madyn.curves.validation",
+    "kfold_scores": "madyn.curves.validation",
     "learn_prior": "madyn.curves.learning",
     "measure": "madyn.measurement.forward",
     "open_dataset": "madyn.dataset.view",
     "posterior": "madyn.curves.posterior",
+    "quantity_intervals": "madyn.curves.quantities",
     "scan_checkpoint": "madyn.sweep.scanning",
     "trace": "madyn.sweep.tracing",
 }
@@ -63,6 +70,7 @@ _HOMES = {
 __all__ = [
     "PYTHIA",
     "Architecture",
+    "Comparison",
     "Dataset",
     "Fits",
     "MadynError",
@@ -75,15 +83,19 @@ __all__ = [
     "Suite",
     "TraceReport",
     "check_dataset",
+    "compare_dataset",
     "curve_quantities",
     "draw_figures",
     "fit_curves",
     "fit_dataset",
     "forecast_dataset",
+    "holdout_scores",
+    "kfold_scores",
     "learn_prior",
     "measure",
     "open_dataset",
     "posterior",
+    "quantity_intervals",
     "scan_checkpoint",
     "trace",
 ]

@@ -21,6 +21,7 @@ from madyn.curves.separable import SeparableModel
 from madyn.errors import UsageError
 
 Array = NDArray[np.float64]
+Bounds = tuple[float, float]
 
 # Positive parameters are bounded below by this, in normalised units, so that logarithms stay defined at step 0.
 SMALLEST = 1e-10
@@ -96,25 +97,39 @@ class Hypothesis(SeparableModel):
         powers: of T, by which each nonlinear parameter scales from normalised time to steps.
         combine: `combine(*nonlinear)` -> P + (k, k): the linear parameters from the coefficients of the basis, where
             the basis is another one than the formula's, for the sake of rounding.
+        along: for a grid along the curve's valleys, not along its parameters: products of powers of the nonlinear
+            parameters, each as its powers and its bounds. All of `nonlinear` are then searched on a log scale.
         limit: `limit(*params)` -> what the curve tends to as t grows, where that is not K.
         has_offset: values are normalised by range and minimum; if False by scale alone.
         rescaled: `rescaled(T, R)` -> (p, p), where the scaling back is not diagonal.
         published: for the published method, where it knows the curve.
         penalty: None unless the fit is regularised.
         same_as: the hypothesis of which this is another parametrisation: it is fitted, and mapped.
+        starts_from: a hypothesis of which this is another parametrisation, with a penalty: its basins, mapped, are
+            searched from too, because a grid may miss them.
         mapped: `mapped(popt)` of the other -> (popt (..., p), its derivative by the other's (..., p, p)).
     """
 
     formula: str
     powers: tuple[int, ...]
     combine: Callable[..., Array] | None = None
+    along: tuple[tuple[tuple[int, ...], Bounds], ...] | None = None
     limit: Callable[..., Array] | None = None
     has_offset: bool = True
     rescaled: Callable[[float, float], Array] | None = None
     published: Published | None = None
     penalty: Penalty | None = None
     same_as: str | None = None
+    starts_from: str | None = None
     mapped: Callable[[Array], tuple[Array, Array]] | None = None
+
+    @property
+    def start_grid(self) -> tuple[list[Array], Array]:
+        """As `SeparableModel.start_grid`; its points may lie outside the box, where `along` is given."""
+        if self.along is None:
+            return super().start_grid
+        axes = [np.linspace(*np.log(bounds), m) for (_, bounds), m in zip(self.along, self.grid_points, strict=True)]
+        return axes, np.linalg.inv([powers for powers, _ in self.along])
 
     def rescale(self, T: float, R: float) -> Array:
         """(p, p) matrix M: raw parameters are M @ normalised ones (plus the minimum, for K, if `has_offset`)."""
@@ -143,6 +158,7 @@ def _with_penalty(entry: dict, name: str, penalty: Penalty, **changes: object) -
 _ORIGINAL = {
     "formula": "A exp(-lam x) log(x) + K, x = gamma t + t0",
     "basis": families.original_basis,
+    "derivative": families.original_derivative,
     "nonlinear": {"lam": (1e-10, 1e10), "gamma": (1e-10, 1e10), "t0": (1e-10, 1e10)},
     "linear": ("A", "K"),
     "powers": (0, -1, 0),
@@ -179,7 +195,11 @@ _ENTRIES = (
         "original_regularized",
         Penalty(positive=(0, 1, 2), amplitudes=(3,)),
         nonlinear={"lam": (1e-5, 1e5), "gamma": (1e-5, 1e6), "t0": (1e-6, 1e4)},
-        points=(21, 21, 21),
+        # lam gamma is reparam's beta and t0/gamma its tau0, which say most of a curve's shape.
+        along=(((1, 1, 0), (1e-4, 1e4)), ((0, -1, 1), (1e-6, 1e3)), ((0, 1, 0), (1e-4, 1e5))),
+        points=(25, 17, 9),
+        starts_from="reparam",
+        mapped=original_of_reparam,
     ),
     _with_penalty(_REPARAM, "reparam_regularized", Penalty(positive=(0, 1), amplitudes=(2, 3))),
     Hypothesis(
@@ -205,7 +225,7 @@ _ENTRIES = (
         derivative=families.step2_derivative,
         nonlinear={"zeta": (5e-2, 5e1), "omega_n": (1e-2, 1e4)},
         linear=("K",),
-        points=(25, 241),
+        points=(25, 481),
         powers=(0, -1),
         has_offset=False,
         published=Published(
@@ -221,7 +241,7 @@ _ENTRIES = (
         basis=rivals.power_law_basis,
         nonlinear={"tau": (1e-7, 1e3), "p": (-5.0, 3.0)},
         linear=("A", "K"),
-        points=(49, 33),
+        points=(97, 49),
         powers=(1, 0),
         limit=rivals.power_law_limit,
     ),
@@ -230,8 +250,9 @@ _ENTRIES = (
         formula="A1 exp(-t/tau) + A2 exp(-t/(rho tau)) + K",
         basis=rivals.double_exponential_basis,
         nonlinear={"tau": (1e-6, 1e1), "rho": (1.1, 1e4)},
+        along=(((1, 0), (1e-6, 1e1)), ((1, 1), (1e-5, 1e3))),
         linear=("A1", "A2", "K"),
-        points=(49, 41),
+        points=(97, 97),
         powers=(1, 0),
     ),
     Hypothesis(

@@ -39,6 +39,19 @@ class Point(NamedTuple):
     normal: Array
 
 
+class Projection(NamedTuple):
+    """Orthonormal columns (k, m, G) at the points of a grid, and (G,) what is added to F there, infinite where the
+    basis is not finite."""
+
+    columns: Array
+    extra: Array
+
+
+def _dots(a: Array, b: Array) -> Array:
+    """Inner products of the rows, (P,), of two arrays (P, m)."""
+    return np.einsum("pm,pm->p", a, b)
+
+
 def penalty_rows(model: SeparableModel) -> int:
     """How many rows a model's penalty adds to the residuals, to count as data."""
     penalty = model.penalty if isinstance(model, Hypothesis) else None
@@ -56,7 +69,7 @@ class Objective:
     """
 
     def __init__(self, model: SeparableModel, x: Array, y: Array, root: Array) -> None:
-        self.model, self.x, self.root = model, x, root
+        self.model, self.x, self.y, self.root = model, x, y, root
         self.penalty = model.penalty if isinstance(model, Hypothesis) else None
         self.target = y * root
         if self.penalty is not None:
@@ -88,7 +101,11 @@ class Objective:
 
     def _design_change(self, theta: Array, root: Array, linear: Array) -> Array:
         """(d(W Phi)/dtheta) c with the rows of the penalty, (q, P, m)."""
-        change = np.einsum("pnkq,pk->qpn", self.model.gradient(self.x, theta), linear) * root
+        gradient = self.model.gradient(self.x, theta)
+        change = np.zeros((theta.shape[1], len(theta), len(self.x)))
+        for j, k in np.ndindex(len(change), linear.shape[1]):  # einsum is five times slower on so small axes
+            change[j] += gradient[..., k, j] * linear[:, k : k + 1]
+        change *= root
         if self.penalty is None:
             return change
         extra = []
@@ -129,10 +146,12 @@ class Objective:
         basis, left, linear, loss = self.project(theta, series)
         stretch = np.where(self.model.log_scale, theta, 1.0).T  # d theta/d u
         with np.errstate(all="ignore"):
-            change = self._design_change(theta, self.root[series], linear) * stretch[:, :, np.newaxis]
-            change = np.array([basis.remove(part)[0] for part in np.where(np.isfinite(change), change, 0.0)])
-            slope = -np.einsum("qpm,pm->pq", change, left)
-            normal = np.einsum("ipm,jpm->pij", change, change)
+            change = self._design_change(theta, self.root[series], linear)
+            change *= stretch[:, :, np.newaxis]
+            change[~np.isfinite(change)] = 0.0
+            slope = -np.stack([_dots(part, left) for part in change], axis=-1)
+            change = [basis.remove(part, passes=1)[0] for part in change]
+            normal = np.stack([np.stack([_dots(one, other) for one in change], -1) for other in change], -1)
         rows, by = self.distance(theta, series)
         return Point(loss, linear, slope + rows @ by, normal + by.T @ by)
 
@@ -149,17 +168,26 @@ class Objective:
         rows[:, :, : theta.shape[1]] = by / theta[:, np.newaxis, :]
         return np.concatenate([jacobian, rows], axis=1)
 
-    def on_grid(self, grid: Array, series: NDArray[np.intp]) -> Array:
-        """F at the points of a grid (G, q) of search coordinates, for series with equal weights: (len(series), G)."""
+    def projection(self, grid: Array, one: int) -> Projection:
+        """What the F of all series with the weights of series `one` needs at the points of a grid (G, q)."""
         theta = self.model.nonlinear_at(grid)
-        target = self.target[series]
-        total = np.einsum("pm,pm->p", target, target)[:, np.newaxis]
         with np.errstate(all="ignore"):
-            design = self.design(theta, self.root[series[:1]])
+            design = self.design(theta, self.root[one : one + 1])
             broken = ~np.all(np.isfinite(design), axis=(0, 2))
             design[:, broken] = 0.0
-            explained = sum(np.square(target @ column.T) for column in orthonormalise(design).q)
-            rows, _ = self.distance(theta, series[:1])
-            loss = np.maximum(total - explained, 0.0) + np.einsum("pa,pa->p", rows, rows)
-        loss[:, broken] = np.inf
+            rows, _ = self.distance(theta, np.array([one]))
+        extra = np.einsum("pa,pa->p", rows, rows)
+        extra[broken] = np.inf
+        return Projection(np.ascontiguousarray(np.swapaxes(orthonormalise(design).q, 1, 2)), extra)
+
+    def on_grid(self, projection: Projection, series: NDArray[np.intp]) -> Array:
+        """F at the points of a grid for series with equal weights, (len(series), G)."""
+        target = self.target[series]
+        loss = np.square(target @ projection.columns[0])
+        for column in projection.columns[1:]:
+            part = target @ column
+            loss += np.square(part, out=part)
+        np.subtract(np.einsum("pm,pm->p", target, target)[:, np.newaxis], loss, out=loss)
+        np.maximum(loss, 0.0, out=loss)
+        loss += projection.extra
         return loss

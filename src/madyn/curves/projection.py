@@ -27,10 +27,13 @@ class Orthonormal(NamedTuple):
     q: Array
     r: Array
 
-    def remove(self, y: Array) -> tuple[Array, Array]:
-        """(y less its projection on the columns, (P, m); the coefficients on q, (k, P)) of y (P, m)."""
+    def remove(self, y: Array, passes: int = 2) -> tuple[Array, Array]:
+        """(y less its projection on the columns, (P, m); the coefficients on q, (k, P)) of y (P, m).
+
+        A second pass takes what the first leaves by rounding.
+        """
         left, on = y.copy(), np.zeros(self.q.shape[:2])
-        for _ in range(2):
+        for _ in range(passes):
             for j, column in enumerate(self.q):
                 share = np.einsum("pm,pm->p", column, left)
                 left -= share[:, np.newaxis] * column

@@ -5,6 +5,8 @@ All of them pass complex numbers through, so that their derivatives need no form
 
 from __future__ import annotations
 
+from math import factorial
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,12 +15,19 @@ from madyn.curves.families import Value, along, columns
 Array = NDArray[np.float64]
 
 
+# expm1(z)/z to rounding for |z| < 0.05, highest power first.
+_EXPM1_SERIES = [1 / factorial(m + 1) for m in reversed(range(9))]
+
+
 def power_law_basis(s: Array, tau: Value, p: Value) -> Array:
     """((1 + s/tau)^p - 1)/p, the form of Box and Cox (1964), which at p = 0 is log(1 + s/tau)."""
     tau, p = along(tau, p)
-    log = np.log1p(s / tau)
     with np.errstate(all="ignore"):
-        return columns(np.where(np.abs(p) < 1e-9, log, np.expm1(p * log) / np.where(p == 0, 1, p)), np.ones(s.shape))
+        log = np.log1p(s / tau)
+        z = p * log
+        small = np.abs(z) < 0.05  # there the quotient loses digits, and all of them of its derivative
+        series = np.polyval(_EXPM1_SERIES, np.where(small, z, 0))
+        return columns(log * np.where(small, series, np.expm1(z) / np.where(small, 1, z)), np.ones(s.shape))
 
 
 def power_law_limit(tau: Value, p: Value, A: Value, K: Value) -> Array:

@@ -61,9 +61,11 @@ def _parts(u: ArrayLike, zeta: ArrayLike) -> _Parts:
     d = np.sqrt(np.abs(1 - zeta)) * np.sqrt(1 + zeta)
     z = d * u
     decay = np.exp(-u * np.where(over, 1 / (zeta + d), zeta))
-    cosine = np.where(over, (1 + np.exp(-2 * z)) / 2, np.cos(z))
-    sine = np.where(over, -np.expm1(-2 * z) / 2, np.sin(z))
-    sinc = np.where(z == 0, 1.0, sine / z)
+    over, under = np.broadcast_to(over, z.shape), np.broadcast_to(~over, z.shape)
+    below = np.expm1(-2 * z, where=over, out=np.zeros(z.shape))
+    cosine = np.cos(z, where=under, out=1 + below / 2)
+    sine = np.sin(z, where=under, out=-below / 2)
+    sinc = np.divide(sine, z, where=z != 0, out=np.ones(z.shape))
     return _Parts(zeta, u, over, z, decay, cosine, sine, sinc)
 
 

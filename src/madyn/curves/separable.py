@@ -121,6 +121,12 @@ class SeparableModel:
         """The number of grid points by nonlinear parameter."""
         return tuple(self.points) or {1: (512,), 2: (96, 96), 3: (32, 32, 32)}[self.num_nonlinear]
 
+    @property
+    def start_grid(self) -> tuple[list[Array], Array]:
+        """(axes, turn): the grid's axes, and the matrix that takes its points to search coordinates, turn @ point."""
+        axes = [np.linspace(low, high, m) for (low, high), m in zip(self.search_box, self.grid_points, strict=True)]
+        return axes, np.eye(self.num_nonlinear)
+
     def nonlinear_at(self, u: Array) -> Array:
         """Nonlinear parameters of search coordinates u, (..., q) -> (..., q)."""
         return np.where(self.log_scale, np.exp(np.where(self.log_scale, u, 0.0)), u)

@@ -2,8 +2,9 @@
 
 A grid over the box of the nonlinear parameters, its edges included, finds every basin of every series: with the linear
 parameters projected out (`objective`), one matrix product a linear parameter serves all series at once. The basins are
-then searched with Levenberg-Marquardt steps that stay in the box, all of them together, and the best of each series is
-brought to rounding by Newton steps. Nothing is drawn at random and nothing has to be started.
+then searched with Levenberg-Marquardt steps that stay in the box, all of them together: a few with the Gauss-Newton
+matrix, after which those that cannot win are dropped, then with the Hessian, which does not creep along flat valleys.
+The best of each series is brought to rounding by Newton steps. Nothing is drawn at random, nothing has to be started.
 
 An optimum on an edge of the box is flagged: there the least sum of squares may not be attained by any parameters, as
 where beta goes to 0 and the curve to an undamped logarithm.
@@ -11,26 +12,35 @@ where beta goes to 0 and the curve to an undamped logarithm.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import minimum_filter
 
+from madyn.curves.hypotheses import HYPOTHESES, Hypothesis
 from madyn.curves.objective import Objective, Point
 
 Array = NDArray[np.float64]
 Rows = NDArray[np.intp]
 
-CANDIDATES = 8  # basins searched in each series
-NEAR, FLOOR = 1.2, 1e-3  # a basin is searched if it is at most this times the deepest, plus this of the signal
+CANDIDATES = 16  # basins searched in each series
+NEAR, FLOOR = 2.0, 5e-3  # a basin is searched if it is at most this times the deepest, plus this of the signal
 SAME = 1e-10  # grid values closer than this, relatively, are one basin's plateau
 LONGEST = 0.25  # of the box, the longest step of a search
 ANGLE = 1e-7  # a search ends where the residual is this close to orthogonal to every way to go
-STEPS = 200
+# Rounds of a search: with the Hessian or not, and how many steps. Where residuals are small the Gauss-Newton matrix is
+# the better guide through a narrow valley, where they are large the Hessian.
+ROUNDS = ((False, 6), (False, 12), (True, 12), (False, 30), (True, 30), (False, 100))
+DROPPING = 2  # rounds after which searches are dropped
+LEAST = 1e-10  # eigenvalue of a scaled Hessian
+STAGES = 8  # of the way from one search to a better one
+HOPE = 10.0  # times what Gauss and Newton expect is still to be gained: more is not hoped for
 NEWTON_STEPS = 6
 EDGE = 1e-6  # of the box: closer to a bound than this is on it
-AT_ONCE = 2_000_000  # values of a grid held at the same time
+AT_ONCE = 400_000  # values of F on a grid held at the same time
+PIECE, KEPT = 4_000_000, 8  # values of the basis on a piece of a grid, and how many pieces are kept for all series
 
 
 class Found(NamedTuple):
@@ -53,8 +63,36 @@ class Found(NamedTuple):
 def search(objective: Objective) -> Found:
     """The global minimum of the objective in its box, for every series."""
     u, owner = _basins(objective)
-    u, _ = _descend(objective, u, owner)
+    mapped, whose = _mapped_basins(objective)
+    u, owner = np.concatenate([u, mapped]), np.concatenate([owner, whose])
+    for number, (exact, steps) in enumerate(ROUNDS):
+        u = _descend(objective, u, owner, steps, exact)
+        if number < DROPPING:
+            u, owner = _promising(objective, u, owner)
     return best_of(objective, u, owner)
+
+
+def _promising(objective: Objective, u: Array, owner: Rows) -> tuple[Array, Rows]:
+    """The searches (P, q) that may still end lower than their series' best one.
+
+    Dropped are those that cannot gain enough, and those from which it is downhill all the way to the best.
+    """
+    point = objective.at(u, owner)
+    order = np.lexsort((point.loss, owner))
+    u, owner, point = u[order], owner[order], _take(point, order)
+    first = np.searchsorted(owner, owner)  # the best of each search's series
+    low, high = objective.model.search_box.T
+    step = _step(point, _free(u, point, low, high), np.zeros(len(u)), np.full(len(low), np.inf))
+    gain = -np.einsum("pq,pq->p", step, 2 * point.slope + np.einsum("pij,pj->pi", point.normal, step))
+    hopeless = point.loss - HOPE * np.maximum(gain, 0) > NEAR * point.loss[first]
+    rest = np.flatnonzero((first != np.arange(len(u))) & ~hopeless)
+    way, downhill, before = u[first[rest]] - u[rest], np.ones(len(rest), bool), point.loss[rest]
+    for share in np.linspace(0, 1, STAGES + 1)[1:]:
+        after = objective.project(objective.model.nonlinear_at(u[rest] + share * way), owner[rest])[-1]
+        downhill &= after <= before * (1 + SAME)
+        before = after
+    keep = np.concatenate([np.unique(first), rest[~downhill]])
+    return u[keep], owner[keep]
 
 
 def best_of(objective: Objective, u: Array, owner: Rows) -> Found:
@@ -73,16 +111,33 @@ def best_of(objective: Objective, u: Array, owner: Rows) -> Found:
 def _basins(objective: Objective) -> tuple[Array, Rows]:
     """Where to search from, (P, q), and whose starts they are, (P,)."""
     model = objective.model
-    axes = [np.linspace(low, high, m) for (low, high), m in zip(model.search_box, model.grid_points, strict=True)]
-    grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, len(axes))
+    axes, turn = model.start_grid
+    low, high = model.search_box.T
+    grid = np.clip(np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, len(axes)) @ turn.T, low, high)
     starts, owners = [], []
     for series in _sharing_weights(objective.root):
-        for part in np.array_split(series, max(1, len(series) * len(grid) // AT_ONCE)):
-            loss = _loss_on_grid(objective, grid, part).reshape(len(part), *model.grid_points)
-            whose, where = _minima(loss)
-            starts.append(_between(axes, where))
+        for part, loss in _losses(objective, grid, series):
+            whose, where = _minima(loss.reshape(len(part), *model.grid_points))
+            starts.append(np.clip(_between(axes, where) @ turn.T, low, high))
             owners.append(part[whose])
     return np.concatenate(starts), np.concatenate(owners)
+
+
+def _mapped_basins(objective: Objective) -> tuple[Array, Rows]:
+    """The basins of the curve without the penalty and in other parameters, where there is one, as starts."""
+    model = objective.model
+    if not isinstance(model, Hypothesis) or model.starts_from is None or model.mapped is None:
+        return np.empty((0, model.num_nonlinear)), np.empty(0, np.intp)
+    other = Objective(HYPOTHESES[model.starts_from], objective.x, objective.y, objective.root)
+    u, owner = _basins(other)
+    theta = other.model.nonlinear_at(u)
+    coefficients = other.project(theta, owner)[2]
+    linear = np.einsum("pij,pj->pi", HYPOTHESES[model.starts_from].combine_matrix(theta), coefficients)
+    mapped, _ = model.mapped(np.concatenate([theta, linear], axis=1))
+    with np.errstate(all="ignore"):
+        starts = np.clip(np.log(mapped[:, : model.num_nonlinear]), *model.search_box.T)
+    exists = np.all(np.isfinite(starts), axis=1)
+    return starts[exists], owner[exists]
 
 
 def _minima(loss: Array) -> tuple[Rows, Array]:
@@ -153,10 +208,16 @@ def _between(axes: list[Array], place: Array) -> Array:
     return np.stack([np.interp(p, np.arange(len(axis)), axis) for p, axis in zip(place.T, axes, strict=True)], axis=-1)
 
 
-def _loss_on_grid(objective: Objective, grid: Array, series: Rows) -> Array:
-    n, k = objective.target.shape[1], len(objective.model.linear)
-    pieces = np.array_split(grid, max(1, len(grid) * n * k // (2 * AT_ONCE)))
-    return np.concatenate([objective.on_grid(piece, series) for piece in pieces], axis=1)
+def _losses(objective: Objective, grid: Array, series: Rows) -> Iterator[tuple[Rows, Array]]:
+    """(some of the series, their F on the grid) for series of equal weights."""
+    size = len(grid) * objective.target.shape[1] * len(objective.model.linear)
+    pieces = np.array_split(grid, max(1, size // PIECE))
+    projections = (objective.projection(piece, series[0]) for piece in pieces)
+    kept = list(projections) if len(pieces) <= KEPT else None
+    for part in np.array_split(series, max(1, len(series) * len(grid) // AT_ONCE)):
+        each = kept or (objective.projection(piece, series[0]) for piece in pieces)
+        losses = [objective.on_grid(projection, part) for projection in each]
+        yield part, losses[0] if len(losses) == 1 else np.concatenate(losses, axis=1)
 
 
 def _sharing_weights(root: Array) -> list[Rows]:
@@ -167,40 +228,92 @@ def _sharing_weights(root: Array) -> list[Rows]:
     return [np.flatnonzero(which == i) for i in range(which.max() + 1)]
 
 
-def _descend(objective: Objective, u: Array, owner: Rows) -> tuple[Array, Array]:
-    """Levenberg-Marquardt in the box from every u (P, q) at once; gives the ends and their losses."""
+def _descend(objective: Objective, u: Array, owner: Rows, steps: int, exact: bool) -> Array:
+    """Levenberg-Marquardt in the box from every u (P, q) at once; gives the ends.
+
+    Args:
+        steps: the most that are taken.
+        exact: the Hessian is damped, where it is positive definite, and not the Gauss-Newton matrix.
+    """
     low, high = objective.model.search_box.T
     u = u.copy()
-    losses = np.full(len(u), np.inf)
     running = np.arange(len(u))
     point = objective.at(u, owner)
-    losses[:] = point.loss
     damping, growth = np.full(len(u), 1e-3), np.full(len(u), 2.0)
-    for _ in range(STEPS):
-        free = ~(((u[running] <= low) & (point.slope > 0)) | ((u[running] >= high) & (point.slope < 0)))
+    curvature = _curvature(objective, u, owner, point) if exact else point.normal
+    for _ in range(steps):
+        free = _free(u[running], point, low, high)
         going = np.any(_cosines(point) * free > ANGLE, axis=1) & (damping[running] < 1e12) & np.isfinite(point.loss)
-        running, point, free = running[going], _take(point, going), free[going]
+        running, point, free, curvature = running[going], _take(point, going), free[going], curvature[going]
         if not len(running):
             break
-        step = _step(point, free, damping[running], LONGEST * (high - low))
+        model = point._replace(normal=curvature)
+        step = _step(model, free, damping[running], LONGEST * (high - low))
         new = np.clip(u[running] + step, low, high)
         step = new - u[running]
-        expected = -np.einsum("pq,pq->p", step, 2 * point.slope + np.einsum("pij,pj->pi", point.normal, step))
+        expected = -np.einsum("pq,pq->p", step, 2 * point.slope + np.einsum("pij,pj->pi", curvature, step))
         trial = objective.at(new, owner[running])
         with np.errstate(all="ignore"):
             gain = (point.loss - trial.loss) / np.maximum(expected, 1e-300)
         better = (trial.loss < point.loss) & np.isfinite(trial.loss)
         stuck = ~better & (np.abs(expected) <= 1e-15 * point.loss)
         now = running[better]
-        u[now], losses[now] = new[better], trial.loss[better]
-        damping[now] *= np.maximum(1 / 3, 1 - (2 * np.clip(gain[better], 0, 1) - 1) ** 3)
+        u[now] = new[better]
+        damping[now] *= np.maximum(1 / 3 if not exact else 1 / 10, 1 - (2 * np.clip(gain[better], 0, 1) - 1) ** 3)
         growth[now] = 2.0
         worse = running[~better]
         damping[worse] *= growth[worse]
         growth[worse] *= 2
         damping[running[stuck]] = np.inf
         point = Point(*(np.where(_like(better, old), after, old) for old, after in zip(point, trial, strict=True)))
-    return u, losses
+        curvature = curvature.copy()
+        moved = _take(point, better)
+        curvature[better] = _curvature(objective, u[now], owner[now], moved) if exact else moved.normal
+    return u
+
+
+def _free(u: Array, point: Point, low: Array, high: Array) -> NDArray[np.bool_]:
+    """(P, q), whether a way downhill leads into the box."""
+    return ~(((u <= low) & (point.slope > 0)) | ((u >= high) & (point.slope < 0)))
+
+
+def _curvature(objective: Objective, u: Array, owner: Rows, point: Point) -> Array:
+    """Half the Hessian of F, (P, q, q), by differences of the exact gradient, its eigenvalues made positive.
+
+    In units in which the Gauss-Newton matrix has a diagonal of 1; a search then leaves a saddle along the ways that
+    lead down from it (Dauphin et al. 2014).
+    """
+    high = objective.model.search_box[:, 1]
+    columns = []
+    for j, h in enumerate(_width(objective)):
+        step = np.zeros(u.shape)
+        step[:, j] = np.where(u[:, j] + h <= high[j], h, -h)
+        columns.append((objective.at(u + step, owner).slope - point.slope) / step[:, j : j + 1])
+    hessian = np.stack(columns, axis=-1)
+    size = np.sqrt(np.einsum("pii->pi", point.normal))
+    with np.errstate(all="ignore"):
+        unit = 1 / (size[:, :, np.newaxis] * size[:, np.newaxis, :])
+        scaled = (hessian + np.swapaxes(hessian, -1, -2)) / 2 * unit
+        good = np.all(np.isfinite(scaled), axis=(1, 2))
+        values, ways = np.linalg.eigh(np.where(_like(good, scaled), scaled, np.eye(u.shape[1])))
+        positive = np.einsum("pik,pk,pjk->pij", ways, np.maximum(np.abs(values), LEAST), ways) / unit
+    return np.where(_like(good, positive), positive, point.normal)
+
+
+def _width(objective: Objective) -> Array:
+    """(q,), the steps of differences in search coordinates."""
+    low, high = objective.model.search_box.T
+    return 1e-4 * np.where(objective.model.log_scale, 1.0, high - low)
+
+
+def _definite(hessian: Array) -> NDArray[np.bool_]:
+    """(P,), whether symmetric matrices are positive definite beyond rounding, whatever the parameters' units."""
+    size = np.sqrt(np.abs(np.einsum("pii->pi", hessian)))
+    with np.errstate(all="ignore"):
+        scaled = hessian / (size[:, :, np.newaxis] * size[:, np.newaxis, :])
+    definite = np.all(np.isfinite(scaled), axis=(1, 2))
+    scaled[~definite] = np.eye(hessian.shape[-1])
+    return definite & (np.linalg.eigvalsh(scaled)[:, 0] > 1e-13)
 
 
 def _cosines(point: Point) -> Array:
@@ -226,10 +339,11 @@ def _step(point: Point, free: NDArray[np.bool_], damping: Array, longest: Array)
 def _newton(objective: Objective, u: Array, series: Rows) -> Array:
     """Newton steps on the exact gradient, by which a minimum is known to rounding and not to the root of it."""
     low, high = objective.model.search_box.T
-    h = 1e-4 * np.ones(len(low)) * np.where(objective.model.log_scale, 1.0, high - low)
+    h = _width(objective)
     u = u.copy()
-    running = series[np.isfinite(objective.at(u, series).loss)]
-    point = objective.at(u[running], running)
+    point = objective.at(u, series)
+    finite = np.isfinite(point.loss)
+    running, point = series[finite], _take(point, finite)
     for _ in range(NEWTON_STEPS):
         inside = np.all((u[running] > low + h) & (u[running] < high - h), axis=1)
         running, point = running[inside], _take(point, inside)
@@ -240,25 +354,17 @@ def _newton(objective: Objective, u: Array, series: Rows) -> Array:
              for step in np.diag(h)], axis=-1,
         ) / (2 * h)  # fmt: skip
         hessian = (hessian + np.swapaxes(hessian, -1, -2)) / 2
-        step, definite = _newton_step(hessian, point.slope)
-        new = np.clip(u[running] + np.clip(step, -LONGEST * (high - low), LONGEST * (high - low)), low, high)
+        definite = _definite(hessian)
+        hessian[~definite] = np.eye(len(h))
+        step = _step(point._replace(normal=hessian), np.ones(definite.shape + h.shape, bool), np.zeros(len(running)),
+                     LONGEST * (high - low))  # fmt: skip
+        new = np.clip(u[running] + step, low, high)
         trial = objective.at(new, running)
         closer = np.max(_cosines(trial), axis=1) < np.max(_cosines(point), axis=1)
         better = definite & closer & (trial.loss <= point.loss * (1 + 1e-9))
         u[running[better]] = new[better]
         running, point = running[better], _take(trial, better)
     return u
-
-
-def _newton_step(hessian: Array, slope: Array) -> tuple[Array, NDArray[np.bool_]]:
-    size = np.sqrt(np.abs(np.einsum("pii->pi", hessian)))
-    size[size == 0] = 1.0
-    scaled = hessian / (size[:, :, np.newaxis] * size[:, np.newaxis, :])
-    definite = np.all(np.isfinite(scaled), axis=(1, 2))
-    scaled[~definite] = np.eye(hessian.shape[-1])
-    definite &= np.linalg.eigvalsh(scaled)[:, 0] > 1e-13
-    scaled[~definite] = np.eye(hessian.shape[-1])
-    return -np.linalg.solve(scaled, (slope / size)[..., np.newaxis])[..., 0] / size, definite
 
 
 def _take(point: Point, rows: NDArray[np.bool_]) -> Point:
