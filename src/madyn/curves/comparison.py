@@ -116,23 +116,40 @@ def compare_dataset(
     dataset = dataset if isinstance(dataset, Dataset) else open_dataset(dataset)
     dataset = dataset if models is None else dataset.select(models)
     not_ranked = _not_ranked(chosen)
-    tables = []
+    tables: list[pd.DataFrame] = []
+    alike = _sharing_steps(dataset, quantity, ratio_of)
     with progress_display() as progress:
-        bar = progress.add_task("comparing", total=len(dataset.models) * len(chosen))
-        for name in dataset.models:
-            series = dataset.trajectories(name, quantity, ratio_of).transpose("layer", "step")
-            steps, values = series["step"].values.astype(float), series.values
+        bar = progress.add_task("comparing", total=len(alike) * len(chosen))
+        for steps, rows, values in alike:
             found: dict[str, pd.DataFrame] = {}
             for model in sorted(chosen, key=_same_as):  # one that is another's in disguise comes after it
-                progress.update(bar, description=f"comparing {name} {model.name}")
-                found[model.name] = _scored(name, steps, values, model, found.get(_same_as(model)))
+                progress.update(bar, description=f"comparing {model.name}")
+                found[model.name] = _scored(rows, steps, values, model, found.get(_same_as(model)))
                 progress.advance(bar)
-            table = pd.concat([found[model.name] for model in chosen], ignore_index=True)
-            tables.append(_ranked(table, not_ranked))
+            tables.append(_ranked(pd.concat([found[model.name] for model in chosen], ignore_index=True), not_ranked))
     layers = pd.concat(tables, ignore_index=True)
+    order = pd.Series({name: place for place, name in enumerate(dataset.models)})
+    layers = layers.sort_values("model", key=lambda names: names.map(order), kind="stable", ignore_index=True)
     if not np.isfinite(layers["r2"].to_numpy()).any():
         raise SeriesError(f"{dataset.path}: no hypothesis could be fitted: {layers['message'].iloc[0]}")
     return Comparison(layers, quantity, not_ranked)
+
+
+def _sharing_steps(dataset: Dataset, quantity: str, ratio_of: RatioOf) -> list[tuple[Array, pd.DataFrame, Array]]:
+    """(steps (n,), a row a series with its model and layer, values (S, n)) of the models with the same steps, which
+    are fitted in one call."""
+    import pandas as pd
+
+    groups: dict[tuple[int, ...], list[str]] = {}
+    for name in dataset.models:
+        groups.setdefault(tuple(dataset.steps(name)), []).append(name)
+    found = []
+    for steps, names in groups.items():
+        series = {name: dataset.trajectories(name, quantity, ratio_of).transpose("layer", "step") for name in names}
+        rows = pd.DataFrame([(name, int(layer)) for name, one in series.items() for layer in one["layer"].values])
+        values = np.concatenate([one.values for one in series.values()])
+        found.append((np.array(steps, float), rows.set_axis(["model", "layer"], axis=1), values))
+    return found
 
 
 def _same_as(model: SeparableModel) -> str:
@@ -153,39 +170,36 @@ def _not_ranked(chosen: list[SeparableModel]) -> dict[str, str]:
     return reasons
 
 
-def _scored(name: str, steps: Array, values: Array, model: SeparableModel, same: pd.DataFrame | None) -> pd.DataFrame:
-    """A row a layer. Where `same`, the scores of the same curves in other parameters, is there, its errors hold."""
-    import pandas as pd
-
+def _scored(
+    rows: pd.DataFrame, steps: Array, values: Array, model: SeparableModel, same: pd.DataFrame | None
+) -> pd.DataFrame:
+    """The rows with the scores of their series. Where `same`, the scores of the same curves in other parameters, is
+    there, its errors hold."""
     fits = fit_curves(steps, values, model)
     if same is None:
         kfold, last20 = kfold_scores(steps, values, model), holdout_scores(steps, values, model)
     else:
         kfold, last20 = (Scores(same[column].to_numpy(), fits.message) for column in ("kfold_error", "last20_error"))
-    return pd.DataFrame(
-        {
-            "model": name,
-            "layer": np.arange(len(values)),
-            "hypothesis": model.name,
-            "r2": fits.r2,
-            "aicc": fits.aicc,
-            "bic": fits.bic,
-            "kfold_error": kfold.error,
-            "last20_error": last20.error,
-            "at_edge": np.any(fits.at_edge, axis=-1),
-            "message": [_message(fits, kfold, last20, layer) for layer in range(len(values))],
-        }
+    return rows.assign(
+        hypothesis=model.name,
+        r2=fits.r2,
+        aicc=fits.aicc,
+        bic=fits.bic,
+        kfold_error=kfold.error,
+        last20_error=last20.error,
+        at_edge=np.any(fits.at_edge, axis=-1),
+        message=[_message(fits, kfold, last20, i) for i in range(len(values))],
     )
 
 
-def _message(fits: Fits, kfold: Scores, last20: Scores, layer: int) -> str:
-    """What to know of a layer's fit, and why an error could not be told where the fit itself could."""
-    said = [str(fits.message[layer])]
-    if fits.success[layer]:
+def _message(fits: Fits, kfold: Scores, last20: Scores, i: int) -> str:
+    """What to know of a series' fit, and why an error could not be told where the fit itself could."""
+    said = [str(fits.message[i])]
+    if fits.success[i]:
         said += [
-            f"{what}: {scores.message[layer]}"
+            f"{what}: {scores.message[i]}"
             for what, scores in (("K-fold", kfold), ("last 20 %", last20))
-            if np.isnan(scores.error[layer]) and scores.message[layer]
+            if np.isnan(scores.error[i]) and scores.message[i]
         ]
     return "; ".join(part for part in said if part)
 
@@ -193,10 +207,11 @@ def _message(fits: Fits, kfold: Scores, last20: Scores, layer: int) -> str:
 def _ranked(table: pd.DataFrame, not_ranked: dict[str, str]) -> pd.DataFrame:
     """With the AICc above the least in each layer, Akaike weights and the best; hypotheses not ranked have none."""
     aicc = table["aicc"].where(~table["hypothesis"].isin(list(not_ranked)))
-    above = aicc - aicc.groupby(table["layer"]).transform("min")
+    layer = [table["model"], table["layer"]]
+    above = aicc - aicc.groupby(layer).transform("min")
     likelihood = (-above / 2).apply(np.exp)
     place = list(table.columns).index("kfold_error")
     table.insert(place, "aicc_above_best", above)
-    table.insert(place + 1, "akaike_weight", likelihood / likelihood.groupby(table["layer"]).transform("sum"))
+    table.insert(place + 1, "akaike_weight", likelihood / likelihood.groupby(layer).transform("sum"))
     table.insert(place + 2, "best", above == 0)
     return table

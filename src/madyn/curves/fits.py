@@ -7,7 +7,7 @@ error: one bad layer must not take the others with it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -166,6 +166,25 @@ def fit_curves(
     messages = refusals(chosen, *flat)
     solution, fitted = _solve(chosen, METHODS[method], flat, messages, robust)
     return _assembled(chosen, method, np.asarray(t, float), values, flat, fitted, solution)
+
+
+def fit_each(
+    t: ArrayLike,
+    y: ArrayLike,
+    models: Iterable[str | SeparableModel],
+    method: str = "varpro",
+    robust: Literal["huber", "student"] | None = None,
+) -> list[Fits]:
+    """`fit_curves` for several curves, a `Fits` each; one that is another's in other parameters is not searched again."""
+    found: dict[str, Fits] = {}
+    chosen = resolve(models)
+    for model in sorted(chosen, key=lambda model: isinstance(model, Hypothesis) and model.same_as is not None):
+        same = found.get(model.same_as or "") if isinstance(model, Hypothesis) and method == "varpro" else None
+        if same is not None and isinstance(model, Hypothesis):
+            found[model.name] = _reparametrised(same, model)
+        else:
+            found[model.name] = fit_curves(t, y, model, method, robust=robust)
+    return [found[model.name] for model in chosen]
 
 
 def _solve(

@@ -128,7 +128,8 @@ class Hypothesis(SeparableModel):
         """As `SeparableModel.start_grid`; its points may lie outside the box, where `along` is given."""
         if self.along is None:
             return super().start_grid
-        axes = [np.linspace(*np.log(bounds), m) for (_, bounds), m in zip(self.along, self.grid_points, strict=True)]
+        axes = [np.geomspace(*bounds, m) for (_, bounds), m in zip(self.along, self.grid_points, strict=True)]
+        axes = [np.log(axis) for axis in axes]
         return axes, np.linalg.inv([powers for powers, _ in self.along])
 
     def rescale(self, T: float, R: float) -> Array:

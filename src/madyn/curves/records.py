@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from madyn.curves.fits import Fits, fit_curves
+from madyn.curves.fits import Fits, fit_each
 from madyn.curves.separable import SeparableModel
 from madyn.errors import UsageError
 
@@ -47,7 +47,7 @@ def fit_records(
     if values.ndim != 2:
         raise UsageError(f"trajectories have shape {values.shape}; they must be step x layer")
     steps = np.asarray(steps)
-    fits = [fit_curves(steps, values.T, model=h, method=method, robust=robust) for h in hypotheses]
+    fits = fit_each(steps, values.T, hypotheses, method, robust)
     return [{f.model.name: _record(f, steps.tolist(), layer) for f in fits} for layer in range(values.shape[1])]
 
 

@@ -367,7 +367,7 @@ def _newton(objective: Objective, u: Array, series: Rows) -> Array:
     return u
 
 
-def _take(point: Point, rows: NDArray[np.bool_]) -> Point:
+def _take(point: Point, rows: NDArray[np.bool_] | Rows) -> Point:
     return Point(*(part[rows] for part in point))
 
 

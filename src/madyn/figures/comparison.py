@@ -48,7 +48,7 @@ def comparison_figure(table: pd.DataFrame, quantity: str = "ratio") -> Figure:
     first.set_ylim(len(names) - 0.4, -0.6)
     for ax in axes[0]:
         ax.tick_params(axis="y", length=0)
-    models, layers = table["model"].nunique(), len(table) // len(names)
+    models, layers = len(set(table["model"])), len(table) // len(names)
     handles = [
         style.words(f"{quantity}, {layers} layers of {models} {'model' if models == 1 else 'models'}"),
         Line2D([], [], marker="o", linestyle="none", color=style.COLOURS[0], markersize=6, label="all layers"),
@@ -64,11 +64,12 @@ def _panel(ax: Axes, table: pd.DataFrame, names: list[str], column: str) -> None
     weight = column == "akaike_weight"
     summed = "mean" if weight else "median"
     low, high = (0.0, 1.0) if weight else (_LEAST, _TALLEST)
-    groups = table.groupby("hypothesis", sort=False)[column].agg(summed).clip(low, high)
-    models = table.groupby(["hypothesis", "model"], sort=False)[column].agg(summed).clip(low, high)
     shown: list[float] = []
     for y, name in enumerate(names):
-        overall, by_model = float(groups[name]), models[name].dropna().to_numpy(float)
+        rows = table.loc[table["hypothesis"] == name, ["model", column]]
+        by_model = rows.groupby("model", sort=False).agg(summed).to_numpy(float).ravel()
+        by_model = np.clip(by_model[np.isfinite(by_model)], low, high)
+        overall = float(np.clip(rows[[column]].agg(summed).to_numpy(float)[0], low, high))
         if not np.isfinite(overall):
             ax.text(0.5, y, "not ranked" if weight else "no value", transform=ax.get_yaxis_transform(), ha="center",
                     va="center", fontsize=7, color="0.45")  # fmt: skip
