@@ -175,7 +175,7 @@ def fit_each(
     method: str = "varpro",
     robust: Literal["huber", "student"] | None = None,
 ) -> list[Fits]:
-    """`fit_curves` for several curves, a `Fits` each; one that is another's in other parameters is not searched again."""
+    """`fit_curves` for several curves, a `Fits` each; the same curves in other parameters are searched for once."""
     found: dict[str, Fits] = {}
     chosen = resolve(models)
     for model in sorted(chosen, key=lambda model: isinstance(model, Hypothesis) and model.same_as is not None):
