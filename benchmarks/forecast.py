@@ -29,7 +29,7 @@ import pandas as pd
 from madyn.curves.fits import fit_curves
 from madyn.curves.learning import learn_prior
 from madyn.curves.peaks import peak
-from madyn.curves.posterior import posterior
+from madyn.curves.posteriors import posterior
 from madyn.curves.priors import Prior
 from madyn.suites import PYTHIA
 from madyn.terminal import print_table

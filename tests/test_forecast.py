@@ -10,7 +10,7 @@ import madyn
 from madyn.curves.forecasting import finished_runs
 from madyn.curves.hypotheses import HYPOTHESES
 from madyn.curves.learning import learn_prior, levels
-from madyn.curves.posterior import posterior
+from madyn.curves.posteriors import posterior
 from madyn.dataset import layout, open_dataset
 from madyn.errors import DatasetError, SeriesError, UsageError
 from madyn.figures.forecast import forecast_figure

@@ -13,7 +13,7 @@ from madyn.curves.components import DRAWS
 from madyn.curves.evidence import Moments
 from madyn.curves.hypotheses import HYPOTHESES
 from madyn.curves.marginal import COMPONENTS
-from madyn.curves.posterior import posterior
+from madyn.curves.posteriors import posterior
 from madyn.curves.priors import LENGTHS, Prior, RunTime, sizes
 from madyn.curves.separable import SeparableModel
 from madyn.errors import UsageError

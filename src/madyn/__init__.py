@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from madyn.curves.fitting import fit_dataset
     from madyn.curves.forecasting import forecast_dataset
     from madyn.curves.learning import learn_prior
-    from madyn.curves.posterior import Posterior, posterior
+    from madyn.curves.posteriors import Posterior, posterior
     from madyn.curves.priors import Prior
     from madyn.curves.quantities import curve_quantities, quantity_intervals
     from madyn.curves.separable import SeparableModel
@@ -41,7 +41,7 @@ _HOMES = {
     "Fits": "madyn.curves.fits",
     "MadynError": "madyn.errors",
     "PYTHIA": "madyn.suites",
-    "Posterior": "madyn.curves.posterior",
+    "Posterior": "madyn.curves.posteriors",
     "Predictor": "madyn.prediction.predictor",
     "Prior": "madyn.curves.priors",
     "Probe": "madyn.sweep.settings",
@@ -61,7 +61,7 @@ _HOMES = {
     "learn_prior": "madyn.curves.learning",
     "measure": "madyn.measurement.forward",
     "open_dataset": "madyn.dataset.view",
-    "posterior": "madyn.curves.posterior",
+    "posterior": "madyn.curves.posteriors",
     "quantity_intervals": "madyn.curves.quantities",
     "scan_checkpoint": "madyn.sweep.scanning",
     "trace": "madyn.sweep.tracing",

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from madyn.curves.hypotheses import Hypothesis
 from madyn.curves.learning import FEWEST, learn_prior
-from madyn.curves.posterior import Posterior, posterior
+from madyn.curves.posteriors import Posterior, posterior
 from madyn.curves.priors import Prior, curve_of
 from madyn.curves.separable import SeparableModel
 from madyn.dataset import Dataset, open_dataset

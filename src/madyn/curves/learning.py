@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from madyn.curves.posterior import posterior
+from madyn.curves.posteriors import posterior
 from madyn.curves.priors import LENGTHS, Prior, curve_of
 from madyn.curves.separable import SeparableModel
 from madyn.errors import SeriesError, UsageError

@@ -32,7 +32,7 @@ LONGEST = 0.25  # of the box, the longest step of a search
 ANGLE = 1e-7  # a search ends where the residual is this close to orthogonal to every way to go
 # Rounds of a search: with the Hessian or not, and how many steps. Where residuals are small the Gauss-Newton matrix is
 # the better guide through a narrow valley, where they are large the Hessian.
-ROUNDS = ((False, 6), (False, 12), (True, 12), (False, 30), (True, 30), (False, 100))
+ROUNDS = ((False, 4), (True, 5), (False, 12), (True, 12), (False, 30), (True, 30), (False, 100))
 DROPPING = 2  # rounds after which searches are dropped
 LEAST = 1e-10  # eigenvalue of a scaled Hessian
 STAGES = 8  # of the way from one search to a better one
