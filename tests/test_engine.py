@@ -400,3 +400,17 @@ def test_an_empty_batch_is_an_empty_result():
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             assert fit_curves(STEPS, np.empty((0, len(STEPS))), model=name).popt.shape[0] == 0
+
+
+@pytest.mark.parametrize("name", HYPOTHESES)
+def test_points_that_are_all_at_step_0_are_refused(name):
+    fits = fit_curves(np.zeros(8), np.arange(8.0), model=name)
+    assert not fits.success
+    assert "all points are at step 0" in fits.message.item()
+
+
+def test_a_fit_with_no_points_to_spare_is_summed_up_without_warnings():
+    fits = fit_curves([0.0, 10.0], [3.0, 5.0], model="step1")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert "AICc is undefined" in fits.summary()

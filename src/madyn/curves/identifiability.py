@@ -86,7 +86,8 @@ def _moves(fits: Fits, index: Index, scale: Array, singular: Array, directions: 
     left = int(np.sum(seen)) - fits.model.num_params
     s = np.sqrt(np.sum(residuals**2) / left) if left > 0 else np.inf
     full = singular > RANK * singular[0]
-    moves = s * directions[full] / singular[full][:, np.newaxis] / scale
+    with np.errstate(invalid="ignore"):  # without points to spare, s is infinite, and so is every move
+        moves = s * directions[full] / singular[full][:, np.newaxis] / scale
     return moves, directions[~full] / scale
 
 

@@ -58,13 +58,18 @@ def refusals(model: SeparableModel, t: Array, y: Array, weights: Array) -> list[
     scale = np.maximum(np.abs(low), np.abs(high))
     with np.errstate(all="ignore"):
         constant = high / 2 - low / 2 <= 4 * np.finfo(float).eps * scale
+    # Steps are divided by the last one, which has to be another than 0.
+    timeless = isinstance(model, Hypothesis) & (np.max(t, axis=1, where=seen, initial=0.0) == 0)
     messages = [""] * len(y)
-    for i in np.flatnonzero(np.any(infinite, axis=1) | (count < model.num_params) | constant | (scale > LARGEST)):
+    broken = np.any(infinite, axis=1) | (count < model.num_params) | timeless | constant | (scale > LARGEST)
+    for i in np.flatnonzero(broken):
         if np.any(infinite[i]):
             step = t[i, np.argmax(infinite[i])]
             messages[i] = f"infinite at step {step:g}: mark missing points with nan, and measure broken ones again"
         elif count[i] < model.num_params:
             messages[i] = _too_few(model, y[i], int(count[i]))
+        elif timeless[i]:
+            messages[i] = "all points are at step 0: a curve needs a later one"
         elif constant[i]:
             messages[i] = f"the series is constant ({high[i]:g}): no curve is identified"
         else:
