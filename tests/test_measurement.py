@@ -176,9 +176,17 @@ def test_a_hidden_state_that_is_not_finite_is_named():
 def test_models_without_recognisable_layers():
     with pytest.raises(ArchitectureError, match="no list of decoder layers found in Sequential"):
         measure(nn.Sequential(nn.Embedding(97, 4), nn.Linear(4, 4)), IDS)
-    t5 = AutoModel.from_config(T5Config(vocab_size=97, d_model=16, d_kv=4, d_ff=16, num_layers=2, num_heads=2))
-    with pytest.raises(ArchitectureError, match="encoder-decoder"):
-        measure(t5, IDS)
+
+
+def test_an_encoder_decoder_has_two_stacks():
+    t5 = AutoModel.from_config(T5Config(vocab_size=97, d_model=16, d_kv=4, d_ff=16, num_layers=2, num_heads=2)).eval()
+    found = measure_with_locations(t5, IDS[:1])
+    assert found.stacks == {"encoder.block": 2, "decoder.block": 2}
+    ids = torch.as_tensor(IDS[:1])
+    with torch.no_grad():
+        states = t5(input_ids=ids, decoder_input_ids=ids, output_hidden_states=True)
+    assert found.statistics[0, 0, 0] == states.encoder_hidden_states[1].abs().max().item()
+    assert found.statistics[0, 0, 2] == states.decoder_hidden_states[1].abs().max().item()
 
 
 class Blocks(nn.Module):

@@ -6,18 +6,24 @@ layer reduces what the layer hands on (the residual sum, before any final norm) 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 from torch import nn
 
 from madyn.errors import ArchitectureError, NonFiniteError, UsageError
-from madyn.measurement.layers import find_layers
+from madyn.measurement.layers import Stack, find_stacks
 from madyn.measurement.order_statistics import order_statistics
+
+_PROBE_TOKENS = 8  # enough to tell one layer's hidden state from another's
+
+Layers = str | Sequence[str] | None
 
 
 @dataclass(frozen=True)
@@ -27,92 +33,209 @@ class Measurement:
     Attributes:
         statistics: shape (B, k + 1, L): top 1 to top k, then the median of |h|.
         positions, features: where each of the top k stands, shape (B, k, L), both counted from 0.
+        stacks: the path of each stack of layers and how many of the L layers are its own, in order.
+        groups: by the name of a group of positions, the statistics over those positions alone.
     """
 
     statistics: np.ndarray
     positions: np.ndarray
     features: np.ndarray
+    stacks: dict[str, int] = field(default_factory=dict)
+    groups: dict[str, np.ndarray] = field(default_factory=dict)
 
 
-def measure(model: nn.Module, input_ids: Any, top_k: int = 3, *, batch_size: int = 1) -> np.ndarray:
-    """The largest values and the median of |h| after every decoder layer.
+def measure(
+    model: nn.Module, input_ids: Any, top_k: int = 3, *, batch_size: int = 1, layers: Layers = None
+) -> np.ndarray:
+    """The largest values and the median of |h| after every layer.
 
     |h| is taken over all S*d values of a sequence, h being the layer's own output (the last one's before the final
     norm). Equal values count as often as they occur; the median of an even count is the lower middle value.
 
     Args:
-        model: a transformers model, with or without its head, on any device. Its dtype, mode and weights are left as
-            they are; it runs without dropout.
-        input_ids: token ids, shape (B, S), or (S,) for one sequence: a tensor, an array or nested lists.
+        model: a transformers model, with or without its head, on any device, or any module that takes token ids. Its
+            dtype, mode and weights are left as they are; it runs without dropout. An encoder-decoder reads the same
+            tokens in both stacks, and has the encoder's layers first.
+        input_ids: token ids, shape (B, S), or (S,) for one sequence: a tensor, an array or nested lists. For a vision
+            transformer its pixel values, shape (B, C, H, W), floating point.
         top_k: how many of the largest values.
         batch_size: sequences forwarded together. One by default: a larger batch may change the last bits.
+        layers: the path of the list of layers in the model, such as "transformer.blocks", or several; found by running
+            the model on a few tokens, once, if not given.
 
     Returns:
         shape (B, top_k + 1, L): rows top 1 to top k, then the median. float32, or float64 for a float64 model.
 
     Raises:
-        ArchitectureError: no decoder layers can be recognised.
+        ArchitectureError: no layers can be recognised.
         NonFiniteError: a hidden state holds NaN or infinity.
         UsageError: the ids are not whole numbers of shape (B, S), or top_k or batch_size is out of range.
     """
-    return measure_with_locations(model, input_ids, top_k, batch_size=batch_size).statistics
+    return measure_with_locations(model, input_ids, top_k, batch_size=batch_size, layers=layers).statistics
 
 
-def measure_with_locations(model: nn.Module, input_ids: Any, top_k: int = 3, *, batch_size: int = 1) -> Measurement:
-    """As `measure`, and where the largest values stand."""
-    decoder: Any = getattr(model, "base_model", model)
-    layers = find_layers(decoder)
-    ids = _token_ids(input_ids).to(next(decoder.parameters()).device)
+def measure_with_locations(
+    model: nn.Module,
+    inputs: Any,
+    top_k: int = 3,
+    *,
+    batch_size: int = 1,
+    layers: Layers = None,
+    exclude: Sequence[int] = (),
+    groups: Mapping[str, slice] | None = None,
+) -> Measurement:
+    """As `measure`, and where the largest values stand.
+
+    Args:
+        exclude: positions that are left out of everything, such as the first token's, which often holds the most.
+        groups: positions that are measured by themselves too, by a name.
+    """
+    part = _part_to_run(model)
+    values = _inputs(inputs).to(next(part.parameters()).device)
     if top_k < 1 or batch_size < 1:
         raise UsageError(f"top_k is {top_k} and batch_size {batch_size}; both must be at least 1")
-    reducers = [_Reducer(top_k) for _ in layers]
-    arguments = {"use_cache": False} if hasattr(getattr(decoder, "config", None), "use_cache") else {}
-    with _hooked(layers, reducers), _evaluating(decoder), torch.no_grad():
-        for batch in ids.split(batch_size):
-            decoder(batch, **arguments)
-    silent = [number for number, reducer in enumerate(reducers) if len(reducer.statistics) != len(ids)]
-    if silent:
-        raise ArchitectureError(f"layer {silent[0]} of {type(model).__name__} did not run once for each sequence")
-    statistics = _by_layer([r.statistics for r in reducers])
-    _require_finite(statistics, next(decoder.parameters()).dtype)
+    with _evaluating(part), torch.no_grad():
+        stacks = _stacks(part, values, layers)
+        reducers = [_Reducer(stack, top_k, tuple(exclude), dict(groups or {})) for stack in stacks]
+        with ExitStack() as hooks:
+            for reducer in reducers:
+                for module in dict.fromkeys(reducer.stack.modules):
+                    hooks.callback(module.register_forward_hook(reducer).remove)
+            for batch in values.split(batch_size):
+                for reducer in reducers:
+                    reducer.begin(batch)
+                part(**_arguments(part, batch))
+    for reducer in reducers:
+        reducer.require_complete(type(part).__name__)
+    statistics, positions, features = (
+        np.concatenate([reducer.collect(name) for reducer in reducers], axis=2)
+        for name in ("statistics", "positions", "features")
+    )
+    _require_finite(statistics, next(part.parameters()).dtype)
     return Measurement(
-        statistics, _by_layer([r.positions for r in reducers]), _by_layer([r.features for r in reducers])
+        statistics,
+        positions,
+        features,
+        {reducer.stack.name: len(reducer.calls) for reducer in reducers},
+        {name: np.concatenate([r.collect(name) for r in reducers], axis=2) for name in groups or {}},
     )
 
 
-def _by_layer(rows: list[list[torch.Tensor]]) -> np.ndarray:
-    """Rows by layer and sequence to an array (B, k, L)."""
-    return np.stack([torch.stack(layer).cpu().numpy() for layer in rows], axis=2)
+def _part_to_run(model: nn.Module) -> Any:
+    """The model without its head; of a model of several modalities, the part that reads text."""
+    base: Any = getattr(model, "base_model", model)
+    config = getattr(base, "config", None)
+    if hasattr(config, "get_text_config") and not config.is_encoder_decoder and hasattr(base, "get_decoder"):
+        decoder = base.get_decoder()
+        if config.get_text_config() is not config and isinstance(decoder, nn.Module):
+            return getattr(decoder, "base_model", decoder)
+    return base
+
+
+_KNOWN_STACKS: WeakKeyDictionary[nn.Module, dict[Layers, list[Stack]]] = WeakKeyDictionary()
+
+
+def _stacks(part: nn.Module, values: torch.Tensor, layers: Layers) -> list[Stack]:
+    """The stacks of a model, looked for once: a run over thousands of steps must not search at each."""
+    key = layers if layers is None or isinstance(layers, str) else tuple(layers)
+    known = _KNOWN_STACKS.setdefault(part, {})
+    if key not in known or not all(stack.still_in(part) for stack in known[key]):
+        short = values[:1] if values.is_floating_point() else values[:1, :_PROBE_TOKENS]
+        known[key] = find_stacks(part, _arguments(part, short), layers)
+    return known[key]
+
+
+def _arguments(part: Any, batch: torch.Tensor) -> dict[str, Any]:
+    """What the model's forward takes for a batch, by name."""
+    config = getattr(part, "config", None)
+    names = list(inspect.signature(part.forward).parameters)
+    if batch.is_floating_point():
+        name = part.main_input_name if "pixel_values" not in names and config is not None else "pixel_values"
+        return {name if name in names else names[0]: batch.to(next(part.parameters()).dtype)}
+    arguments: dict[str, Any] = {"input_ids" if "input_ids" in names else names[0]: batch}
+    if getattr(config, "is_encoder_decoder", False) and "decoder_input_ids" in names:
+        arguments["decoder_input_ids"] = batch
+    if config is not None and hasattr(config, "use_cache"):
+        arguments["use_cache"] = False
+    return arguments
 
 
 class _Reducer:
-    """A hook that keeps a layer's statistics, a row a sequence, on the layer's own device."""
+    """A hook that keeps the statistics of a stack's layers, a row a sequence, on each layer's own device."""
 
-    def __init__(self, top_k: int) -> None:
-        self.top_k = top_k
-        self.statistics: list[torch.Tensor] = []
-        self.positions: list[torch.Tensor] = []
-        self.features: list[torch.Tensor] = []
+    def __init__(self, stack: Stack, top_k: int, exclude: tuple[int, ...], groups: dict[str, slice]) -> None:
+        self.stack, self.top_k, self.exclude, self.groups = stack, top_k, exclude, groups
+        self.calls: list[list[dict[str, torch.Tensor]]] = []  # by layer, then by sequence
+        self._at, self._sequences, self._batch, self._length = 0, 0, 0, 0
+
+    def begin(self, batch: torch.Tensor) -> None:
+        """A batch comes; its first layer is the first again."""
+        self._at, self._batch, self._length = 0, len(batch), batch.shape[1]
+        self._sequences += len(batch)
 
     def __call__(self, module: nn.Module, inputs: Any, output: Any) -> None:
-        hidden = output[0] if isinstance(output, (tuple, list)) else output
-        if not isinstance(hidden, torch.Tensor) or hidden.ndim != 3:
+        hidden = self.stack.hidden_state(output, self._length)
+        if hidden is None or len(hidden) != self._batch:
             raise ArchitectureError(f"{type(module).__name__} does not return a hidden state of shape (B, S, d)")
-        for sequence in hidden:
-            if sequence.numel() < self.top_k:
-                raise UsageError(f"top_k is {self.top_k}, and a hidden state has only {sequence.numel()} values")
-            values, indices = order_statistics(sequence, self.top_k)
-            self.statistics.append(values if values.dtype == torch.float64 else values.float())
-            self.positions.append(indices // sequence.shape[-1])
-            self.features.append(indices % sequence.shape[-1])
+        if self._at == len(self.calls):
+            self.calls.append([])
+        self.calls[self._at] += [self._reduce(sequence) for sequence in hidden]
+        self._at += 1
+
+    def _reduce(self, hidden: torch.Tensor) -> dict[str, torch.Tensor]:
+        """All that is kept of one sequence, shape (S, d) or, of an image, (H, W, d)."""
+        rows = hidden.flatten(end_dim=-2)
+        kept = _positions_left(len(rows), self.exclude, rows.device)
+        values, indices = self._order_statistics(rows if kept is None else rows[kept])
+        position, feature = indices // rows.shape[-1], indices % rows.shape[-1]
+        found = {
+            "statistics": values,
+            "positions": position if kept is None else kept[position],
+            "features": feature,
+        }
+        for name, part in self.groups.items():
+            found[name] = self._order_statistics(rows[part])[0]
+        return found
+
+    def _order_statistics(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        if rows.numel() < self.top_k:
+            raise UsageError(f"top_k is {self.top_k}, and a hidden state has only {rows.numel()} values")
+        values, indices = order_statistics(rows, self.top_k)
+        return (values if values.dtype == torch.float64 else values.float()), indices
+
+    def require_complete(self, name: str) -> None:
+        for number, rows in enumerate(self.calls):
+            if len(rows) != self._sequences:
+                raise ArchitectureError(f"layer {number} of {name} did not run once for each sequence")
+        if len(self.calls) < len(set(self.stack.modules)):
+            raise ArchitectureError(f"only {len(self.calls)} of the layers {self.stack.name} of {name} ran")
+
+    def collect(self, name: str) -> np.ndarray:
+        """What was kept under a name, shape (B, rows, L)."""
+        return np.stack([torch.stack([kept[name] for kept in rows]).cpu().numpy() for rows in self.calls], axis=2)
 
 
-def _token_ids(input_ids: Any) -> torch.Tensor:
+def _positions_left(count: int, exclude: tuple[int, ...], device: torch.device) -> torch.Tensor | None:
+    if not exclude:
+        return None
+    out_of_range = [p for p in exclude if not 0 <= p < count]
+    if out_of_range:
+        raise UsageError(f"position {out_of_range[0]} is to be left out of sequences of {count}")
+    left = torch.ones(count, dtype=torch.bool)
+    left[list(exclude)] = False
+    if not left.any():
+        raise UsageError(f"all {count} positions are left out; nothing is left to measure")
+    return left.nonzero()[:, 0].to(device)
+
+
+def _inputs(values: Any) -> torch.Tensor:
     try:
-        ids = torch.as_tensor(input_ids)
+        found = torch.as_tensor(values)
     except (TypeError, ValueError, RuntimeError) as e:
         raise UsageError(f"input_ids are not an array of token ids: {e}") from e
-    ids = ids.unsqueeze(0) if ids.ndim == 1 else ids
+    if found.is_floating_point() and found.ndim == 4 and 0 not in found.shape:
+        return found  # an image's pixel values
+    ids = found.unsqueeze(0) if found.ndim == 1 else found
     if ids.ndim != 2 or 0 in ids.shape or ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
         raise UsageError(f"input_ids of shape {tuple(ids.shape)} and {ids.dtype}; whole numbers (B, S) are needed")
     return ids.long()
@@ -125,16 +248,6 @@ def _require_finite(statistics: np.ndarray, dtype: torch.dtype) -> None:
         sequence, layer = (int(i) for i in bad[np.lexsort(bad.T)][0])
         advice = "; float16 overflows past 65504: measure in float32 or bfloat16" if dtype == torch.float16 else ""
         raise NonFiniteError(f"the hidden state after layer {layer} is not finite on sequence {sequence}{advice}")
-
-
-@contextmanager
-def _hooked(layers: nn.ModuleList, hooks: list[_Reducer]) -> Iterator[None]:
-    handles = [layer.register_forward_hook(hook) for layer, hook in zip(layers, hooks, strict=True)]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 @contextmanager
