@@ -23,6 +23,7 @@ from madyn.checkpoints import find_checkpoints
 from madyn.cli import main
 from madyn.dataset import layout, manifest
 from madyn.errors import DatasetError, StorageError, TextError
+from madyn.hub import ATTEMPTS
 from madyn.text import REDPAJAMA, read_text
 from tiny import SENTENCES, TEXT, save_checkpoints, write_dataset
 
@@ -201,6 +202,7 @@ print(json.dumps(codes))
 
 
 @pytest.mark.parametrize("fault", ["missing", "truncated", "503"])
+@pytest.mark.usefixtures("no_waiting")
 def test_a_bad_checkpoint_fails_alone_and_is_measured_when_mended(hub, revisions, probe, run, tmp_path, fault):
     name, out = f"owner/bad-{fault}", tmp_path / "out"
     bad = dict(revisions["step1"])
@@ -209,8 +211,8 @@ def test_a_bad_checkpoint_fails_alone_and_is_measured_when_mended(hub, revisions
     elif fault == "truncated":
         bad[WEIGHTS] = bad[WEIGHTS][:-100]
     repository = hub.add(name, {**revisions, "step1": bad})
-    if fault == "503":  # of a file, which the client does not ask for twice
-        hub.fail(f"GET /{name}/resolve/{repository.commit('step1')}/{WEIGHTS}", 503, times=1)
+    if fault == "503":
+        hub.fail(f"GET /{name}/resolve/{repository.commit('step1')}/{WEIGHTS}", 503, times=ATTEMPTS)
     code, printed, err = run("trace", name, "--out", out, *probe)
     assert (code, "Traceback" in err) == (1, False)
     assert "step 1 failed: checkpoint" in err

@@ -11,7 +11,7 @@ import torch
 import madyn
 from madyn.checkpoints import find_checkpoint, find_checkpoints
 from madyn.dataset import layout, manifest
-from madyn.errors import ArchitectureError, CheckpointError, ProbeMismatchError, StorageError, TextError, UsageError
+from madyn.errors import CheckpointError, ProbeMismatchError, StorageError, TextError, UsageError
 from madyn.text import read_text, token_sequences
 from tiny import SENTENCES, TEXT, save_checkpoints, tiny_shape
 
@@ -281,7 +281,7 @@ def test_an_unwritable_folder(run, probe, tmp_path):
         madyn.trace(run, tmp_path / "file" / "d", probe=probe)
 
 
-def test_encoder_decoders_are_refused(tmp_path, probe):
+def test_encoder_decoders_are_traced_with_both_stacks(tmp_path, probe):
     from transformers import T5Config, T5Model
 
     from madyn.lab.tokenizer import train_tokenizer
@@ -290,10 +290,10 @@ def test_encoder_decoders_are_refused(tmp_path, probe):
     folder = tmp_path / "t5" / "step0"
     T5Model(config).save_pretrained(folder)
     train_tokenizer(SENTENCES, 300).save_pretrained(folder)
-    report = madyn.trace(tmp_path / "t5", tmp_path / "d", probe=probe)
-    assert "encoder-decoder" in (report.failures[0].failure or "")
-    with pytest.raises(ArchitectureError, match="encoder-decoder"):
-        madyn.scan_checkpoint(folder, probe=probe)
+    dataset = madyn.trace(tmp_path / "t5", tmp_path / "d", probe=probe).open()
+    assert dataset.statistics("t5").sizes["layer"] == 4
+    assert dataset.units("t5")[0].stacks == {"encoder.block": 2, "decoder.block": 2}
+    assert len(madyn.scan_checkpoint(folder, probe=probe)) == 4
 
 
 def test_scan(run, probe):

@@ -6,10 +6,60 @@ addresses; what a reader needs is which repository, and whether to log in, to co
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any, TypeVar
 
 from madyn.errors import MadynError
+
+ATTEMPTS = 6
+LONGEST_WAIT = 60.0  # seconds between two attempts, whatever a server asks for
+
+T = TypeVar("T")
+
+
+def retrying(call: Callable[..., T], *arguments: Any, **options: Any) -> T:
+    """Call the Hub's client again where waiting helps: too many requests, server errors, broken connections.
+
+    The client itself retries some of its requests and not others (a file's body and a listing are tried once).
+    Whatever the last attempt raises is raised.
+    """
+    from tenacity import Retrying, retry_if_exception, stop_after_attempt
+
+    attempts = Retrying(
+        retry=retry_if_exception(_may_pass), stop=stop_after_attempt(ATTEMPTS), wait=_wait, reraise=True
+    )
+    return attempts(call, *arguments, **options)
+
+
+def _may_pass(e: BaseException) -> bool:
+    from huggingface_hub import errors as hub
+    from huggingface_hub.errors import HTTPError  # pyright: ignore[reportPrivateImportUsage]
+
+    for cause in _causes(e):
+        response = getattr(cause, "response", None)
+        if isinstance(cause, hub.HfHubHTTPError) and response is not None:
+            return response.status_code == 429 or response.status_code >= 500
+        if isinstance(cause, (HTTPError, ConnectionError, TimeoutError)):
+            return True
+    # A body of another size than the Hub says; the client raises a plain OSError.
+    return isinstance(e, OSError) and "Consistency check failed" in str(e)
+
+
+def _wait(state: Any) -> float:
+    from tenacity import wait_random_exponential
+
+    asked = None
+    for cause in _causes(state.outcome.exception()):
+        response = getattr(cause, "response", None)
+        if response is not None:
+            asked = response.headers.get("Retry-After")
+            break
+    own = wait_random_exponential(multiplier=1, max=LONGEST_WAIT)(state)
+    try:
+        return min(LONGEST_WAIT, max(own, float(asked or 0)))
+    except ValueError:  # a date, which servers of the Hub do not send
+        return own
 
 
 @contextmanager

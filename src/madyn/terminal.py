@@ -7,7 +7,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 # No markup anywhere: brackets in a path or a message are themselves.
@@ -19,8 +27,11 @@ def leave_interrupts_to_parent() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def progress_display() -> Progress:
+def progress_display(*, weighted: bool = False) -> Progress:
     """A rich progress display on standard error, which standard output's readers never see.
+
+    Args:
+        weighted: a task's total is work and not a count, so that the time left is right where parts differ in size.
 
     Without a terminal it draws nothing; what is printed on its console (a plan, a failure) is shown either way.
     """
@@ -28,7 +39,7 @@ def progress_display() -> Progress:
     return Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),
-        MofNCompleteColumn(),
+        TaskProgressColumn() if weighted else MofNCompleteColumn(),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),

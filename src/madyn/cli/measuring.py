@@ -10,11 +10,18 @@ import typer
 from madyn.cli.options import (
     BatchOption,
     BosOption,
+    DecoderOnlyOption,
     DeviceOption,
     DtypeOption,
+    ExcludeOption,
+    KeepCacheOption,
+    LayersOption,
     LengthOption,
     ProbeOption,
+    RevisionsOption,
     SeedOption,
+    StepsOption,
+    StreamOption,
     TrustOption,
 )
 
@@ -47,6 +54,9 @@ def scan(
     dtype: DtypeOption = "float32",
     device: DeviceOption = None,
     batch_size: BatchOption = 1,
+    exclude_positions: ExcludeOption = "",
+    layers: LayersOption = None,
+    stream: StreamOption = None,
     trust_remote_code: TrustOption = False,
 ) -> None:
     """Measure one checkpoint, layer by layer. [dim]madyn scan EleutherAI/pythia-70m --revision step1000[/dim]"""
@@ -56,8 +66,15 @@ def scan(
     table = scan_checkpoint(
         model,
         revision,
-        probe=Probe(probe, sequences, length, bos, SCAN_DOCUMENTS, seed),
-        settings=Settings(dtype=dtype, device=device, batch_size=batch_size, trust_remote_code=trust_remote_code),
+        probe=Probe(probe, sequences, length, bos, SCAN_DOCUMENTS, seed, exclude_positions),
+        settings=Settings(
+            dtype=dtype,
+            device=device,
+            batch_size=batch_size,
+            trust_remote_code=trust_remote_code,
+            layers=layers,
+            stream=stream,
+        ),
     )
     print_scan(
         table,
@@ -69,11 +86,14 @@ def trace(
     models: Annotated[
         list[str], typer.Argument(metavar="MODEL...", help="Folders of checkpoints, or names of the Hub.")
     ],
-    out: Annotated[Path, typer.Option("--out", help="The dataset's folder; what it holds is not measured again.")],
-    steps: Annotated[
-        str | None,
-        typer.Option("--steps", help="paper, all, or 0,1,2,...; by default paper for Pythia, all for other models."),
-    ] = None,
+    out: Annotated[
+        str,
+        typer.Option(
+            "--out",
+            help="The dataset: a folder, or a URL such as s3://bucket/name. What it holds is not measured again.",
+        ),
+    ],
+    steps: StepsOption = None,
     probe: ProbeOption = "stdlib",
     sequences: Annotated[int, typer.Option("--sequences", help="How many.")] = 10,
     length: LengthOption = None,
@@ -84,6 +104,22 @@ def trace(
     dtype: DtypeOption = "float32",
     device: DeviceOption = None,
     batch_size: BatchOption = 1,
+    exclude_positions: ExcludeOption = "",
+    positions: Annotated[
+        str, typer.Option("--positions", help='Groups of positions measured by themselves too: "0;1-15;16-".')
+    ] = "",
+    layers: LayersOption = None,
+    revisions: RevisionsOption = None,
+    stream: StreamOption = None,
+    keep_cache: KeepCacheOption = None,
+    decoder_only: DecoderOnlyOption = False,
+    engine: Annotated[str, typer.Option("--engine", help="local, ray, or ray://HOST:PORT.")] = "local",
+    jobs: Annotated[int, typer.Option("--jobs", help="Processes of the local engine.")] = 1,
+    cpus: Annotated[int, typer.Option("--cpus", help="CPUs that a checkpoint takes of a Ray cluster.")] = 1,
+    gpus: Annotated[float, typer.Option("--gpus", help="GPUs that a checkpoint takes of a Ray cluster.")] = 0,
+    shard: Annotated[
+        str | None, typer.Option("--shard", help="i/N, i from 1: this share of the checkpoints, for array jobs.")
+    ] = None,
     trust_remote_code: TrustOption = False,
 ) -> None:
     """Measure training checkpoints into a dataset. [dim]madyn trace EleutherAI/pythia-14m --out pythia/[/dim]"""
@@ -95,9 +131,24 @@ def trace(
         models,
         out,
         steps=steps,
-        probe=Probe(probe, sequences, length, bos, documents, seed),
+        probe=Probe(probe, sequences, length, bos, documents, seed, exclude_positions, positions),
         name=name,
-        settings=Settings(dtype=dtype, device=device, batch_size=batch_size, trust_remote_code=trust_remote_code),
+        revisions=revisions,
+        engine=engine,
+        jobs=jobs,
+        cpus=cpus,
+        gpus=gpus,
+        shard=shard,
+        settings=Settings(
+            dtype=dtype,
+            device=device,
+            batch_size=batch_size,
+            trust_remote_code=trust_remote_code,
+            layers=layers,
+            stream=stream,
+            keep_cache=keep_cache,
+            decoder_only=decoder_only,
+        ),
     )
     print_trace(report)
     if report.failures:

@@ -39,4 +39,40 @@ DeviceOption = Annotated[
 BatchOption = Annotated[
     int, typer.Option("--batch-size", help="Sequences forwarded together; more than 1 may change the last bits.")
 ]
+LayersOption = Annotated[
+    str | None,
+    typer.Option("--layers", help="Path of the list of layers in the model, such as model.layers; found if not given."),
+]
+StreamOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--stream/--no-stream",
+        help="Weights pass through layer by layer; by default where they would not fit in memory.",
+    ),
+]
+ExcludeOption = Annotated[
+    str, typer.Option("--exclude-positions", help="Positions left out of everything: 0, or 0,5, or 0-3.")
+]
+RevisionsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--revisions", help="Regular expression for the names of revisions or folders: ckpt_(?P<step>\\d+), say."
+    ),
+]
+StepsOption = Annotated[
+    str | None,
+    typer.Option("--steps", help="paper, all, or 0,1,2,...; by default paper for Pythia, all for other models."),
+]
+KeepCacheOption = Annotated[
+    int | None,
+    typer.Option("--keep-cache", help="Downloaded checkpoints to keep on disk, besides the next; by default all."),
+]
+DecoderOnlyOption = Annotated[
+    bool,
+    typer.Option(
+        "--decoder-only",
+        help="Do not download weights that the decoder does not need (its head). What is downloaded in part cannot be "
+        "held against the file's hash.",
+    ),
+]
 TrustOption = Annotated[bool, typer.Option("--trust-remote-code", help="Run the code that comes with a model.")]

@@ -3,6 +3,9 @@
 Every file that madyn leaves behind is written here: to a temporary name in the same directory, flushed to the disk,
 then renamed over its place. A run that is killed, or a disk that fills up, leaves the old file or the new one and
 never a part of one.
+
+A dataset may also lie on an object store (any URL that fsspec knows). There nothing can be renamed; an object is put
+in one request, and appears whole or not at all.
 """
 
 from __future__ import annotations
@@ -15,9 +18,50 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from madyn.errors import DatasetError, StorageError
+from madyn.errors import DatasetError, StorageError, UsageError
 
 MAX_FILE_BYTES = 1 << 28  # no file of the layout comes near this; a larger one is a mistake or an attack
+
+
+def root_path(root: str | Path) -> Path:
+    """The root of a dataset: a folder, or for a URL (`s3://bucket/name`) a path of fsspec's that behaves like one.
+
+    Raises:
+        UsageError: the URL's protocol is not known, or what it needs is not installed.
+    """
+    if isinstance(root, Path) or "://" not in str(root):
+        return Path(root) if isinstance(root, str) else root
+    from upath import UPath
+
+    try:
+        # Listings are not remembered: other machines write to the same place.
+        return UPath(root, use_listings_cache=False)  # pyright: ignore[reportReturnType]
+    except (ValueError, ImportError) as e:
+        raise UsageError(f"{root}: cannot be used: {e}") from e
+
+
+def is_local(path: Path) -> bool:
+    return isinstance(path, Path)
+
+
+def create_bytes(path: Path, data: bytes) -> bool:
+    """Write a file that nobody has written before; False, and nothing changed, where somebody has.
+
+    On a file system the caller holds a lock. On an object store the first of several writers wins.
+
+    Raises:
+        StorageError: as `write_bytes`.
+    """
+    if is_local(path):
+        write_bytes(path, data)
+        return True
+    try:
+        path.fs.pipe_file(path.path, data, mode="create")  # pyright: ignore[reportAttributeAccessIssue]
+    except FileExistsError:
+        return False
+    except Exception as e:
+        raise storage_error(path, e) from e
+    return True
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -26,6 +70,12 @@ def write_bytes(path: Path, data: bytes) -> None:
     Raises:
         StorageError: the folder or the file cannot be written; what was there before is still there.
     """
+    if not is_local(path):
+        try:
+            path.fs.pipe_file(path.path, data)  # pyright: ignore[reportAttributeAccessIssue]
+        except Exception as e:  # every store has errors of its own
+            raise storage_error(path, e) from e
+        return
     temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -82,6 +82,16 @@ def locations_path(root: Path, model: str, step: int) -> Path:
     return root / "locations" / model / f"step{step}.json"
 
 
+def positions_path(root: Path, model: str, step: int) -> Path:
+    """The statistics of groups of positions, each B x Q x L."""
+    return root / "positions" / model / f"step{step}.json"
+
+
+def lock_path(root: Path, model: str, step: int) -> Path:
+    """Held while a unit is measured; gone afterwards."""
+    return root / ".locks" / model / f"step{step}"
+
+
 def manifest_models(root: Path) -> list[str]:
     """The models that something was tried with, measured or not, by name."""
     return sorted(p.name for p in (root / "manifest").glob("*") if p.is_dir())

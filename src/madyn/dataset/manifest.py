@@ -26,6 +26,11 @@ class Unit:
             `weights_sha256` that of the weight files of a checkpoint in a folder.
         tokens_sha256: hash of the token ids of the sequences, in order.
         first_token: "bos" if each sequence starts with the tokenizer's BOS token in place of text, else "text".
+        exclude_positions: positions that were left out.
+        streamed: the weights passed through layer by layer, which may change the last bits.
+        bytes_left_out: of weights that the decoder does not need and that were not fetched; such a file could not be
+            held against its hash.
+        stacks: the layers of each stack of the model, by its path.
         architecture: the fields of `Architecture`; `parameters` is the number the model really has, its head included.
         statistics_sha256: hash of the statistics file, as `sha256sum` gives it.
         versions: of Python and of the packages that the numbers depend on.
@@ -42,10 +47,14 @@ class Unit:
     length: int | None = None
     first_token: str | None = None
     tokens_sha256: str | None = None
+    exclude_positions: list[int] = field(default_factory=list)
     dtype: str | None = None
     device: str | None = None
     threads: int | None = None
     batch_size: int | None = None
+    streamed: bool = False
+    bytes_left_out: int | None = None
+    stacks: dict[str, int] = field(default_factory=dict)
     parameters: int | None = None
     architecture: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from madyn.dataset.files import storage_error, write_bytes
+from madyn.dataset.files import root_path, storage_error, write_bytes
 from madyn.errors import DatasetError
 from madyn.hub import hub_errors
 
@@ -35,9 +35,10 @@ def locate(dataset: str | Path, *, into: Path | None = None) -> Path:
     """
     remote = match_remote(dataset)
     if remote is None:
-        if not Path(dataset).is_dir():
+        root = root_path(dataset)
+        if not root.is_dir():
             raise DatasetError(f"{dataset}: no such folder, and not the name of a dataset on the Hub (OWNER/NAME)")
-        return Path(dataset)
+        return root
     return _fetch(*remote) if into is None else _fetch_into(into, *remote)
 
 
@@ -80,6 +81,8 @@ def match_remote(dataset: str | Path) -> tuple[str, str | None] | None:
     """The repository and revision that a name means on the Hub, or None for a local folder."""
     text = str(dataset)
     if isinstance(dataset, Path) and not text.startswith("hf:"):
+        return None
+    if "://" in text and not text.startswith("hf:"):
         return None
     match = _URL.fullmatch(text) or (None if Path(text).exists() else _NAME.fullmatch(text))
     if text.startswith("hf:") and match is None:

@@ -124,7 +124,7 @@ def measure_with_locations(
 def _part_to_run(model: nn.Module) -> Any:
     """The model without its head; of a model of several modalities, the part that reads text."""
     base: Any = getattr(model, "base_model", model)
-    config = getattr(base, "config", None)
+    config: Any = getattr(base, "config", None)
     if hasattr(config, "get_text_config") and not config.is_encoder_decoder and hasattr(base, "get_decoder"):
         decoder = base.get_decoder()
         if config.get_text_config() is not config and isinstance(decoder, nn.Module):

@@ -74,9 +74,7 @@ def find_stacks(
     """
     if layers is not None:
         return [_at_path(model, path) for path in ([layers] if isinstance(layers, str) else layers)]
-    lists = {name: m for name, m in model.named_modules() if isinstance(m, nn.ModuleList) and len(m) > 0}
-    # The outermost first: a list inside a layer (experts, say) may pass for the stack by chance.
-    lists = dict(sorted(lists.items(), key=lambda item: item[0].count(".")))
+    lists = _lists(model)
     reported, calls = _run(model, arguments, lists)
     if not reported:
         return [_by_structure(model, lists)]
@@ -125,6 +123,28 @@ def _equal(output: torch.Tensor, state: torch.Tensor) -> bool:
         output = output[:, : state.shape[1]]  # some models pad a sequence to a block's length
     # NaN is equal to itself here: a model that overflows is still recognised.
     return output.shape == state.shape and torch.allclose(output.to(state), state, rtol=0, atol=0, equal_nan=True)
+
+
+def layers_by_structure(model: nn.Module, layers: str | None = None) -> tuple[str, Sequence[nn.Module]]:
+    """The path and the list of the layers of a model that cannot run yet, because it has no weights.
+
+    Raises:
+        ArchitectureError: none can be recognised, or the model has two stacks.
+        UsageError: `layers` leads to no list of modules.
+    """
+    if layers is not None:
+        stack = _at_path(model, layers)
+    elif getattr(getattr(model, "config", None), "is_encoder_decoder", False):
+        raise ArchitectureError(f"{type(model).__name__} is an encoder-decoder; say which of its stacks with `layers`")
+    else:
+        stack = _by_structure(model, _lists(model))
+    return stack.name, stack.modules
+
+
+def _lists(model: nn.Module) -> dict[str, nn.ModuleList]:
+    """All lists of modules, the outermost first: one inside a layer (experts, say) may pass for the stack by chance."""
+    lists = {name: m for name, m in model.named_modules() if isinstance(m, nn.ModuleList) and len(m) > 0}
+    return dict(sorted(lists.items(), key=lambda item: item[0].count(".")))
 
 
 def _by_structure(model: nn.Module, lists: Mapping[str, nn.ModuleList]) -> Stack:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from madyn.architecture import Architecture
 from madyn.checkpoints import find_checkpoint
-from madyn.sweep.settings import Probe, Settings, resolve_device, torch_dtype
+from madyn.sweep.settings import Probe, Settings
+from madyn.sweep.units import load_model
 from madyn.text import read_text, token_sequences
 
 if TYPE_CHECKING:
@@ -50,8 +51,14 @@ def scan_checkpoint(
     tokenizer = checkpoint.tokenizer()
     text = read_text(probe.text, probe.documents, probe.seed)
     sequences = token_sequences(text, tokenizer, probe.sequences, length, bos=probe.bos)
-    module = checkpoint.model(torch_dtype(settings.dtype), resolve_device(settings.device))
-    result = measure_with_locations(module, sequences, batch_size=settings.batch_size)
+    module, layers, streamed = load_model(checkpoint, checkpoint.folder(), settings)
+    result = measure_with_locations(
+        module,
+        sequences,
+        batch_size=len(sequences) if streamed else settings.batch_size,
+        layers=layers,
+        exclude=probe.excluded,
+    )
 
     top, median = result.statistics[:, 0, :], result.statistics[:, -1, :]  # (B, L)
     layers = np.arange(top.shape[1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
@@ -26,18 +27,31 @@ class Settings:
         device: a torch device; CUDA if there is one, else the CPU, if None.
         batch_size: sequences forwarded together. One by default, so that results do not depend on it.
         trust_remote_code: run code that comes with a model of the Hub.
+        layers: the path of the list of layers in the model; found if None.
+        stream: weights pass through layer by layer, with all sequences together; if None, where they would not fit in
+            memory.
+        keep_cache: how many downloaded checkpoints stay in the Hub's cache, besides the next; all if None. What was
+            there before the sweep stays in any case.
+        decoder_only: weights that the decoder does not need are not downloaded; what is downloaded is then not held
+            against the file's hash, which is one of the whole.
     """
 
     dtype: str = "float32"
     device: str | None = None
     batch_size: int = 1
     trust_remote_code: bool = False
+    layers: str | None = None
+    stream: bool | None = None
+    keep_cache: int | None = None
+    decoder_only: bool = False
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
             raise UsageError(f"dtype is {self.dtype!r}; it is one of {', '.join(DTYPES)}")
         if self.batch_size < 1:
             raise UsageError(f"batch_size is {self.batch_size}; it must be at least 1")
+        if self.keep_cache is not None and self.keep_cache < 0:
+            raise UsageError(f"keep_cache is {self.keep_cache}; it is the number of checkpoints to keep, or None")
 
 
 @dataclass(frozen=True)
@@ -50,6 +64,8 @@ class Probe:
         length: tokens a sequence; the model's context by default, and at most the paper's 2048.
         bos: start each sequence with the tokenizer's BOS token in place of a token of text.
         documents, seed: how many documents are drawn from the source, and with what seed.
+        exclude_positions: positions left out of everything, as text: "0", "0,5", "0-3".
+        positions: groups of positions that are measured by themselves too: "0;1-15;16-".
     """
 
     text: str = "stdlib"
@@ -58,6 +74,22 @@ class Probe:
     bos: bool = False
     documents: int = PAPER_DOCUMENTS
     seed: int = 0
+    exclude_positions: str = ""
+    positions: str = ""
+
+    def __post_init__(self) -> None:
+        _ = self.excluded, self.groups  # said here if they mean nothing
+
+    @property
+    def excluded(self) -> tuple[int, ...]:
+        """The positions left out, ascending."""
+        parts = [_span(part, closed=True) for part in self.exclude_positions.split(",") if part.strip()]
+        return tuple(sorted({position for part in parts for position in range(part.start, part.stop)}))
+
+    @property
+    def groups(self) -> dict[str, slice]:
+        """The groups of positions, by their names."""
+        return {part.strip(): _span(part) for part in self.positions.split(";") if part.strip()}
 
     @property
     def first_token(self) -> str:
@@ -75,6 +107,17 @@ class Probe:
         if self.length > context:
             raise UsageError(f"--length is {self.length}, and the model's context is {context}")
         return self.length
+
+
+def _span(text: str, *, closed: bool = False) -> slice:
+    """ "5" is one position, "2-5" four, and "2-" all from there on, where that is allowed."""
+    match = re.fullmatch(r"\s*(\d+)(?:\s*(-)\s*(\d*))?\s*", text)
+    if match is None or (closed and match[2] and not match[3]) or (match[3] and int(match[3]) < int(match[1])):
+        raise UsageError(f"{text!r} is no position or range of positions, such as 0, 2-5{'' if closed else ' or 16-'}")
+    first = int(match[1])
+    if not match[2]:
+        return slice(first, first + 1)
+    return slice(first, int(match[3]) + 1 if match[3] else None)
 
 
 def resolve_device(device: str | None) -> str:

@@ -9,24 +9,25 @@ A new way of naming checkpoints is one pattern in `_STEP_PATTERNS`.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from madyn.checkpoints.fetching import RemoteCheckpoint, fetch, list_files
+from madyn.checkpoints.weights import Weights, hash_files, weight_files
 from madyn.errors import CheckpointError, MadynError, UsageError
-from madyn.hub import hub_errors
+from madyn.hub import hub_errors, retrying
 
 # The first pattern that any name of a model fits is used for all of its names.
 _STEP_PATTERNS = (
-    re.compile(r"step[-_]?(\d+)"),  # Pythia
-    re.compile(r"checkpoint[-_](\d+)"),  # transformers' Trainer
-    re.compile(r"(?:stage1-)?step(\d+)-tokens\d+[BMT]"),  # OLMo
-    re.compile(r"(?:global_step|iter|ckpt)[-_]?(\d+)"),  # Megatron and its kin
+    re.compile(r"step[-_]?(?P<step>\d+)"),  # Pythia
+    re.compile(r"checkpoint[-_](?P<step>\d+)"),  # transformers' Trainer
+    re.compile(r"(?:stage1-)?step(?P<step>\d+)-tokens\d+[BMT]"),  # OLMo
+    re.compile(r"(?:global_step|iter|ckpt)[-_]?(?P<step>\d+)"),  # Megatron and its kin
 )
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(?:/[\w.-]+)?")
 
@@ -42,6 +43,7 @@ class Checkpoint:
         commit: the hash that the revision stood for when it was found, and that is loaded; None where it is not known.
         gguf_file: the name of the file, for a model in a GGUF file.
         trust_remote_code: run the code that comes with the model.
+        load: gives the model at a step, for one that is not from transformers; `source` is then only a name.
     """
 
     source: str
@@ -50,6 +52,7 @@ class Checkpoint:
     gguf_file: str | None = None
     trust_remote_code: bool = False
     commit: str | None = None
+    load: Callable[[int], Any] | None = None
 
     def __str__(self) -> str:
         parts = [self.source, *([self.gguf_file] if self.gguf_file else [])]
@@ -67,18 +70,25 @@ class Checkpoint:
 
         return self._load(AutoTokenizer.from_pretrained, what="tokenizer")
 
-    def model(self, dtype: Any, device: str = "cpu") -> Any:
-        """The decoder with its weights, without a language-model head, in evaluation mode.
+    def model(self, dtype: Any, device: str = "cpu", folder: Path | None = None) -> Any:
+        """The model with its weights, without a language-model head, in evaluation mode.
 
         Args:
             dtype: a torch dtype; the weights are converted to it whatever they are stored in.
+            folder: where its files are, if they have been fetched.
 
         Raises:
             CheckpointError: the weights cannot be read, do not fit the config, or some are missing.
         """
         from transformers import AutoModel
 
-        model, report = self._load(AutoModel.from_pretrained, dtype=dtype, output_loading_info=True)
+        if self.load is not None:
+            return self._called().to(dtype).eval().to(device)
+        if folder is None:
+            folder = self.folder()
+        if folder is not None:
+            Weights(folder)  # names the file that cannot be read, which transformers does not
+        model, report = self._load(AutoModel.from_pretrained, dtype=dtype, output_loading_info=True, folder=folder)
         # transformers fills what is missing with random numbers. A pooler comes after the layers and is not measured.
         missing = sorted(key for key in report["missing_keys"] if "pooler" not in key)
         if missing:
@@ -87,46 +97,60 @@ class Checkpoint:
             )
         return model.eval().to(device)
 
+    def _called(self) -> Any:
+        from torch import nn
+
+        assert self.load is not None
+        assert self.step is not None
+        try:
+            model = self.load(self.step)
+        except Exception as e:  # the user's own code may raise anything
+            raise CheckpointError(f"{self}: load({self.step}) failed: {type(e).__name__}: {e}") from e
+        if not isinstance(model, nn.Module):
+            raise CheckpointError(f"{self}: load({self.step}) gave a {type(model).__name__}, not a torch module")
+        return model
+
+    def remote(self) -> RemoteCheckpoint | None:
+        """What the Hub holds of it; None for a checkpoint on disk."""
+        return None if self.revision is None else list_files(self.source, self.commit or self.revision)
+
+    def folder(self, remote: RemoteCheckpoint | None = None) -> Path | None:
+        """Where its files are, fetched from the Hub if they must be; None where they are in no folder of weights."""
+        if self.load or self.gguf_file:
+            return None
+        if self.revision is None:
+            return Path(self.source)
+        return fetch(remote or list_files(self.source, self.commit or self.revision), with_code=self.trust_remote_code)
+
     def weight_bytes(self) -> int:
         """How many bytes of weights there are to read (on the Hub: to download, if not yet in the cache)."""
-        if self.revision is None:
-            files = [self.gguf_file] if self.gguf_file else [p.name for p in Path(self.source).iterdir()]
-            sizes = {name: (Path(self.source) / name).stat().st_size for name in files}
-        else:
-            from huggingface_hub import model_info
-
-            with hub_errors(f"checkpoint {self}", CheckpointError):
-                siblings = (
-                    model_info(self.source, revision=self.commit or self.revision, files_metadata=True).siblings or []
-                )
-            sizes = {s.rfilename: s.size or 0 for s in siblings}
-        # Where both kinds are there, transformers reads safetensors.
-        for ending in (".gguf", ".safetensors", ".bin"):
-            found = [size for name, size in sizes.items() if name.endswith(ending)]
-            if found:
-                return sum(found)
-        return 0
+        if self.load is not None:
+            return 0
+        remote = self.remote()
+        if remote is not None:
+            return sum(file.size for file in remote.weights)
+        return sum(path.stat().st_size for path in self._files())
 
     def hash_weights(self) -> str | None:
         """SHA-256 over the weight files of a checkpoint on disk; None on the Hub, where the commit says as much."""
-        if self.revision is not None:
-            return None
-        folder = Path(self.source)
-        files = [folder / self.gguf_file] if self.gguf_file else sorted(p for p in folder.iterdir() if p.is_file())
-        digest = hashlib.sha256()
-        for path in files:
-            if path.suffix in (".gguf", ".safetensors", ".bin"):
-                with path.open("rb") as file:
-                    digest.update(hashlib.file_digest(file, "sha256").digest())
-        return digest.hexdigest()
+        return None if self.revision is not None or self.load is not None else hash_files(self._files())
 
-    def _load(self, load: Any, what: str = "checkpoint", **options: Any) -> Any:
+    def _files(self) -> list[Path]:
+        folder = Path(self.source)
+        if self.gguf_file:
+            return [folder / self.gguf_file]
+        return [folder / name for name in weight_files(p.name for p in folder.iterdir() if p.is_file())]
+
+    def _load(self, load: Any, what: str = "checkpoint", folder: Path | None = None, **options: Any) -> Any:
+        if self.load is not None:
+            raise CheckpointError(f"{self} is made by a function, and has no {what} of its own")
         if self.gguf_file:
             options["gguf_file"] = self.gguf_file
+        if folder is None:
+            options["revision"] = self.commit or self.revision or "main"
         try:
             with hub_errors(f"{what} {self}", CheckpointError), _quiet_loading():
-                revision = self.commit or self.revision or "main"
-                return load(self.source, revision=revision, trust_remote_code=self.trust_remote_code, **options)
+                return load(folder or self.source, trust_remote_code=self.trust_remote_code, **options)
         except MadynError:
             raise
         except Exception as e:  # a hostile or broken file can make the loaders raise anything at all
@@ -181,27 +205,35 @@ def find_checkpoint(model: str | Path, revision: str | None = None, *, trust_rem
     return Checkpoint(str(model), revision=revision or "main", trust_remote_code=trust_remote_code)
 
 
-def find_checkpoints(model: str | Path, *, trust_remote_code: bool = False) -> Checkpoints:
-    """All the training checkpoints of a model: a folder of them, one alone, or the revisions of a Hub repository.
+def find_checkpoints(
+    model: str | Path, *, trust_remote_code: bool = False, revisions: str | None = None
+) -> Checkpoints:
+    r"""All the training checkpoints of a model: a folder of them, one alone, or the revisions of a Hub repository.
+
+    Args:
+        revisions: a regular expression with a group named `step`, for revisions or folders named in a way of their own,
+            such as `r"ckpt_(?P<step>\d+)k"`; the ways in use are tried if not given.
 
     Raises:
+        UsageError: the expression is none, or has no such group.
         CheckpointError: none is found whose training step is known.
     """
+    patterns = _STEP_PATTERNS if revisions is None else (_step_pattern(revisions),)
     path = Path(model)
     if not path.exists():
         one = find_checkpoint(model, trust_remote_code=trust_remote_code)
         commits = _hub_commits(str(model))
         found = {
             step: replace(one, step=step, revision=name, commit=commits[name])
-            for step, name in _steps_of(commits).items()
+            for step, name in _steps_of(commits, patterns).items()
         }
     elif path.is_file() or (path / "config.json").exists():
         one = find_checkpoint(path, trust_remote_code=trust_remote_code)
         found = {} if one.step is None else {one.step: one}
-        if one.step is not None and _steps_of([path.name]):
+        if one.step is not None and _steps_of([path.name], patterns):
             path = path.parent  # run/step1000 given alone belongs to the model `run`
     else:
-        folders = _steps_of(p.name for p in path.iterdir() if (p / "config.json").exists())
+        folders = _steps_of((p.name for p in path.iterdir() if (p / "config.json").exists()), patterns)
         found = {
             step: Checkpoint(str(path / name), step=step, trust_remote_code=trust_remote_code)
             for step, name in folders.items()
@@ -242,10 +274,21 @@ def _trainer_step(folder: Path) -> int | None:
     return next(iter(_steps_of([folder.resolve().name])), None)
 
 
-def _steps_of(names: Iterable[str]) -> dict[int, str]:
+def _step_pattern(revisions: str) -> re.Pattern[str]:
+    try:
+        pattern = re.compile(revisions)
+    except re.error as e:
+        raise UsageError(f"{revisions!r} is no regular expression: {e}") from e
+    if "step" not in pattern.groupindex:
+        raise UsageError(f"{revisions!r} has no group named step; write its digits as (?P<step>\\d+)")
+    return pattern
+
+
+def _steps_of(names: Iterable[str], patterns: Iterable[re.Pattern[str]] = _STEP_PATTERNS) -> dict[int, str]:
     names = list(names)
-    for pattern in _STEP_PATTERNS:
-        found = {int(m[1]): name for name in names if (m := pattern.fullmatch(name))}
+    for pattern in patterns:
+        matches = {name: m["step"] for name in names if (m := pattern.fullmatch(name))}
+        found = {int(step): name for name, step in matches.items() if step and step.isdecimal()}
         if found:
             return found
     return {}
@@ -256,7 +299,7 @@ def _hub_commits(repo: str) -> dict[str, str]:
     from huggingface_hub import list_repo_refs
 
     with hub_errors(f"there is no folder {repo}; on the Hub, model {repo}", CheckpointError):
-        refs = list_repo_refs(repo)
+        refs = retrying(list_repo_refs, repo)
     return {ref.name: ref.target_commit for ref in [*refs.branches, *refs.tags]}
 
 

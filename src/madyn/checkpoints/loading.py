@@ -1,0 +1,147 @@
+"""One model after another, in one piece of memory: a skeleton is built once, and the weights in it are exchanged.
+
+Building a model and loading it through transformers costs more than a small model's forward pass, and the checkpoints
+of one model differ in nothing but their weights. So the first is loaded by transformers, with all its checks, and each
+of its tensors is then compared with the tensor of the same name in the file. Where all agree, later checkpoints with
+the same config and the same tensors are copied straight from the file into the same memory. Where they do not agree
+(transformers converts the weights of some mixtures of experts as it loads them), or the model has changed its own
+weights while it ran, every checkpoint goes through transformers: right before fast.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from madyn.checkpoints.finding import Checkpoint
+from madyn.checkpoints.weights import Weights
+from madyn.errors import CheckpointError
+
+# What a config says of itself and not of the model.
+_VOLATILE = ("transformers_version", "_name_or_path", "torch_dtype", "dtype")
+
+
+class Loader:
+    """Loads checkpoints for measuring.
+
+    The model that `load` returns is overwritten by the next call: use it, then load the next.
+
+    Attributes:
+        swapped: how many checkpoints were loaded by exchanging weights alone.
+    """
+
+    def __init__(self, dtype: Any, device: str) -> None:
+        self.dtype, self.device = dtype, device
+        self.swapped = 0
+        self._skeleton: _Skeleton | None = None
+
+    def load(self, checkpoint: Checkpoint, folder: Path | None = None) -> Any:
+        """The model with a checkpoint's weights, in evaluation mode.
+
+        Args:
+            folder: where the checkpoint's files lie; None for one that is not in a folder of safetensors or pickles.
+
+        Raises:
+            CheckpointError: the weights cannot be read, do not fit the config, or some are missing.
+        """
+        if folder is None or checkpoint.gguf_file or checkpoint.load:
+            self._skeleton = None
+            return checkpoint.model(self.dtype, self.device)
+        config = _identity(folder)
+        if self._skeleton is not None and self._skeleton.takes(config, folder):
+            self._skeleton.fill(folder)
+            self.swapped += 1
+            return self._skeleton.model
+        self._skeleton = None  # before the next is built: two models need twice the memory
+        model = checkpoint.model(self.dtype, self.device, folder)
+        self._skeleton = _Skeleton.build(model, config, folder)
+        return model
+
+
+class _Skeleton:
+    """A model whose every tensor is known by its name in a checkpoint's files."""
+
+    def __init__(self, model: Any, config: str | None, names: set[str], sources: Mapping[str, str]) -> None:
+        self.model, self.config, self.names, self.sources = model, config, names, sources
+        self._seen = self._versions()
+
+    @classmethod
+    def build(cls, model: Any, config: str | None, folder: Path) -> _Skeleton | None:
+        """The skeleton of a model just loaded from a folder; None where its tensors are not those of the files."""
+        weights = Weights(folder)
+        sources = match_names(model, weights.names)
+        if config is None or sources is None or not _agree(model, weights, sources):
+            return None
+        return cls(model, config, weights.names, sources)
+
+    def takes(self, config: str | None, folder: Path) -> bool:
+        """Whether a checkpoint is of this model, and the model still as it was filled."""
+        if config != self.config or self._versions() != self._seen:
+            return False
+        weights = Weights(folder)
+        if weights.names != self.names:
+            return False
+        shapes, state = weights.shapes(), self.model.state_dict()
+        return all(shapes[source] == tuple(state[name].shape) for name, source in self.sources.items())
+
+    def fill(self, folder: Path) -> None:
+        import torch
+
+        state = self.model.state_dict()
+        with Weights(folder).reading() as tensors, torch.no_grad():
+            for name, source in self.sources.items():
+                state[name].copy_(tensors[source])
+        self._seen = self._versions()
+
+    def _versions(self) -> dict[str, tuple[int, int]]:
+        """Where each tensor lies, and how often it was written to: torch counts."""
+        state = self.model.state_dict(keep_vars=True)
+        return {name: (state[name].data_ptr(), state[name]._version) for name in self.sources}
+
+
+def match_names(model: Any, names: set[str]) -> dict[str, str] | None:
+    """The name in a checkpoint's files of every tensor of a model, shared ones once; None where one has none.
+
+    A file of a whole model has the decoder's tensors under a prefix, and one saved from the decoder has none.
+    """
+    prefix = f"{getattr(model, 'base_model_prefix', '')}."
+    found: dict[str, str] = {}
+    places: set[Any] = set()
+    missing: list[Any] = []
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        known = [n for n in (name, prefix + name, name.removeprefix(prefix)) if n in names]
+        known = known or [n for n in names if n.endswith(f".{name}")]
+        place = id(tensor) if tensor.is_meta else tensor.data_ptr()
+        if place in places:
+            continue
+        if len(known) == 1 or (known and known[0] == name):
+            found[name] = known[0]
+            places.add(place)
+        elif "pooler" not in name:  # it comes after the layers; transformers fills it where a file has none
+            missing.append(place)
+    return found if all(place in places for place in missing) else None
+
+
+def _agree(model: Any, weights: Weights, sources: Mapping[str, str]) -> bool:
+    import torch
+
+    state = model.state_dict()
+    with weights.reading() as tensors:
+        for name, source in sources.items():
+            stored = tensors[source]
+            if stored.shape != state[name].shape or not stored.is_floating_point():
+                return False
+            if not torch.equal(stored.to(state[name].dtype), state[name].to("cpu")):
+                return False
+    return True
+
+
+def _identity(folder: Path) -> str | None:
+    """The config as a text that is equal for equal models."""
+    try:
+        config = json.loads((folder / "config.json").read_text())
+        return json.dumps({k: v for k, v in config.items() if k not in _VOLATILE}, sort_keys=True)
+    except (OSError, ValueError, AttributeError) as e:
+        raise CheckpointError(f"{folder / 'config.json'}: cannot be read as a config: {e}") from e

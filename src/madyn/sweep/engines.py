@@ -1,0 +1,164 @@
+"""Three ways through the same list of units: here, in processes of this machine, on a Ray cluster.
+
+An engine takes units and gives their outcomes, in any order. It schedules nothing by itself: the standard library's
+pool and Ray do. A worker that dies takes its unit back to the list.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any
+
+from madyn.errors import MadynError, UsageError
+from madyn.sweep.units import Outcome, Work, finish_cache, measure_unit, prepare
+
+Engine = Callable[[Sequence[Work]], Iterator[Outcome]]
+
+_RESTARTS = 3  # of a pool whose worker died: the same number of tries that Ray is given
+
+
+def choose_engine(name: str = "local", *, jobs: int = 1, cpus: int = 1, gpus: float = 0) -> Engine:
+    """The engine of a name.
+
+    Args:
+        name: `local`, `ray` (the cluster that this machine belongs to, or one started here) or `ray://HOST:PORT`.
+        jobs: local processes.
+        cpus, gpus: what a unit takes of a Ray cluster; it runs with as many threads as CPUs.
+
+    Raises:
+        UsageError: there is no such engine, or the number means nothing for it.
+    """
+    if jobs < 1:
+        raise UsageError(f"jobs is {jobs}; at least one is needed")
+    if name == "local":
+        return run_here if jobs == 1 else lambda works: run_in_processes(works, jobs)
+    if name == "ray" or name.startswith("ray://"):
+        if jobs != 1:
+            raise UsageError("jobs goes with the local engine; Ray uses what its cluster has")
+        if cpus < 1 or gpus < 0:
+            raise UsageError(f"cpus is {cpus} and gpus {gpus}; a unit takes at least one CPU")
+        return lambda works: run_on_ray(works, name.removeprefix("ray").removeprefix("://"), cpus, gpus)
+    raise UsageError(f"{name!r} is no engine; it is local, ray, or ray://HOST:PORT")
+
+
+def run_here(works: Sequence[Work]) -> Iterator[Outcome]:
+    """One after another in this process; the next checkpoint is fetched and read while one computes."""
+    with ThreadPoolExecutor(1) as ahead:
+        coming = ahead.submit(prepare, works[0]) if works else None
+        for number, work in enumerate(works):
+            assert coming is not None
+            files, following = coming, number + 1
+            result = files.result()
+            if following < len(works):
+                coming = ahead.submit(prepare, works[following])
+            yield measure_unit(work, result)
+    if works:
+        finish_cache(works[0].settings.keep_cache)
+
+
+def run_in_processes(works: Sequence[Work], jobs: int) -> Iterator[Outcome]:
+    """In processes of this machine, which share its threads."""
+    from multiprocessing import get_context
+
+    left, died = list(works), 0
+    while left:
+        threads = max(1, (os.cpu_count() or 1) // jobs)
+        pool = ProcessPoolExecutor(jobs, get_context("spawn"), _start_worker, (threads,))
+        running: dict[Future[Outcome], Work] = {}
+        try:
+            for outcome, work in _drain(pool, left, running, jobs):
+                left.remove(work)
+                yield outcome
+        except BrokenProcessPool as e:
+            died += 1
+            if died > _RESTARTS:
+                raise MadynError(
+                    f"a worker process died {died} times, the last time on one of "
+                    f"{', '.join(sorted({str(w.checkpoint) for w in running.values()}))}; out of memory, perhaps: "
+                    "use fewer --jobs. What was measured stays"
+                ) from e
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _drain(
+    pool: ProcessPoolExecutor, works: Sequence[Work], running: dict[Future[Outcome], Work], jobs: int
+) -> Iterator[tuple[Outcome, Work]]:
+    """Outcomes as they come, never more units handed out than there are processes to take them and one besides."""
+    todo = iter(list(works))
+    while True:
+        while len(running) <= jobs and (work := next(todo, None)) is not None:
+            running[pool.submit(measure_unit, work)] = work
+        if not running:
+            return
+        for future in wait(running, return_when=FIRST_COMPLETED).done:
+            outcome = future.result()
+            yield outcome, running.pop(future)
+
+
+def _start_worker(threads: int) -> None:
+    import torch
+
+    from madyn.terminal import leave_interrupts_to_parent
+
+    leave_interrupts_to_parent()
+    torch.set_num_threads(threads)
+
+
+def run_on_ray(works: Sequence[Work], address: str = "", cpus: int = 1, gpus: float = 0) -> Iterator[Outcome]:
+    """As tasks of a Ray cluster: the one at an address, the one that this machine belongs to, or one started here.
+
+    A task that was lost with its node runs again on another. The dataset must lie where every node can write.
+
+    Raises:
+        MissingDependencyError: Ray is not installed.
+        MadynError: there is no cluster at the address.
+    """
+    # Ray sends statistics of its use home unless told otherwise, and this is not ours to allow.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    import ray
+
+    if not ray.is_initialized():
+        try:
+            ray.init(address=address or None, log_to_driver=False, logging_level=logging.ERROR)
+        except (ConnectionError, RuntimeError, OSError) as e:
+            raise MadynError(f"no Ray cluster could be reached at {address or 'this machine'}: {e}") from e
+    task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=_RESTARTS)(_measure_on_node)
+    todo, running = iter(works), {}
+    limit = max(1, int(sum(node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"])) + 1)
+    while True:
+        while len(running) < limit and (work := next(todo, None)) is not None:
+            running[task.remote(work, cpus)] = work
+        if not running:
+            return
+        done, _ = ray.wait(list(running), num_returns=1)
+        for reference in done:
+            work = running.pop(reference)
+            yield _fetched(ray, reference, work)
+
+
+def _fetched(ray: Any, reference: Any, work: Work) -> Outcome:
+    try:
+        return ray.get(reference)
+    except ray.exceptions.RayTaskError as e:
+        cause = e.as_instanceof_cause()
+        raise (cause if isinstance(cause, MadynError) else MadynError(f"{work.checkpoint}: {e.cause}")) from e
+    except ray.exceptions.RayError as e:
+        raise MadynError(f"{work.checkpoint}: its task was lost: {str(e).splitlines()[0]}; run it again") from e
+
+
+def _measure_on_node(work: Work, threads: int) -> Outcome:
+    import torch
+
+    torch.set_num_threads(threads)
+    return measure_unit(work)
+
+
+def revisit(works: Sequence[Work]) -> Iterator[Outcome]:
+    """Units that other processes held: each is waited for, and measured if its holder died."""
+    for work in works:
+        yield measure_unit(work, wait=True)

@@ -1,0 +1,133 @@
+"""What a sweep is going to do: which checkpoints of which models, what is there already, and whose share it is."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from madyn.checkpoints import Checkpoint, Checkpoints, find_checkpoints
+from madyn.dataset import layout, manifest
+from madyn.errors import UsageError
+from madyn.suites import PYTHIA
+from madyn.sweep.settings import Settings
+
+Steps = str | int | Iterable[int] | None
+
+
+@dataclass(frozen=True)
+class ModelPlan:
+    """What is to be done for one model.
+
+    Attributes:
+        model: its directory in the dataset; `source` is what the user called it.
+        wanted: all checkpoints asked for; `todo` those still to measure; `done` the steps that are there.
+        known: what the manifest says of the model so far.
+    """
+
+    model: str
+    source: str
+    wanted: list[Checkpoint]
+    todo: list[Checkpoint]
+    done: list[int]
+    known: dict[int, manifest.Unit]
+
+
+def plan_models(
+    root: Path | None,
+    models: Sequence[str | Path | Checkpoints],
+    steps: Steps,
+    name: str | None,
+    settings: Settings,
+    revisions: str | None = None,
+) -> list[ModelPlan]:
+    """What is to be done for each model. Without a dataset (`root` None), all of it.
+
+    Args:
+        revisions: a regular expression with a group named `step`, for revisions or folders named in a way of their own.
+
+    Raises:
+        CheckpointError: a model or a step does not exist.
+        UsageError: two models would share a directory, or an argument cannot mean anything.
+    """
+    if not models:
+        raise UsageError("no model to trace")
+    if name is not None and len(models) > 1:
+        raise UsageError("--name goes with one model")
+    plans: dict[str, ModelPlan] = {}
+    for model in models:
+        found = model if isinstance(model, Checkpoints) else find_checkpoints(
+            model, trust_remote_code=settings.trust_remote_code, revisions=revisions
+        )  # fmt: skip
+        directory = layout.directory_name(name or found.name)
+        if directory in plans:
+            raise UsageError(
+                f"{plans[directory].source} and {found.source} would both be {directory}; trace one with --name"
+            )
+        wanted = found.at(choose_steps(steps, found))
+        present = layout.statistics_files(root, directory) if root is not None else {}
+        plans[directory] = ModelPlan(
+            directory,
+            found.source,
+            wanted,
+            [c for c in wanted if c.step not in present],
+            [c.step for c in wanted if c.step in present and c.step is not None],
+            manifest.read_units(root, directory) if root is not None else {},
+        )
+    return list(plans.values())
+
+
+def take_share(plans: Sequence[ModelPlan], shard: str | None) -> list[ModelPlan]:
+    """The share `i/N` of the units: each unit belongs to one share, whatever has been measured by then.
+
+    Units are dealt out in turn, so that every share gets early and late steps of every model.
+
+    Raises:
+        UsageError: `shard` is not i/N with i from 1 to N.
+    """
+    if shard is None:
+        return list(plans)
+    match = re.fullmatch(r"(\d+)/(\d+)", shard)
+    if match is None or not 1 <= int(match[1]) <= int(match[2]):
+        raise UsageError(f"shard {shard!r}: expected i/N with i from 1 to N, such as 1/8")
+    index, count = int(match[1]) - 1, int(match[2])
+    shares, number = [], 0
+    for plan in plans:
+        mine = set()
+        for checkpoint in plan.wanted:
+            if number % count == index:
+                mine.add(checkpoint.step)
+            number += 1
+        shares.append(
+            replace(plan, todo=[c for c in plan.todo if c.step in mine], done=[s for s in plan.done if s in mine])
+        )
+    return shares
+
+
+def choose_steps(steps: Steps, found: Checkpoints) -> list[int]:
+    """The training steps that a request means for a model.
+
+    Raises:
+        UsageError: the request is not understood, or the published grid has no step in common with the model.
+    """
+    if steps is None:
+        steps = "paper" if found.name in PYTHIA.models else "all"
+    if steps == "all":
+        return list(found.by_step)
+    if steps == "paper":
+        chosen = [step for step in PYTHIA.grids["paper"] if step in found.by_step]
+        if not chosen:
+            raise UsageError(f"{found.source} has none of the paper's steps; say --steps all, or which")
+        return chosen
+    try:
+        numbers = [int(s) for s in (steps.split(",") if isinstance(steps, str) else _listed(steps))]
+    except (TypeError, ValueError) as e:
+        raise UsageError(f"steps {steps!r}: expected paper, all, or whole numbers such as 0,1,2") from e
+    if not numbers or min(numbers) < 0:
+        raise UsageError(f"steps {steps!r}: at least one step is needed, and none below 0")
+    return numbers
+
+
+def _listed(steps: int | Iterable[int]) -> Iterable[int]:
+    return [steps] if isinstance(steps, int) else steps

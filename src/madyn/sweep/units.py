@@ -1,0 +1,292 @@
+"""One unit: a model at one step, measured into the dataset. What every engine runs, wherever it runs.
+
+Doing a unit twice gives the same files, and a unit whose statistics are there is passed over, so that an engine may
+retry as it likes. A checkpoint that cannot be read or measured is recorded in the manifest; only what would spoil
+every unit (no space, an argument that cannot mean anything) is raised.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from madyn.architecture import Architecture
+from madyn.checkpoints import Checkpoint
+from madyn.checkpoints.fetching import RemoteCheckpoint, fetch_needed, forget, is_cached
+from madyn.dataset import layout, manifest
+from madyn.dataset.files import create_bytes, root_path, write_json
+from madyn.dataset.statistics import encode_statistics
+from madyn.errors import ArchitectureError, CheckpointError, MadynError, StorageError, UsageError
+from madyn.sweep.claims import claim
+from madyn.sweep.settings import Probe, Settings, resolve_device, torch_dtype, versions
+from madyn.text import hash_tokens
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from madyn.checkpoints.loading import Loader
+    from madyn.measurement import Measurement
+
+
+@dataclass(frozen=True)
+class Work:
+    """A unit to be measured, with all that is needed to do it in another process.
+
+    Attributes:
+        root: the dataset, as a path or a URL.
+        sequences: token ids (B, S) or pixel values (B, C, H, W); or why there are none.
+        cost: how much work it is, in any unit that the works of a sweep share.
+    """
+
+    root: str
+    model: str
+    source: str
+    checkpoint: Checkpoint
+    sequences: np.ndarray | MadynError
+    probe: Probe
+    settings: Settings
+    cost: float = 1.0
+
+    @property
+    def step(self) -> int:
+        assert self.checkpoint.step is not None
+        return self.checkpoint.step
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a unit. `busy` is one that another process holds."""
+
+    model: str
+    step: int
+    state: Literal["measured", "already", "failed", "busy"]
+    failure: manifest.Unit | None = None
+
+
+@dataclass(frozen=True)
+class Files:
+    """Where a checkpoint's files are, once it has been made ready."""
+
+    folder: Path | None
+    weights_sha256: str | None
+    bytes_left_out: int | None = None
+
+
+def prepare(work: Work) -> Files | MadynError:
+    """Bring a checkpoint's weights to this machine, and into the system's cache of files where they are here already.
+
+    This is what goes on for the next unit while this one computes. What goes wrong is said when its turn comes.
+    """
+    checkpoint = work.checkpoint
+    try:
+        remote = checkpoint.remote()
+        if remote is None:
+            return Files(checkpoint.folder(), checkpoint.hash_weights())
+        if work.settings.keep_cache is not None and not is_cached(remote):
+            _FETCHED.append(remote)
+        if work.settings.decoder_only:
+            folder, left_out = fetch_needed(remote, needed_names(checkpoint))
+            return Files(folder, None, left_out)
+        return Files(checkpoint.folder(remote), None)
+    except MadynError as e:
+        return e
+    except OSError as e:
+        return CheckpointError(f"{checkpoint}: its files cannot be had: {e}")
+
+
+_FETCHED: deque[RemoteCheckpoint] = deque()  # what this process downloaded and has not yet removed, oldest first
+
+
+def _bound_cache(keep: int | None) -> None:
+    """Remove the oldest downloads past the number to keep. One more may be under way for the next unit."""
+    while keep is not None and len(_FETCHED) > keep + 1:
+        forget(_FETCHED.popleft())
+
+
+def finish_cache(keep: int | None) -> None:
+    """As `_bound_cache`, when nothing is under way any more."""
+    while keep is not None and len(_FETCHED) > keep:
+        forget(_FETCHED.popleft())
+
+
+def needed_names(checkpoint: Checkpoint) -> Any:
+    """Whether a tensor of a file belongs to the decoder, as a function of its name."""
+    import torch
+    from transformers import AutoModel
+
+    with torch.device("meta"):
+        model = AutoModel.from_config(checkpoint.config(), trust_remote_code=checkpoint.trust_remote_code)
+    names = set(model.state_dict())
+    prefix = f"{model.base_model_prefix}."
+    return lambda name: name in names or name.removeprefix(prefix) in names
+
+
+def measure_unit(work: Work, files: Files | MadynError | None = None, *, wait: bool = False) -> Outcome:
+    """Measure one unit and write what it gave: locations, manifest, and the statistics last.
+
+    Args:
+        files: what `prepare` gave; done here if not given.
+        wait: for another process that holds the unit, rather than to say that it is busy.
+
+    Raises:
+        StorageError: the dataset cannot be written.
+        UsageError: the settings cannot mean anything for this model.
+    """
+    root = root_path(work.root)
+    with claim(root, work.model, work.step, wait=wait) as mine:
+        if layout.statistics_path(root, work.model, work.step).exists():
+            return Outcome(work.model, work.step, "already")
+        if not mine:
+            return Outcome(work.model, work.step, "busy")
+        outcome = _measure(root, work, prepare(work) if files is None else files)
+    _bound_cache(work.settings.keep_cache)
+    return outcome
+
+
+def _measure(root: Path, work: Work, files: Files | MadynError) -> Outcome:
+    unit = manifest.Unit(
+        model=work.model,
+        step=work.step,
+        source=work.source,
+        revision=work.checkpoint.revision or Path(work.checkpoint.source).name,
+        commit=work.checkpoint.commit,
+        versions=versions(),
+    )
+    try:
+        for refused in (work.sequences, files):
+            if isinstance(refused, MadynError):
+                raise refused
+        assert isinstance(files, Files)
+        unit, result = _measured(unit, work, files)
+        data = encode_statistics(result.statistics)
+    except (StorageError, UsageError):
+        raise
+    except Exception as e:  # whatever one checkpoint does, it must not cost the others: it is recorded
+        reason = str(e) if isinstance(e, MadynError) else f"{type(e).__name__}: {e}"
+        if str(work.checkpoint) not in reason:  # a file in a cache does not say whose it is
+            reason = f"checkpoint {work.checkpoint}: {reason}"
+        unit = replace(unit, failure=reason)
+        manifest.write_unit(root, unit)
+        return Outcome(work.model, work.step, "failed", unit)
+    unit = replace(unit, statistics_sha256=hashlib.sha256(data).hexdigest())
+    write_json(layout.locations_path(root, work.model, unit.step), locate_tokens(result, work.sequences))
+    if result.groups:
+        groups = {name: values.astype(float).tolist() for name, values in result.groups.items()}
+        write_json(layout.positions_path(root, work.model, unit.step), groups)
+    manifest.write_unit(root, unit)
+    created = create_bytes(layout.statistics_path(root, work.model, unit.step), data)
+    return Outcome(work.model, work.step, "measured" if created else "already")
+
+
+_LOADERS: dict[tuple[str, str], Loader] = {}  # one a dtype and device: a process measures one model after another
+
+
+def _measured(unit: manifest.Unit, work: Work, files: Files) -> tuple[manifest.Unit, Measurement]:
+    """The unit with what it was measured with, and the measurement."""
+    import torch
+
+    from madyn.measurement import measure_with_locations
+
+    sequences, settings, probe = work.sequences, work.settings, work.probe
+    assert not isinstance(sequences, MadynError)
+    device, dtype = resolve_device(settings.device), torch_dtype(settings.dtype)
+    model, layers, streamed = load_model(work.checkpoint, files.folder, settings)
+    result = measure_with_locations(
+        model,
+        sequences,
+        top_k=3,
+        batch_size=len(sequences) if streamed else settings.batch_size,
+        layers=layers,
+        exclude=probe.excluded,
+        groups=probe.groups,
+    )
+    described = replace(
+        unit,
+        weights_sha256=files.weights_sha256,
+        sequences=int(sequences.shape[0]),
+        length=int(sequences.shape[1]),
+        first_token=probe.first_token,
+        exclude_positions=list(probe.excluded),
+        tokens_sha256=hash_tokens(sequences),
+        dtype=str(dtype).removeprefix("torch."),
+        device=device,
+        threads=torch.get_num_threads(),
+        batch_size=len(sequences) if streamed else settings.batch_size,
+        streamed=streamed,
+        bytes_left_out=files.bytes_left_out,
+        stacks=result.stacks,
+        parameters=_count_parameters(model),
+        architecture=_architecture(model),
+    )
+    return described, result
+
+
+def load_model(checkpoint: Checkpoint, folder: Path | None, settings: Settings) -> tuple[Any, str | None, bool]:
+    """A checkpoint's model, the path of its layers where that is known, and whether its weights are streamed."""
+    from madyn.checkpoints.loading import Loader
+    from madyn.checkpoints.streaming import streamed_model
+    from madyn.measurement.layers import layers_by_structure
+
+    device, dtype = resolve_device(settings.device), torch_dtype(settings.dtype)
+    if folder is not None and _must_stream(checkpoint, folder, settings, device):
+        model, path = streamed_model(
+            checkpoint, folder, dtype, device, lambda empty: layers_by_structure(empty, settings.layers)
+        )
+        return model, path, True
+    key = (settings.dtype, device)
+    if key not in _LOADERS:
+        _LOADERS.clear()
+        _LOADERS[key] = Loader(dtype, device)
+    return _LOADERS[key].load(checkpoint, folder), settings.layers, False
+
+
+def _must_stream(checkpoint: Checkpoint, folder: Path, settings: Settings, device: str) -> bool:
+    """Whether the weights are to pass through layer by layer: where asked, and where they would not fit."""
+    if settings.stream is not None:
+        return settings.stream
+    import psutil
+    import torch
+
+    from madyn.checkpoints.weights import Weights
+
+    shapes = Weights(folder).shapes() if folder.exists() else {}
+    needed = sum(torch.Size(shape).numel() for shape in shapes.values()) * torch_dtype(settings.dtype).itemsize
+    free = torch.cuda.mem_get_info(device)[0] if device.startswith("cuda") else psutil.virtual_memory().available
+    return needed > _SHARE_OF_MEMORY * free
+
+
+_SHARE_OF_MEMORY = 0.7  # the rest is for activations, and for the file's pages while it is copied
+
+
+def _architecture(model: Any) -> dict[str, Any]:
+    """The shape of a model; nothing of one whose config does not say it, or that has none."""
+    try:
+        return Architecture.from_config(model.config).to_dict()
+    except (ArchitectureError, AttributeError):
+        return {}
+
+
+def _count_parameters(model: Any) -> int:
+    """The parameters of the whole model. It was loaded without its language-model head, if it has one."""
+    here = sum(parameter.numel() for parameter in model.parameters())
+    config = getattr(model, "config", None)
+    if config is None:
+        return here
+    text = config.get_text_config()
+    with_head = any("CausalLM" in name or "LMHead" in name for name in config.architectures or [])
+    tied = getattr(text, "tie_word_embeddings", False)
+    return here + (text.vocab_size * text.hidden_size if with_head and not tied else 0)
+
+
+def locate_tokens(result: Measurement, sequences: Any) -> dict[str, Any]:
+    """Where the largest values stand: nested lists B x k x L of position, token id (of text) and feature."""
+    import numpy as np
+
+    found: dict[str, Any] = {"position": result.positions.tolist()}
+    if sequences.ndim == 2:
+        token = np.take_along_axis(sequences[:, :, None], result.positions.reshape(len(sequences), -1, 1), axis=1)
+        found["token_id"] = token.reshape(result.positions.shape).tolist()
+    return {**found, "feature": result.features.tolist()}
