@@ -12,6 +12,7 @@ import hashlib
 import json
 import re
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -28,11 +29,17 @@ _FILE = re.compile(r"/(?:(datasets)/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)")
 
 @dataclass
 class Fault:
-    """An answer with `status` to the next `times` requests that hold `text`."""
+    """What happens to the next `times` requests that hold `text`.
+
+    They are answered with `status`, or (status 200) the body is spoilt: "dropped" before its first byte, "truncated"
+    in its middle, "corrupt" in one byte, or "slow", at a hundredth of a second for every 16 KiB.
+    """
 
     text: str
     status: int
     times: int
+    body: Literal["", "dropped", "truncated", "corrupt", "slow"] = ""
+    headers: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -97,26 +104,35 @@ class LoopbackHub:
             self._repositories[kind, name] = repository
         return repository
 
-    def fail(self, text: str, status: int, times: int = 1_000_000) -> None:
+    def fail(self, text: str, status: int, times: int = 1_000_000, **headers: str) -> None:
         """Answer with `status` to the next `times` requests that hold `text`, as they stand in `requests`."""
         with self._lock:
-            self._faults.append(Fault(text, status, times))
+            self._faults.append(
+                Fault(text, status, times, headers={k.replace("_", "-"): v for k, v in headers.items()})
+            )
 
-    def _record(self, request: str) -> int | None:
-        """Note a request; gives the status to fail it with, if it is to fail."""
+    def spoil(self, text: str, body: Literal["dropped", "truncated", "corrupt", "slow"], times: int = 1) -> None:
+        """Spoil the bodies of the next `times` answers to requests that hold `text`."""
+        with self._lock:
+            self._faults.append(Fault(text, 200, times, body))
+
+    def _record(self, request: str) -> Fault | None:
+        """Note a request; gives what is to happen to it, if anything is."""
         with self._lock:
             self.requests.append(request)
             for fault in self._faults:
                 if fault.times and fault.text in request:
                     fault.times -= 1
-                    return fault.status
+                    return fault
         return None
 
     def _answer(self, handler: _Handler) -> None:
         target = urlsplit(handler.path)
         try:
-            if status := self._record(f"{handler.command} {unquote(target.path)}"):
-                raise _RefusedError(status)
+            fault = self._record(f"{handler.command} {unquote(target.path)}")
+            if fault and fault.status != 200:
+                raise _RefusedError(fault.status, headers=fault.headers)
+            handler.spoilt = fault.body if fault else ""
             if match := _API.fullmatch(target.path):
                 kind, name, what, revision, folder = (unquote(part) if part else "" for part in match.groups())
                 repository = self._find(kind, name)
@@ -147,14 +163,21 @@ class LoopbackHub:
 
 
 class _RefusedError(Exception):
-    def __init__(self, status: int, code: str | None = None, commit: str | None = None) -> None:
+    def __init__(
+        self, status: int, code: str | None = None, commit: str | None = None, headers: Mapping[str, str] | None = None
+    ) -> None:
         super().__init__(status, code)
         self.status = status
-        self.headers = {**({"X-Error-Code": code} if code else {}), **({"X-Repo-Commit": commit} if commit else {})}
+        self.headers = {
+            **({"X-Error-Code": code} if code else {}),
+            **({"X-Repo-Commit": commit} if commit else {}),
+            **(headers or {}),
+        }
 
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    spoilt = ""
     wbufsize = -1  # unbuffered, every header is a packet of its own, and a response takes 40 ms
 
     def answer(self) -> None:
@@ -188,7 +211,21 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        if self.command != "HEAD":
+        if self.command == "HEAD":
+            return
+        if self.spoilt in ("dropped", "truncated"):
+            self.wfile.write(body[: len(body) // 2 if self.spoilt == "truncated" else 0])
+            self.wfile.flush()
+            self.connection.close()
+            self.close_connection = True
+        elif self.spoilt == "corrupt":
+            middle = len(body) // 2
+            self.wfile.write(body[:middle] + bytes([body[middle] ^ 1]) + body[middle + 1 :])
+        elif self.spoilt == "slow":
+            for start in range(0, len(body), 1 << 14):
+                time.sleep(0.01)
+                self.wfile.write(body[start : start + (1 << 14)])
+        else:
             self.wfile.write(body)
 
 
@@ -206,7 +243,7 @@ def _commit(files: Files) -> str:
 
 def _info(repository: Repository, revision: str, sizes: bool) -> dict[str, Any]:
     siblings = [
-        {"rfilename": path, **({"size": len(content), "blobId": _blob(content)} if sizes else {})}
+        {"rfilename": path, **(_sizes(path, content) if sizes else {})}
         for path, content in repository.files(revision).items()
     ]
     return {
@@ -219,6 +256,14 @@ def _info(repository: Repository, revision: str, sizes: bool) -> dict[str, Any]:
         "tags": [],
         "siblings": siblings,
     }
+
+
+def _sizes(path: str, content: bytes) -> dict[str, Any]:
+    """As the Hub lists them: weights are stored beside git, which has only a pointer with their SHA-256."""
+    sizes: dict[str, Any] = {"size": len(content), "blobId": _blob(content)}
+    if path.endswith((".safetensors", ".bin")):
+        sizes["lfs"] = {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content), "pointerSize": 130}
+    return sizes
 
 
 def _refs(repository: Repository) -> dict[str, Any]:

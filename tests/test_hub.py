@@ -20,6 +20,7 @@ import pytest
 import madyn
 from loopback_hub import Files
 from madyn.checkpoints import find_checkpoints
+from madyn.checkpoints.fetching import is_cached, list_files
 from madyn.cli import main
 from madyn.dataset import layout, manifest
 from madyn.errors import DatasetError, StorageError, TextError
@@ -231,6 +232,78 @@ def test_a_bad_checkpoint_fails_alone_and_is_measured_when_mended(hub, revisions
     unit = manifest.read_units(out, model)[1]
     assert (unit.failure, unit.commit) == (None, mended.commit("step1"))
     assert list(layout.statistics_files(out, model)) == [0, 1, 1000]
+
+
+@pytest.mark.parametrize("body", ["dropped", "truncated", "corrupt", "slow"])
+@pytest.mark.usefixtures("no_waiting")
+def test_a_spoilt_download_is_fetched_again(hub, revisions, checkpoints, probe, run, tmp_path, body):
+    name = f"owner/{body}"
+    hub.add(name, revisions)
+    hub.spoil(f"GET /{name}/resolve/{hub.add(name, revisions).commit('step1')}/{WEIGHTS}", body)
+    assert run("trace", name, "--steps", "0,1", "--out", tmp_path / "hub", *probe)[0] == 0
+    run("trace", checkpoints, "--steps", "0,1", "--out", tmp_path / "folder", *probe)
+    for step in (0, 1):
+        expected = layout.statistics_path(tmp_path / "folder", "tiny", step).read_bytes()
+        assert layout.statistics_path(tmp_path / "hub", body, step).read_bytes() == expected
+
+
+@pytest.mark.usefixtures("no_waiting")
+def test_bytes_that_stay_wrong_are_refused(hub, revisions, probe, run, tmp_path):
+    """The client compares sizes; nothing but the hash shows one flipped bit."""
+    commit = hub.add("owner/flipped", revisions).commit("step1")
+    hub.spoil(f"GET /owner/flipped/resolve/{commit}/{WEIGHTS}", "corrupt", times=100)
+    code, printed, err = run("trace", "owner/flipped", "--out", tmp_path / "d", *probe)
+    assert (code, "2 measured, 0 already there, 1 failed" in printed) == (1, True)
+    assert "model.safetensors was downloaded twice, and its bytes do not have the hash that the Hub lists" in err
+    hub.clear()
+    hub.add("owner/flipped", revisions)
+    assert run("trace", "owner/flipped", "--out", tmp_path / "d", *probe)[0] == 0  # nothing of it is left in the cache
+
+
+def test_a_busy_hub_is_waited_for(hub, revisions, probe, run, tmp_path, monkeypatch):
+    waits: list[float] = []
+    monkeypatch.setattr(time, "sleep", waits.append)
+    commit = hub.add("owner/busy", revisions).commit("step0")
+    hub.fail("GET /api/models/owner/busy/refs", 429, times=2, Retry_After="7")
+    hub.fail("GET /api/models/owner/busy/revision", 502, times=3)
+    hub.fail(f"GET /owner/busy/resolve/{commit}/{WEIGHTS}", 503, times=2, Retry_After="3600")
+    assert run("trace", "owner/busy", "--steps", "0", "--out", tmp_path / "d", *probe)[0] == 0
+    assert sum(wait >= 7 for wait in waits) >= 2
+    assert max(waits) <= 60  # an hour is not waited for in one go
+
+
+def test_the_oldest_downloads_are_removed(hub, revisions, probe, run, tmp_path):
+    repository = hub.add("owner/many", revisions)
+    assert run("trace", "owner/many", "--out", tmp_path / "d", "--keep-cache", "1", *probe)[0] == 0
+    kept = {step: is_cached(list_files("owner/many", repository.commit(f"step{step}"))) for step in (0, 1, 1000)}
+    assert kept == {0: False, 1: False, 1000: True}
+
+
+@pytest.mark.parametrize("shards", [False, True])
+def test_weights_that_the_decoder_does_not_need_stay_on_the_hub(hub, probe, run, tmp_path, shards):
+    from transformers import AutoConfig, GPTNeoXForCausalLM
+
+    name = f"owner/headed-{shards}"
+    source = save_checkpoints(tmp_path / "source" / "net", (0, 1))
+    for folder in source.iterdir():
+        config = AutoConfig.from_pretrained(folder)
+        (folder / WEIGHTS).unlink()
+        GPTNeoXForCausalLM(config).save_pretrained(folder, max_shard_size="20KB" if shards else "5GB")
+    hub.add(name, {folder.name: folder for folder in source.iterdir()})
+    options = ("--out", tmp_path / "d", *probe)
+    assert run("trace", name, *options, "--decoder-only")[0] == 0
+    units = manifest.read_units(tmp_path / "d", layout.directory_name(name))
+    assert [unit.bytes_left_out for unit in units.values()] == [300 * 16 * 4] * 2  # the head, float32
+    assert run("trace", source, "--name", layout.directory_name(name), "--out", tmp_path / "e", *probe)[0] == 0
+    for step in (0, 1):
+        paths = [layout.statistics_path(tmp_path / root, layout.directory_name(name), step) for root in "de"]
+        assert paths[0].read_bytes() == paths[1].read_bytes()
+
+
+def test_a_gated_repository_is_one_line(hub, revisions, probe, run, tmp_path):
+    hub.add("owner/locked", revisions, gated=True)
+    said = error_line(run("trace", "owner/locked", "--out", tmp_path / "d", *probe))
+    assert "accept its terms on its page, then `hf auth login`" in said
 
 
 # Datasets
