@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import huggingface_hub
 import numpy as np
@@ -286,7 +287,7 @@ def test_weights_that_the_decoder_does_not_need_stay_on_the_hub(hub, probe, run,
     name = f"owner/headed-{shards}"
     source = save_checkpoints(tmp_path / "source" / "net", (0, 1))
     for folder in source.iterdir():
-        config = AutoConfig.from_pretrained(folder)
+        config: Any = AutoConfig.from_pretrained(folder)
         (folder / WEIGHTS).unlink()
         GPTNeoXForCausalLM(config).save_pretrained(folder, max_shard_size="20KB" if shards else "5GB")
     hub.add(name, {folder.name: folder for folder in source.iterdir()})
@@ -298,6 +299,18 @@ def test_weights_that_the_decoder_does_not_need_stay_on_the_hub(hub, probe, run,
     for step in (0, 1):
         paths = [layout.statistics_path(tmp_path / root, layout.directory_name(name), step) for root in "de"]
         assert paths[0].read_bytes() == paths[1].read_bytes()
+
+
+def test_a_plan_for_a_repository_downloads_only_its_config(hub, revisions, run):
+    hub.add("owner/planned", revisions)
+    code, out, _ = run("plan", "owner/planned", "--keep-cache", "0", "--length", "16")
+    assert code == 0
+    size = len(revisions["step0"][WEIGHTS])
+    row = next(line.split() for line in out.splitlines() if line.startswith("planned"))
+    assert row[1:3] == ["3", "3"]
+    assert float(row[3]) == pytest.approx(3 * size / 1e9, rel=1e-3)
+    assert float(row[4]) == pytest.approx(2 * size / 1e9, rel=1e-3)
+    assert not [request for request in hub.requests if WEIGHTS in request]
 
 
 def test_a_gated_repository_is_one_line(hub, revisions, probe, run, tmp_path):

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -344,7 +345,7 @@ def save(models: list[nn.Module], folder: Path, **options: object) -> list[objec
 def test_weights_that_are_converted_or_changed_are_not_swapped(tmp_path):
     from transformers import MixtralConfig, MixtralModel, RwkvConfig, RwkvModel
 
-    sizes = {"hidden_size": 24, "num_hidden_layers": 3, "vocab_size": 300}
+    sizes: dict[str, Any] = {"hidden_size": 24, "num_hidden_layers": 3, "vocab_size": 300}
     mixtral = MixtralConfig(
         **sizes, num_attention_heads=4, intermediate_size=48, num_key_value_heads=2, num_local_experts=3
     )
@@ -514,8 +515,58 @@ def test_positions_left_out_and_by_group(run_folder, book, tmp_path):
     assert dataset.units("tiny_net")[0].exclude_positions == [0]
     with pytest.raises(ProbeMismatchError, match="without the positions"):
         madyn.trace(run_folder, tmp_path, probe=madyn.Probe(book, sequences=2, length=12))
-    for wrong in ({"exclude_positions": "x"}, {"exclude_positions": "2-"}, {"positions": "3-1"}):
+    wrong: list[dict[str, Any]] = [{"exclude_positions": "x"}, {"exclude_positions": "2-"}, {"positions": "3-1"}]
+    for options in wrong:
         with pytest.raises(UsageError, match="is no position"):
-            madyn.Probe(book, **wrong)
+            madyn.Probe(book, **options)
     with pytest.raises(MadynError, match="left out"):
         measure_with_locations(Blocks(0), IDS, layers="body.blocks", exclude=range(16))
+
+
+def test_where_the_largest_value_stands_and_since_when(run_folder, probe, tmp_path, run):
+    """Three steps, the last two with a bias that pushes one feature of the last layer far out."""
+    import shutil
+
+    from safetensors.torch import load_file, save_file
+
+    from madyn.dataset.locations import locked_in, read_locations
+
+    source = shutil.copytree(run_folder, tmp_path / "tiny-net")
+    for step in (1, 2):
+        path = source / f"step{step}" / "model.safetensors"
+        weights = load_file(path)
+        name = next(k for k in weights if k.endswith("layers.1.mlp.dense_4h_to_h.bias"))
+        weights[name][7] = 3000.0
+        save_file(weights, path, metadata={"format": "pt"})
+    dataset = madyn.trace(source, tmp_path / "d", probe=probe, steps=[0, 1, 2]).open()
+    found = read_locations(dataset, "tiny_net")
+    assert dict(found.sizes) == {"step": 3, "sequence": 3, "rank": 3, "layer": 2}
+    assert set(found) == {"position", "feature", "token_id"}
+    row = locked_in(found).loc[1]
+    before = locked_in(found.isel(step=[0])).loc[1, "feature"]
+    assert (row["feature"], row["feature_share"]) == (7, 1.0)
+    assert row["locked_in_step"] == (0 if before == 7 else 1)
+    code, out, _ = run("show", tmp_path / "d", "--locations")
+    assert (code, "locked in at step" in out) == (0, True)
+
+
+# What it will cost
+
+
+def test_a_plan_says_what_a_trace_will_take(run_folder, probe, tmp_path, run, monkeypatch):
+    from madyn.sweep import costs, plan_costs
+
+    (cost,) = plan_costs([run_folder], steps=[0, 1, 2], probe=probe)
+    assert (cost.checkpoints, cost.left, cost.download, cost.disk, cost.streamed) == (3, 3, 0, 0, False)
+    assert cost.seconds is not None
+    assert 0 < cost.seconds < 60
+    assert cost.memory is not None
+    assert cost.memory > 10_000
+    madyn.trace(run_folder, tmp_path, probe=probe, steps=[0, 1])
+    (cost,) = plan_costs([run_folder], tmp_path, steps=[0, 1, 2], probe=probe)
+    assert (cost.checkpoints, cost.left) == (3, 1)
+    monkeypatch.setattr(costs, "free_memory", lambda device: 10)
+    (cost,) = plan_costs([run_folder], steps=[0], probe=probe)
+    assert cost.streamed
+    code, out, _ = run("plan", run_folder, "--steps", "0,1", "--length", "12")
+    assert (code, "memory GB" in out, "calibration" in out) == (0, True, True)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from madyn.dataset import Dataset
     from madyn.figures.draw import Drawing
     from madyn.prediction import Predictor
-    from madyn.sweep import TraceReport
+    from madyn.sweep import ModelCost, TraceReport
 
 
 def print_scan(table: pd.DataFrame, title: str) -> None:
@@ -205,6 +205,49 @@ def _band(median: float, lower: float, upper: float, known: float = float("inf")
         return "not determined"
     digits = max(0, 1 - math.floor(math.log10(width))) if 0 < width < math.inf else 3
     return f"{median:,.{digits}f} ({lower:,.{digits}f} to {upper:,.{digits}f})"
+
+
+def print_locations(dataset: Dataset) -> None:
+    """Where the largest value of each layer stands, and at which step it locked in."""
+    from madyn.dataset.locations import locked_in, read_locations
+
+    for model in dataset:
+        found = read_locations(dataset, model)
+        table = locked_in(found)
+        rows = [
+            [layer, row["feature"], f"{100 * row['feature_share']:.0f} %", row["position"],
+             f"{100 * row['position_share']:.0f} %", row["locked_in_step"]]
+            for layer, row in zip(table.index, table.to_dict("records"), strict=True)
+        ]  # fmt: skip
+        steps = found["step"].values
+        print_table(
+            f"{model}: the largest value at step {steps[-1]}",
+            ["layer", "feature", "of sequences", "position", "of sequences", "locked in at step"],
+            rows,
+        )
+    console.print("locked in: from that step on, most sequences have their largest value in that feature")
+
+
+def print_costs(costs: Sequence[ModelCost]) -> None:
+    """What a sweep will take, a row a model and the sum."""
+    columns = ["model", "checkpoints", "to measure", "download GB", "disk GB", "hours", "memory GB", ""]
+    rows = [
+        [c.model, c.checkpoints, c.left, c.download / 1e9, c.disk / 1e9,
+         None if c.seconds is None else c.seconds / 3600, None if c.memory is None else c.memory / 1e9,
+         "streamed" if c.streamed else c.note]
+        for c in costs
+    ]  # fmt: skip
+    if len(costs) > 1:
+        known = [c.seconds for c in costs if c.seconds is not None]
+        rows.append(
+            ["all", sum(c.checkpoints for c in costs), sum(c.left for c in costs), sum(c.download for c in costs) / 1e9,
+             sum(c.disk for c in costs) / 1e9, sum(known) / 3600, max((c.memory or 0) for c in costs) / 1e9, ""]
+        )  # fmt: skip
+    print_table("the sweep", columns, rows, left=["model", ""])
+    console.print(
+        "hours are of computing on this machine, from a calibration with one and two layers; the next checkpoint "
+        "downloads meanwhile, so that the sweep takes the longer of the two. Nothing was downloaded but configs."
+    )
 
 
 def print_contents(dataset: Dataset) -> None:

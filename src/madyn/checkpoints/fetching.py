@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -220,5 +220,8 @@ def forget(remote: RemoteCheckpoint) -> None:
 
     from huggingface_hub import cached_assets_path, scan_cache_dir
 
-    scan_cache_dir().delete_revisions(remote.commit).execute()
+    cache = scan_cache_dir()
+    # A copy of a repository has the same commits, and what is the user's there must stay.
+    own = frozenset(repo for repo in cache.repos if (repo.repo_type, repo.repo_id) == ("model", remote.repo))
+    replace(cache, repos=own).delete_revisions(remote.commit).execute()
     shutil.rmtree(cached_assets_path("madyn", namespace=remote.repo, subfolder=remote.commit), ignore_errors=True)

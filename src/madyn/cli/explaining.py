@@ -48,12 +48,21 @@ def predict(
         raise UsageError("--out and --steps go with --architecture")
 
 
-def show(dataset: DatasetArgument) -> None:
+def show(
+    dataset: DatasetArgument,
+    locations: Annotated[
+        bool, typer.Option("--locations", help="Where each layer's largest value stands, and since which step.")
+    ] = False,
+) -> None:
     """What is in a dataset: models, steps, fits, failures. [dim]madyn show pythia/[/dim]"""
     from madyn.dataset import open_dataset
-    from madyn.summaries import print_contents
+    from madyn.summaries import print_contents, print_locations
 
-    print_contents(open_dataset(dataset))
+    opened = open_dataset(dataset)
+    if locations:
+        print_locations(opened)
+    else:
+        print_contents(opened)
 
 
 def check(dataset: DatasetArgument) -> None:

@@ -25,12 +25,16 @@ from madyn.cli.options import (
     TrustOption,
 )
 
+ModelsArgument = Annotated[
+    list[str], typer.Argument(metavar="MODEL...", help="Folders of checkpoints, or names of the Hub.")
+]
 SCAN_DOCUMENTS = 50  # enough text for a scan; the 500 of a sweep take longer to tokenise than to measure
 
 
 def register(app: typer.Typer) -> None:
     app.command(rich_help_panel="Start here")(demo)
     app.command(rich_help_panel="Measure")(scan)
+    app.command(rich_help_panel="Measure")(plan)
     app.command(rich_help_panel="Measure")(trace)
 
 
@@ -82,10 +86,40 @@ def scan(
     )
 
 
+def plan(
+    models: ModelsArgument,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="The dataset to be; what it holds already costs nothing.")
+    ] = None,
+    steps: StepsOption = None,
+    sequences: Annotated[int, typer.Option("--sequences", help="How many.")] = 10,
+    length: LengthOption = None,
+    dtype: DtypeOption = "float32",
+    device: DeviceOption = None,
+    revisions: RevisionsOption = None,
+    stream: StreamOption = None,
+    keep_cache: KeepCacheOption = None,
+    trust_remote_code: TrustOption = False,
+) -> None:
+    """What a trace will cost, before it starts. [dim]madyn plan EleutherAI/pythia-1b --steps paper[/dim]"""
+    from madyn.summaries import print_costs
+    from madyn.sweep import Probe, Settings, plan_costs
+
+    costs = plan_costs(
+        models,
+        out,
+        steps=steps,
+        probe=Probe(sequences=sequences, length=length),
+        revisions=revisions,
+        settings=Settings(
+            dtype=dtype, device=device, stream=stream, keep_cache=keep_cache, trust_remote_code=trust_remote_code
+        ),
+    )
+    print_costs(costs)
+
+
 def trace(
-    models: Annotated[
-        list[str], typer.Argument(metavar="MODEL...", help="Folders of checkpoints, or names of the Hub.")
-    ],
+    models: ModelsArgument,
     out: Annotated[
         str,
         typer.Option(

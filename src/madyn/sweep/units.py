@@ -247,18 +247,24 @@ def _must_stream(checkpoint: Checkpoint, folder: Path, settings: Settings, devic
     """Whether the weights are to pass through layer by layer: where asked, and where they would not fit."""
     if settings.stream is not None:
         return settings.stream
-    import psutil
     import torch
 
     from madyn.checkpoints.weights import Weights
 
     shapes = Weights(folder).shapes() if folder.exists() else {}
     needed = sum(torch.Size(shape).numel() for shape in shapes.values()) * torch_dtype(settings.dtype).itemsize
-    free = torch.cuda.mem_get_info(device)[0] if device.startswith("cuda") else psutil.virtual_memory().available
-    return needed > _SHARE_OF_MEMORY * free
+    return needed > SHARE_OF_MEMORY * free_memory(device)
 
 
-_SHARE_OF_MEMORY = 0.7  # the rest is for activations, and for the file's pages while it is copied
+def free_memory(device: str) -> int:
+    """Bytes that are free on a device now."""
+    import psutil
+    import torch
+
+    return torch.cuda.mem_get_info(device)[0] if device.startswith("cuda") else psutil.virtual_memory().available
+
+
+SHARE_OF_MEMORY = 0.7  # the rest is for activations, and for the file's pages while it is copied
 
 
 def _architecture(model: Any) -> dict[str, Any]:

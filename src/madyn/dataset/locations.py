@@ -1,0 +1,97 @@
+"""Where the largest values stand, and since when.
+
+A massive activation does not wander: after some step the largest value of a layer is always in the same feature, and
+usually at the same position. That step is when the coordinate has locked in.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from madyn.dataset import layout
+from madyn.dataset.files import read_json
+from madyn.errors import DatasetError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pandas as pd
+    import xarray as xr
+
+    from madyn.dataset.view import Dataset
+
+
+def read_locations(dataset: Dataset, model: str) -> xr.Dataset:
+    """Position, feature and (of text) token id of the largest values.
+
+    Returns:
+        dims (step, sequence, rank, layer), rank 1 the largest; the steps that have locations, ascending.
+
+    Raises:
+        DatasetError: the model has none, as the published dataset has none, or a file is malformed.
+    """
+    import numpy as np
+    import xarray as xr
+
+    files = {step: layout.locations_path(dataset.path, model, step) for step in dataset.steps(model)}
+    files = {step: path for step, path in files.items() if path.exists()}
+    if not files:
+        raise DatasetError(f"{dataset.path}: no locations of {model}; only what madyn measured has them")
+    read = {step: _read(path) for step, path in files.items()}
+    names = [name for name in ("position", "feature", "token_id") if all(name in r for r in read.values())]
+    try:
+        arrays = {name: np.stack([np.array(r[name], dtype=np.int64) for r in read.values()]) for name in names}
+        return xr.Dataset(
+            {name: (("step", "sequence", "rank", "layer"), values) for name, values in arrays.items()},
+            coords={"step": list(files), "rank": np.arange(1, 1 + arrays["feature"].shape[2])},
+            attrs={"model": model},
+        )
+    except (ValueError, KeyError, TypeError) as e:
+        raise DatasetError(f"{dataset.path}: the locations of {model} are not what madyn writes: {e}") from e
+
+
+def _read(path: Path) -> dict[str, Any]:
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise DatasetError(f"{path}: not a file of locations")
+    return value
+
+
+def locked_in(locations: xr.Dataset) -> pd.DataFrame:
+    """The coordinate of each layer's largest value at the last step, and since which step it has been that one.
+
+    The coordinate at a step is the feature that most sequences have their largest value in. It has locked in at the
+    first step from which it stays the same to the last.
+
+    Returns:
+        a row a layer: feature, position (the most common), locked_in_step, and the shares of the sequences that have
+        their largest value in that feature and at that position at the last step.
+    """
+    import numpy as np
+    import pandas as pd
+
+    top = locations.sel(rank=1).transpose("step", "layer", "sequence")
+    feature, position = top["feature"].values, top["position"].values
+    steps = locations["step"].values
+    rows = []
+    for layer in range(feature.shape[1]):
+        modal = np.array([_most_common(feature[step, layer]) for step in range(len(steps))])
+        since = len(modal) - int(np.argmin((modal == modal[-1])[::-1])) if (modal != modal[-1]).any() else 0
+        place = _most_common(position[-1, layer])
+        rows.append(
+            {
+                "feature": int(modal[-1]),
+                "position": place,
+                "locked_in_step": int(steps[since]),
+                "feature_share": float((feature[-1, layer] == modal[-1]).mean()),
+                "position_share": float((position[-1, layer] == place).mean()),
+            }
+        )
+    return pd.DataFrame(rows, index=pd.RangeIndex(len(rows), name="layer"))
+
+
+def _most_common(values: Any) -> int:
+    import numpy as np
+
+    found, counts = np.unique(values, return_counts=True)
+    return int(found[counts.argmax()])

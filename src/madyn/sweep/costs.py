@@ -1,0 +1,160 @@
+"""What a sweep will cost, said before it starts: downloads, disk, time and memory.
+
+Bytes are those that the Hub lists. Time comes from a short calibration on this machine: the model's config is built
+with one layer and with two, at its full width and on one sequence of full length, and what the second layer adds is
+what every further one will.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from madyn.architecture import Architecture
+from madyn.checkpoints.fetching import is_cached
+from madyn.errors import ArchitectureError, MadynError
+from madyn.sweep.planning import ModelPlan, Steps, plan_models
+from madyn.sweep.settings import Probe, Settings, resolve_device, torch_dtype
+from madyn.sweep.units import SHARE_OF_MEMORY, free_memory
+
+
+@dataclass(frozen=True)
+class ModelCost:
+    """What the sweep over one model takes.
+
+    Attributes:
+        checkpoints: that were asked for; `left` are those still to measure.
+        download: bytes still to download; `disk` the most that the downloads take at a time.
+        seconds: of computing, by this machine, for all checkpoints that are left; None where it cannot be said.
+        memory: bytes, at the most; None where it cannot be said.
+        streamed: the weights would not fit, and pass through layer by layer.
+        note: why something cannot be said.
+    """
+
+    model: str
+    checkpoints: int
+    left: int
+    download: int
+    disk: int
+    seconds: float | None
+    memory: int | None
+    streamed: bool = False
+    note: str = ""
+
+
+def plan_costs(
+    models: Sequence[str | Path],
+    out: Path | None = None,
+    *,
+    steps: Steps = None,
+    probe: Probe | None = None,
+    settings: Settings | None = None,
+    revisions: str | None = None,
+) -> list[ModelCost]:
+    """What `trace` would cost with the same arguments. Nothing is downloaded but configs.
+
+    Args:
+        out: the dataset; what it holds already costs nothing.
+
+    Raises:
+        CheckpointError: a model or a step does not exist.
+    """
+    settings, probe = settings or Settings(), probe or Probe()
+    return [_cost(plan, probe, settings) for plan in plan_models(out, list(models), steps, None, settings, revisions)]
+
+
+def _cost(plan: ModelPlan, probe: Probe, settings: Settings) -> ModelCost:
+    found, left = len(plan.wanted), len(plan.todo)
+    if not left:
+        return ModelCost(plan.model, found, 0, 0, 0, 0.0, 0)
+    first = plan.todo[0]
+    remote = first.remote()
+    size = first.weight_bytes()  # all checkpoints of a model are of one size
+    download = disk = 0
+    if remote is not None:
+        absent = sum(not is_cached(replace(remote, commit=c.commit or remote.commit)) for c in plan.todo)
+        download = size * absent
+        disk = download if settings.keep_cache is None else min(download, size * (settings.keep_cache + 2))
+    try:
+        config = first.config()
+        length = probe.length_for(Architecture.from_config(config))
+        parameters = _decoder_parameters(config)
+        in_memory = parameters * torch_dtype(settings.dtype).itemsize
+        streamed = settings.stream or (
+            settings.stream is None and in_memory > SHARE_OF_MEMORY * free_memory(resolve_device(settings.device))
+        )
+        seconds, layer = calibrate(config, length, settings)
+    except (MadynError, RuntimeError, ValueError, TypeError, AttributeError) as e:
+        return ModelCost(plan.model, found, left, download, disk, None, None, note=f"not calibrated: {e}")
+    batch = probe.sequences if streamed else settings.batch_size
+    held = (in_memory - layer * (_layers(config) - 1)) if streamed else in_memory
+    memory = held + _activations(config, length * batch, settings) + (0 if streamed else min(size, in_memory))
+    return ModelCost(
+        plan.model, found, left, download, disk, seconds * probe.sequences * left, int(memory), bool(streamed)
+    )
+
+
+def calibrate(config: Any, length: int, settings: Settings) -> tuple[float, int]:
+    """Seconds to measure one sequence with a model of this config, and the bytes of one of its layers.
+
+    Raises:
+        ArchitectureError: the config cannot be built with fewer layers.
+    """
+    timed = [_time(_with_layers(config, layers), length, settings) for layers in (1, 2)]
+    (one, small), (two, large) = timed
+    return one + max(two - one, 0.0) * (_layers(config) - 1), large - small
+
+
+def _time(config: Any, length: int, settings: Settings) -> tuple[float, int]:
+    import torch
+    from transformers import AutoModel
+
+    from madyn.measurement import measure
+
+    device = resolve_device(settings.device)
+    model = AutoModel.from_config(config, dtype=torch_dtype(settings.dtype)).eval().to(device)
+    vocabulary = config.get_text_config().vocab_size
+    ids = torch.randint(0, vocabulary, (1, length), generator=torch.Generator().manual_seed(0))
+    measure(model, ids[:, : min(length, 16)])
+    times = []
+    for _ in range(2):
+        start = time.perf_counter()
+        measure(model, ids)
+        times.append(time.perf_counter() - start)
+    return min(times), sum(p.numel() * p.element_size() for p in model.parameters())
+
+
+def _with_layers(config: Any, count: int) -> Any:
+    small = copy.deepcopy(config)
+    text = small.get_text_config()
+    total = _layers(config)
+    for name, value in list(vars(text).items()):
+        if isinstance(value, (list, tuple)) and len(value) == total:
+            setattr(text, name, value[:count])  # settings by layer
+    text.num_hidden_layers = count
+    return small
+
+
+def _layers(config: Any) -> int:
+    found = getattr(config.get_text_config(), "num_hidden_layers", None)
+    if not isinstance(found, int):
+        raise ArchitectureError("the config does not give the number of layers")
+    return found
+
+
+def _decoder_parameters(config: Any) -> int:
+    import torch
+    from transformers import AutoModel
+
+    with torch.device("meta"):
+        return sum(p.numel() for p in AutoModel.from_config(config).parameters())
+
+
+def _activations(config: Any, tokens: int, settings: Settings) -> int:
+    """A layer's at their highest: the residual stream a few times, and the two sides of its MLP's activation."""
+    a = Architecture.from_config(config)
+    return tokens * (4 * a.hidden_size + 2 * a.intermediate_size) * torch_dtype(settings.dtype).itemsize
