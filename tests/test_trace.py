@@ -92,7 +92,7 @@ def test_traces_what_measure_measures(run, probe, tmp_path):
     unit = dataset.units("tiny_net")[1000]
     path = layout.statistics_path(dataset.path, "tiny_net", 1000)
     assert unit.statistics_sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
-    assert unit.weights_sha256 != dataset.units("tiny_net")[0].weights_sha256
+    assert unit.weights_xxh3 != dataset.units("tiny_net")[0].weights_xxh3
     assert (unit.sequences, unit.length, unit.first_token, unit.dtype, unit.device) == (3, 12, "text", "float32", "cpu")
     assert unit.versions["torch"].startswith(torch.__version__.split("+")[0])
     assert dataset.architecture("tiny_net") == tiny_shape()

@@ -132,7 +132,7 @@ class Checkpoint:
         return sum(path.stat().st_size for path in self._files())
 
     def hash_weights(self) -> str | None:
-        """SHA-256 over the weight files of a checkpoint on disk; None on the Hub, where the commit says as much."""
+        """XXH3 over the weight files of a checkpoint on disk; None on the Hub, where the commit says as much."""
         return None if self.revision is not None or self.load is not None else hash_files(self._files())
 
     def _files(self) -> list[Path]:

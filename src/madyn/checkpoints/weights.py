@@ -6,8 +6,8 @@ with `weights_only`, so that no code of theirs runs. One file or many shards wit
 
 from __future__ import annotations
 
-import hashlib
 import json
+import mmap
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -160,9 +160,19 @@ def _first_line(e: Exception) -> str:
 
 
 def hash_files(paths: Iterable[Path]) -> str:
-    """SHA-256 over the SHA-256 of each file, in order."""
-    digest = hashlib.sha256()
+    """XXH3 (128 bits) over the content of files, in order.
+
+    It tells one checkpoint from another at the speed of memory. SHA-256 takes as long as a small model's forward pass;
+    it is kept for what comes over a network.
+    """
+    import xxhash
+
+    digest = xxhash.xxh3_128()
     for path in paths:
         with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
+            size = path.stat().st_size
+            digest.update(size.to_bytes(8, "little"))
+            if size:
+                with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+                    digest.update(content)
     return digest.hexdigest()

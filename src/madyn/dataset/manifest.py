@@ -23,7 +23,7 @@ class Unit:
     Attributes:
         source: where the checkpoint came from, as the user named it.
         revision: its name on the Hub or the name of its folder; `commit` is the hash the Hub resolved it to,
-            `weights_sha256` that of the weight files of a checkpoint in a folder.
+            `weights_xxh3` that of the weight files of a checkpoint in a folder.
         tokens_sha256: hash of the token ids of the sequences, in order.
         first_token: "bos" if each sequence starts with the tokenizer's BOS token in place of text, else "text".
         exclude_positions: positions that were left out.
@@ -42,7 +42,7 @@ class Unit:
     source: str
     revision: str | None = None
     commit: str | None = None
-    weights_sha256: str | None = None
+    weights_xxh3: str | None = None
     sequences: int | None = None
     length: int | None = None
     first_token: str | None = None

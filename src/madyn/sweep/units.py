@@ -71,7 +71,7 @@ class Files:
     """Where a checkpoint's files are, once it has been made ready."""
 
     folder: Path | None
-    weights_sha256: str | None
+    weights_xxh3: str | None
     bytes_left_out: int | None = None
 
 
@@ -205,7 +205,7 @@ def _measured(unit: manifest.Unit, work: Work, files: Files) -> tuple[manifest.U
     )
     described = replace(
         unit,
-        weights_sha256=files.weights_sha256,
+        weights_xxh3=files.weights_xxh3,
         sequences=int(sequences.shape[0]),
         length=int(sequences.shape[1]),
         first_token=probe.first_token,
