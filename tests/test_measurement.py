@@ -22,6 +22,7 @@ from transformers import (
 from madyn import measure
 from madyn.errors import ArchitectureError, NonFiniteError, UsageError
 from madyn.measurement import measure_with_locations
+from madyn.measurement import order_statistics as paths
 from madyn.measurement.order_statistics import order_statistics
 
 SIZES = {"hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 48}
@@ -157,6 +158,61 @@ def test_order_statistics_are_those_of_a_full_sort(values, k, dtype):
     assert found[k] == hidden.abs().sort().values[(len(values) - 1) // 2]
     assert torch.equal(indices, ordered.indices[:k])
     assert not torch.signbit(found).any()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
+@pytest.mark.parametrize("kind", ["normal", "ties", "zeros", "denormal", "one value", "huge"])
+def test_both_paths_give_what_a_full_sort_gives(dtype, kind):
+    """The steps of the GPU run on any device; every bit is compared, and every index."""
+    torch.manual_seed(0)
+    hidden = {
+        "normal": torch.randn(33, 48),
+        "ties": torch.randint(-3, 4, (33, 48)).float(),
+        "zeros": torch.where(torch.rand(33, 48) < 0.9, torch.tensor(-0.0), torch.randn(33, 48)),
+        "denormal": torch.randn(33, 48) * torch.finfo(torch.float32).tiny,
+        "one value": torch.full((33, 48), -1.5),
+        "huge": torch.randn(33, 48) * 1e4 + torch.where(torch.rand(33, 48) < 0.01, 5e4, 0.0),
+    }[kind].to(dtype)
+    keys = paths._magnitude_keys(hidden)
+    rank = (hidden.numel() - 1) // 2
+    ordered = keys.flatten().sort(descending=True, stable=True)
+    for k in (1, 3, 40):
+        for top, indices in (paths._largest_on_cpu(keys, k), paths._largest(keys, k)):
+            assert torch.equal(top, ordered.values[:k])
+            assert torch.equal(indices, ordered.indices[:k])
+    middle = ordered.values.flip(0)[rank]
+    assert paths._select_on_cpu(keys.flatten(), rank) == paths._select_in_rounds(keys.flatten(), rank) == middle
+    values, _ = order_statistics(hidden, 3)
+    assert torch.equal(values.view(keys.dtype), torch.cat([ordered.values[:3], middle.reshape(1)]))
+
+
+@pytest.mark.parametrize(
+    "model_type",
+    ["albert", "bert", "bloom", "deepseek_v4", "falcon_h1", "gemma2", "gpt2", "gpt_oss", "jamba", "led", "llama",
+     "longformer", "mamba", "mixtral", "modernbert", "olmo2", "opt", "qwen2_audio", "qwen3_next", "rwkv", "t5",
+     "xlm", "xlnet"],
+)  # fmt: skip
+def test_a_sample_of_all_text_models_is_measured_as_they_report(model_type):
+    from architectures import try_type
+
+    result = try_type(model_type)
+    assert result.outcome == "correct", result
+
+
+def test_a_model_whose_layers_do_not_hand_on_what_it_reports_is_refused():
+    from architectures import try_type
+
+    result = try_type("squeezebert")  # it calls its layers past their hooks
+    assert (result.outcome, "hands on the 2 inner hidden states" in result.detail) == ("refused", True)
+
+
+@pytest.mark.slow
+def test_every_text_model_is_measured_correctly_or_refused():
+    from architectures import text_types, try_type
+
+    results = [try_type(model_type) for model_type in text_types()]
+    assert [r for r in results if r.outcome == "wrong"] == []
+    assert sum(r.outcome == "correct" for r in results) > 150
 
 
 def test_a_hidden_state_that_is_not_finite_is_named():

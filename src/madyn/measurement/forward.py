@@ -90,7 +90,7 @@ def measure_with_locations(
         exclude: positions that are left out of everything, such as the first token's, which often holds the most.
         groups: positions that are measured by themselves too, by a name.
     """
-    part = _part_to_run(model)
+    part = part_to_run(model)
     values = _inputs(inputs).to(next(part.parameters()).device)
     if top_k < 1 or batch_size < 1:
         raise UsageError(f"top_k is {top_k} and batch_size {batch_size}; both must be at least 1")
@@ -104,7 +104,7 @@ def measure_with_locations(
             for batch in values.split(batch_size):
                 for reducer in reducers:
                     reducer.begin(batch)
-                part(**_arguments(part, batch))
+                part(**arguments_for(part, batch))
     for reducer in reducers:
         reducer.require_complete(type(part).__name__)
     statistics, positions, features = (
@@ -121,7 +121,7 @@ def measure_with_locations(
     )
 
 
-def _part_to_run(model: nn.Module) -> Any:
+def part_to_run(model: nn.Module) -> Any:
     """The model without its head; of a model of several modalities, the part that reads text."""
     base: Any = getattr(model, "base_model", model)
     config: Any = getattr(base, "config", None)
@@ -141,11 +141,11 @@ def _stacks(part: nn.Module, values: torch.Tensor, layers: Layers) -> list[Stack
     known = _KNOWN_STACKS.setdefault(part, {})
     if key not in known or not all(stack.still_in(part) for stack in known[key]):
         short = values[:1] if values.is_floating_point() else values[:1, :_PROBE_TOKENS]
-        known[key] = find_stacks(part, _arguments(part, short), layers)
+        known[key] = find_stacks(part, arguments_for(part, short), layers)
     return known[key]
 
 
-def _arguments(part: Any, batch: torch.Tensor) -> dict[str, Any]:
+def arguments_for(part: Any, batch: torch.Tensor) -> dict[str, Any]:
     """What the model's forward takes for a batch, by name."""
     config = getattr(part, "config", None)
     names = list(inspect.signature(part.forward).parameters)
