@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import mmap
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -157,6 +158,18 @@ def _open(path: Path, stack: ExitStack) -> Any:
 def _first_line(e: Exception) -> str:
     lines = [line.strip() for line in str(e).splitlines() if line.strip()]
     return lines[0][:300] if lines else type(e).__name__
+
+
+def read_ahead(folder: Path) -> None:
+    """Ask the system to read the weight files of a folder, and do not wait for it.
+
+    A thread that read them would take turns with the computing threads, each of which then waits for the others.
+    """
+    if not hasattr(os, "posix_fadvise"):
+        return  # not on every system; the files are then read when they are needed
+    for name in weight_files(p.name for p in folder.iterdir() if p.is_file()):
+        with (folder / name).open("rb") as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
 
 
 def hash_files(paths: Iterable[Path]) -> str:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from madyn.architecture import Architecture
 from madyn.checkpoints import Checkpoint
 from madyn.checkpoints.fetching import RemoteCheckpoint, fetch_needed, forget, is_cached
+from madyn.checkpoints.weights import read_ahead
 from madyn.dataset import layout, manifest
 from madyn.dataset.files import create_bytes, root_path, write_json
 from madyn.dataset.statistics import encode_statistics
@@ -71,7 +72,6 @@ class Files:
     """Where a checkpoint's files are, once it has been made ready."""
 
     folder: Path | None
-    weights_xxh3: str | None
     bytes_left_out: int | None = None
 
 
@@ -84,13 +84,16 @@ def prepare(work: Work) -> Files | MadynError:
     try:
         remote = checkpoint.remote()
         if remote is None:
-            return Files(checkpoint.folder(), checkpoint.hash_weights())
+            folder = checkpoint.folder()
+            if folder is not None:
+                read_ahead(folder)
+            return Files(folder)
         if work.settings.keep_cache is not None and not is_cached(remote):
             _FETCHED.append(remote)
         if work.settings.decoder_only:
             folder, left_out = fetch_needed(remote, needed_names(checkpoint))
-            return Files(folder, None, left_out)
-        return Files(checkpoint.folder(remote), None)
+            return Files(folder, left_out)
+        return Files(checkpoint.folder(remote))
     except MadynError as e:
         return e
     except OSError as e:
@@ -205,7 +208,7 @@ def _measured(unit: manifest.Unit, work: Work, files: Files) -> tuple[manifest.U
     )
     described = replace(
         unit,
-        weights_xxh3=files.weights_xxh3,
+        weights_xxh3=work.checkpoint.hash_weights(),
         sequences=int(sequences.shape[0]),
         length=int(sequences.shape[1]),
         first_token=probe.first_token,
