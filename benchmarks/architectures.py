@@ -45,17 +45,17 @@ _SMALL = {
     **dict.fromkeys(("moe_intermediate_size", "shared_expert_intermediate_size"), 16),
     **dict.fromkeys(("num_experts", "num_local_experts", "n_routed_experts"), 4),
     "num_key_value_heads": 2, "num_experts_per_tok": 2, "head_dim": 8, "vocab_size": 97, "rotary_dim": 4,
-    "qk_rope_head_dim": 4, "qk_nope_head_dim": 4, "v_head_dim": 8, "kv_lora_rank": 8, "q_lora_rank": 8,
-    "mamba_n_heads": 8, "mamba_d_head": 8, "mamba_d_state": 8, "n_mamba_heads": 1,
 }  # fmt: skip
 # Some sizes only fit together in a way that their names do not tell: tried one after another.
+_LATENT = {"qk_rope_head_dim": 4, "qk_nope_head_dim": 4, "v_head_dim": 8, "kv_lora_rank": 8, "q_lora_rank": 8}
 _ALTERNATIVES: list[dict[str, Any]] = [
     {},
-    {"head_dim": 4, "qk_rope_head_dim": 4},
     {"num_key_value_heads": 4},
-    {"num_key_value_heads": 4, "head_dim": 8},
-    {"n_group": 1, "topk_group": 1, "head_dim": 4},
+    {**_LATENT, "head_dim": 4, "num_key_value_heads": 4},
+    {**_LATENT, "head_dim": 4, "num_key_value_heads": 4, "n_group": 1, "topk_group": 1},
+    {**_LATENT, "head_dim": 8},
     {"num_heads": 8, "head_dim": 8, "expand": 2, "n_groups": 1, "state_size": 8},
+    {"mamba_n_heads": 8, "mamba_d_head": 8, "mamba_d_state": 8, "n_mamba_heads": 1},
     {"layer_types": None},
 ]
 
@@ -117,11 +117,11 @@ def _parts(config: Any) -> Iterator[Any]:
 
 def _shrink(config: Any, small: dict[str, Any]) -> None:
     for name, value in small.items():
-        known = getattr(config, name, None)
-        if (isinstance(known, int) and not isinstance(known, bool) and value is not None) or (
-            isinstance(known, list) and value is None
-        ):
-            with contextlib.suppress(Exception):
+        with contextlib.suppress(Exception):  # a config may refuse to be asked, or to be told
+            known = getattr(config, name, None)
+            absent = known is None and name in ("head_dim", "num_key_value_heads") and hasattr(config, name)
+            whole = isinstance(known, int) and not isinstance(known, bool)
+            if absent or (whole and value is not None) or (isinstance(known, list) and value is None):
                 setattr(config, name, value)
     for name, value in list(vars(config).items()):
         if isinstance(value, list) and name.endswith(("layer_types", "layers_block_type", "block_types")):
@@ -183,11 +183,10 @@ def _leads_to(model: Any, ids: torch.Tensor, found: Any, layer: int, last: torch
     top, median = found.statistics[0, 0, layer], found.statistics[0, -1, layer]
 
     def look(module: Any, inputs: Any, output: Any) -> None:
-        if not (inputs and isinstance(inputs[0], torch.Tensor) and isinstance(output, torch.Tensor)):
-            return
-        state = inputs[0].float().abs()
-        if state.numel() and state.max().item() == top and state.flatten().median().item() == median:
-            took.append(True)
+        for value in inputs:
+            if isinstance(value, torch.Tensor) and value.is_floating_point() and value.ndim == 3 and value.numel():
+                state = value[:, :TOKENS].float().abs()  # some models pad a sequence to a block's length
+                took.append(state.max().item() == top and state.flatten().median().item() == median)
 
     part = part_to_run(model)
     hooks = [module.register_forward_hook(look) for module in part.modules()]
@@ -195,7 +194,7 @@ def _leads_to(model: Any, ids: torch.Tensor, found: Any, layer: int, last: torch
         part(**arguments_for(part, ids))
     for hook in hooks:
         hook.remove()
-    return bool(took)
+    return any(took)
 
 
 def table(results: Sequence[Result]) -> str:

@@ -78,7 +78,19 @@ def find_stacks(
     reported, calls = _run(model, arguments, lists)
     if not reported:
         return [_by_structure(model, lists)]
+    _require_positions(model, arguments, reported)
     return [_by_behaviour(model, lists, states, calls) for states in reported]
+
+
+def _require_positions(model: nn.Module, arguments: Mapping[str, Any], reported: Sequence[Sequence[Any]]) -> None:
+    """Refuse a model that reports states of positions that are no tokens of the sequence: padding would be measured."""
+    tokens = arguments.get("input_ids")
+    for states in reported:
+        if tokens is not None and states[0].ndim == 3 and states[0].shape[1] > tokens.shape[1]:
+            raise ArchitectureError(
+                f"{type(model).__name__} works on {states[0].shape[1]} positions where the sequence has "
+                f"{tokens.shape[1]} tokens; which of them are padding cannot be told"
+            )
 
 
 def _at_path(model: nn.Module, path: str) -> Stack:
