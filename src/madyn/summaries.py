@@ -230,10 +230,10 @@ def print_locations(dataset: Dataset) -> None:
 
 def print_costs(costs: Sequence[ModelCost]) -> None:
     """What a sweep will take, a row a model and the sum."""
-    columns = ["model", "checkpoints", "to measure", "download GB", "disk GB", "hours", "memory GB", ""]
+    columns = ["model", "checkpoints", "to measure", "download GB", "disk GB", "time", "memory GB", ""]
     rows = [
         [c.model, c.checkpoints, c.left, c.download / 1e9, c.disk / 1e9,
-         None if c.seconds is None else c.seconds / 3600, None if c.memory is None else c.memory / 1e9,
+         _duration(c.seconds), None if c.memory is None else c.memory / 1e9,
          "streamed" if c.streamed else c.note]
         for c in costs
     ]  # fmt: skip
@@ -241,13 +241,22 @@ def print_costs(costs: Sequence[ModelCost]) -> None:
         known = [c.seconds for c in costs if c.seconds is not None]
         rows.append(
             ["all", sum(c.checkpoints for c in costs), sum(c.left for c in costs), sum(c.download for c in costs) / 1e9,
-             sum(c.disk for c in costs) / 1e9, sum(known) / 3600, max((c.memory or 0) for c in costs) / 1e9, ""]
+             sum(c.disk for c in costs) / 1e9, _duration(sum(known)), max((c.memory or 0) for c in costs) / 1e9, ""]
         )  # fmt: skip
     print_table("the sweep", columns, rows, left=["model", ""])
     console.print(
-        "hours are of computing on this machine, from a calibration with one and two layers; the next checkpoint "
+        "the time is of computing on this machine, from a calibration with one and two layers; the next checkpoint "
         "downloads meanwhile, so that the sweep takes the longer of the two. Nothing was downloaded but configs."
     )
+
+
+def _duration(seconds: float | None) -> str:
+    """Seconds for a reader: 8 s, 12 min, 3.5 h."""
+    if seconds is None:
+        return "-"
+    if seconds < 100:
+        return f"{seconds:.2g} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def print_contents(dataset: Dataset) -> None:
