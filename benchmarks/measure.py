@@ -17,6 +17,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -72,9 +74,7 @@ def output_hidden_states(model: Any, ids: torch.Tensor) -> np.ndarray:
 
 def nnsight(model: Any, ids: torch.Tensor) -> np.ndarray:
     """The same by nnsight's tracing, over the bare decoder, with madyn's statistics."""
-    from nnsight import NNsight
-
-    wrapped = NNsight(model.base_model)
+    wrapped = import_module("nnsight").NNsight(model.base_model)
     kept = []
     with wrapped.trace(ids, use_cache=False):
         for layer in wrapped.layers:
@@ -97,12 +97,10 @@ def ways() -> dict[str, Way]:
         "bare decoder": bare, "madyn": madyn_measure, "output_hidden_states": output_hidden_states,
         "prior recipe": prior_recipe,
     }  # fmt: skip
-    try:
-        import nnsight as _  # noqa: F401
-    except ImportError:
-        print("nnsight is not installed: left out", file=sys.stderr)
-    else:
+    if find_spec("nnsight"):
         found["nnsight"] = nnsight
+    else:
+        print("nnsight is not installed: left out", file=sys.stderr)
     return found
 
 
