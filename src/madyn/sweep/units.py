@@ -164,7 +164,7 @@ def _measure(root: Path, work: Work, files: Files | MadynError) -> Outcome:
                 raise refused
         assert isinstance(files, Files)
         unit, result = _measured(unit, work, files)
-        data = encode_statistics(result.statistics)
+        created = write_measured(root, unit, result, work.sequences)
     except (StorageError, UsageError):
         raise
     except Exception as e:  # whatever one checkpoint does, it must not cost the others: it is recorded
@@ -174,14 +174,24 @@ def _measure(root: Path, work: Work, files: Files | MadynError) -> Outcome:
         unit = replace(unit, failure=reason)
         manifest.write_unit(root, unit)
         return Outcome(work.model, work.step, "failed", unit)
+    return Outcome(work.model, work.step, "measured" if created else "already")
+
+
+def write_measured(root: Path, unit: manifest.Unit, result: Measurement, sequences: Any) -> bool:
+    """Write what a unit gave, its statistics last; False where somebody else has written them before.
+
+    Raises:
+        StorageError: the dataset cannot be written.
+        DatasetError: the statistics are not what a file of them holds.
+    """
+    data = encode_statistics(result.statistics)
     unit = replace(unit, statistics_sha256=hashlib.sha256(data).hexdigest())
-    write_json(layout.locations_path(root, work.model, unit.step), locate_tokens(result, work.sequences))
+    write_json(layout.locations_path(root, unit.model, unit.step), locate_tokens(result, sequences))
     if result.groups:
         groups = {name: values.astype(float).tolist() for name, values in result.groups.items()}
-        write_json(layout.positions_path(root, work.model, unit.step), groups)
+        write_json(layout.positions_path(root, unit.model, unit.step), groups)
     manifest.write_unit(root, unit)
-    created = create_bytes(layout.statistics_path(root, work.model, unit.step), data)
-    return Outcome(work.model, work.step, "measured" if created else "already")
+    return create_bytes(layout.statistics_path(root, unit.model, unit.step), data)
 
 
 _LOADERS: dict[tuple[str, str], Loader] = {}  # one a dtype and device: a process measures one model after another
@@ -189,37 +199,55 @@ _LOADERS: dict[tuple[str, str], Loader] = {}  # one a dtype and device: a proces
 
 def _measured(unit: manifest.Unit, work: Work, files: Files) -> tuple[manifest.Unit, Measurement]:
     """The unit with what it was measured with, and the measurement."""
+    assert not isinstance(work.sequences, MadynError)
+    model, layers, streamed = load_model(work.checkpoint, files.folder, work.settings)
+    settings = replace(work.settings, layers=layers)
+    if streamed:
+        settings = replace(settings, batch_size=len(work.sequences))
+    unit, result = measure_loaded(unit, model, work.sequences, work.probe, settings)
+    return replace(
+        unit,
+        weights_xxh3=work.checkpoint.hash_weights(),
+        dtype=str(torch_dtype(settings.dtype)).removeprefix("torch."),
+        device=resolve_device(settings.device),
+        streamed=streamed,
+        bytes_left_out=files.bytes_left_out,
+    ), result
+
+
+def measure_loaded(
+    unit: manifest.Unit, model: Any, sequences: np.ndarray, probe: Probe, settings: Settings
+) -> tuple[manifest.Unit, Measurement]:
+    """Measure a model that is in memory: the unit with what it was measured with, and the measurement.
+
+    Raises:
+        ArchitectureError, NonFiniteError, UsageError: as `measure` raises them.
+    """
     import torch
 
     from madyn.measurement import measure_with_locations
 
-    sequences, settings, probe = work.sequences, work.settings, work.probe
-    assert not isinstance(sequences, MadynError)
-    device, dtype = resolve_device(settings.device), torch_dtype(settings.dtype)
-    model, layers, streamed = load_model(work.checkpoint, files.folder, settings)
     result = measure_with_locations(
         model,
         sequences,
         top_k=3,
-        batch_size=len(sequences) if streamed else settings.batch_size,
-        layers=layers,
+        batch_size=settings.batch_size,
+        layers=settings.layers,
         exclude=probe.excluded,
         groups=probe.groups,
     )
+    weights = next(model.parameters())
     described = replace(
         unit,
-        weights_xxh3=work.checkpoint.hash_weights(),
         sequences=int(sequences.shape[0]),
         length=int(sequences.shape[1]),
         first_token=probe.first_token,
         exclude_positions=list(probe.excluded),
         tokens_sha256=hash_tokens(sequences),
-        dtype=str(dtype).removeprefix("torch."),
-        device=device,
+        dtype=str(weights.dtype).removeprefix("torch."),
+        device=weights.device.type,
         threads=torch.get_num_threads(),
-        batch_size=len(sequences) if streamed else settings.batch_size,
-        streamed=streamed,
-        bytes_left_out=files.bytes_left_out,
+        batch_size=settings.batch_size,
         stacks=result.stacks,
         parameters=_count_parameters(model),
         architecture=_architecture(model),
@@ -279,10 +307,10 @@ def _architecture(model: Any) -> dict[str, Any]:
 
 
 def _count_parameters(model: Any) -> int:
-    """The parameters of the whole model. It was loaded without its language-model head, if it has one."""
+    """The parameters of the whole model. A checkpoint is loaded without its language-model head, if it has one."""
     here = sum(parameter.numel() for parameter in model.parameters())
     config = getattr(model, "config", None)
-    if config is None:
+    if config is None or getattr(model, "base_model", model) is not model:
         return here
     text = config.get_text_config()
     with_head = any("CausalLM" in name or "LMHead" in name for name in config.architectures or [])
