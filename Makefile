@@ -1,11 +1,12 @@
 # make demo   sets everything up and runs the main job
 # make test   sets everything up and passes the checks and the tests
+# make tiny-suite   trains and packs the dataset that comes with madyn
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test lint clean
+.PHONY: setup demo test lint tiny-suite clean
 
 setup: $(STAMP)
 
@@ -27,6 +28,13 @@ lint: setup
 
 test: lint
 	$(BIN)/python -m pytest --numprocesses 2 --cov --cov-report term:skip-covered --cov-fail-under 90
+
+# The dataset that comes with madyn, made again: about two hours of one core.
+tiny-suite: setup
+	$(BIN)/madyn lab tiny-suite --out build/tiny-suite
+	cp LICENSE build/tiny-suite/
+	$(BIN)/madyn fit build/tiny-suite
+	$(BIN)/python -m madyn.dataset.shipped build/tiny-suite src/madyn/data/tiny-suite.tar.xz
 
 clean:
 	rm -rf $(VENV) demo

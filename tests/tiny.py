@@ -23,13 +23,20 @@ def tiny_shape(**changes: Any) -> Architecture:
 
 def save_checkpoints(folder: Path, steps: tuple[int, ...] = (0, 1, 2), shape: Architecture | None = None) -> Path:
     """Checkpoints of one model at several steps, each with other weights, in `folder/stepN`."""
+    from madyn.lab.blueprints import Blueprint, build_model
     from madyn.lab.tokenizer import train_tokenizer
-    from madyn.lab.training import build_model
 
     shape = shape or tiny_shape()
     tokenizer = train_tokenizer(SENTENCES, shape.vocab_size)
+    blueprint = Blueprint(
+        hidden_size=shape.hidden_size,
+        num_hidden_layers=shape.num_hidden_layers,
+        num_attention_heads=shape.num_attention_heads,
+        intermediate_size=shape.intermediate_size,
+    )
     for step in steps:
-        build_model(shape, tokenizer, seed=step).save_pretrained(folder / f"step{step}")
+        model = build_model(blueprint, step, shape.vocab_size, shape.max_position_embeddings, tokenizer.bos_token_id)
+        model.save_pretrained(folder / f"step{step}")
         tokenizer.save_pretrained(folder / f"step{step}")
     return folder
 

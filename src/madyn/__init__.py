@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from madyn.dataset.view import Dataset, open_dataset
     from madyn.errors import MadynError
     from madyn.figures.draw import draw_figures
+    from madyn.lab.recipe import Recipe
+    from madyn.lab.running import LabReport, run_suite
+    from madyn.lab.suites import LabSuite, read_suite
     from madyn.measurement.forward import measure
     from madyn.prediction.predictor import Predictor
     from madyn.suites import PYTHIA, Suite
@@ -39,12 +42,15 @@ _HOMES = {
     "Comparison": "madyn.curves.comparison",
     "Dataset": "madyn.dataset.view",
     "Fits": "madyn.curves.fits",
+    "LabReport": "madyn.lab.running",
+    "LabSuite": "madyn.lab.suites",
     "MadynError": "madyn.errors",
     "PYTHIA": "madyn.suites",
     "Posterior": "madyn.curves.posteriors",
     "Predictor": "madyn.prediction.predictor",
     "Prior": "madyn.curves.priors",
     "Probe": "madyn.sweep.settings",
+    "Recipe": "madyn.lab.recipe",
     "SeparableModel": "madyn.curves.separable",
     "Settings": "madyn.sweep.settings",
     "Suite": "madyn.suites",
@@ -63,6 +69,8 @@ _HOMES = {
     "open_dataset": "madyn.dataset.view",
     "posterior": "madyn.curves.posteriors",
     "quantity_intervals": "madyn.curves.quantities",
+    "read_suite": "madyn.lab.suites",
+    "run_suite": "madyn.lab.running",
     "scan_checkpoint": "madyn.sweep.scanning",
     "trace": "madyn.sweep.tracing",
 }
@@ -73,11 +81,14 @@ __all__ = [
     "Comparison",
     "Dataset",
     "Fits",
+    "LabReport",
+    "LabSuite",
     "MadynError",
     "Posterior",
     "Predictor",
     "Prior",
     "Probe",
+    "Recipe",
     "SeparableModel",
     "Settings",
     "Suite",
@@ -96,6 +107,8 @@ __all__ = [
     "open_dataset",
     "posterior",
     "quantity_intervals",
+    "read_suite",
+    "run_suite",
     "scan_checkpoint",
     "trace",
 ]

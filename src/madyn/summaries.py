@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from madyn.curves.comparison import Comparison
     from madyn.dataset import Dataset
     from madyn.figures.draw import Drawing
+    from madyn.lab import LabReport, LabSuite
+    from madyn.lab.costs import RunCost
     from madyn.prediction import Predictor
     from madyn.sweep import ModelCost, TraceReport
 
@@ -247,6 +249,52 @@ def print_costs(costs: Sequence[ModelCost]) -> None:
     console.print(
         "the time is of computing on this machine, from a calibration with one and two layers; the next checkpoint "
         "downloads meanwhile, so that the sweep takes the longer of the two. Nothing was downloaded but configs."
+    )
+
+
+def print_suite_costs(suite: LabSuite, costs: Sequence[RunCost], jobs: int | None, threads: int) -> None:
+    """What a suite will take, a row a model and the sum; how far its factors depend on one another."""
+    import os
+
+    from madyn.lab.suites import design_correlation
+
+    columns = ["model", "parameters", "PFLOP", "time"]
+    rows = [[c.run.name, c.parameters, c.flops / 1e15, _duration(c.seconds)] for c in costs]
+    total, at_once = sum(c.seconds for c in costs), jobs or max(1, (os.cpu_count() or 1) // threads)
+    rows.append(["all", sum(c.parameters for c in costs), sum(c.flops for c in costs) / 1e15, _duration(total)])
+    print_table(
+        f"{suite.name}: {suite.recipe.steps} steps, measured at {len(suite.measured_steps)}", columns, rows, ["model"]
+    )
+    console.print(
+        f"the time is that of one model alone at {threads} thread(s), from a few updates; {at_once} at a time would "
+        f"take about {_duration(max(total / at_once, max(c.seconds for c in costs)))}, and longer where they share "
+        "memory's bandwidth"
+    )
+    architectures = len({c.run.blueprint for c in costs})
+    if architectures > 2:
+        console.print(
+            f"{architectures} architectures; the largest correlation between the logarithms of width, depth, heads and "
+            f"MLP ratio is {design_correlation([c.run for c in costs]):.2f}"
+        )
+
+
+def print_lab(report: LabReport) -> None:
+    """What was trained: the losses and the largest ratio of each model, at first and at last."""
+    rows = []
+    dataset = report.open() if report.trained or report.already else None
+    for model in [*report.trained, *report.already]:
+        assert dataset is not None
+        record, ratio = dataset.training(model), dataset.trajectories(model, "ratio").max("layer")
+        losses = record.losses[max(record.losses)] if record and record.losses else {}
+        rows.append([model, losses.get("train"), losses.get("held_out"), ratio.values[0], ratio.values[-1]])
+    if rows:
+        columns = ["model", "training loss", "held-out loss", "largest ratio at first", "at last"]
+        print_table("trained", columns, sorted(rows), left=["model"])
+    for model, reason in report.failures.items():
+        console.print(f"{model} failed: {reason}", style="red")
+    console.print(
+        f"{report.path}: {len(report.trained)} trained, {len(report.already)} complete before, "
+        f"{len(report.failures)} failed"
     )
 
 

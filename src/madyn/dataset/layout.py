@@ -1,7 +1,7 @@
 """The published layout: what each file of a dataset is called and where it lies.
 
 Nothing outside this file spells a path of a dataset. Names follow the dataset card; what the card does not have
-(`manifest/`, `locations/`, `analysis/`) stands beside it.
+(`manifest/`, `locations/`, `positions/`, `training/`, `analysis/`) stands beside it.
 """
 
 from __future__ import annotations
@@ -18,6 +18,12 @@ FITTED_QUANTITIES = ("ratio", "top1", "median")
 """The quantities that curves are fitted to."""
 
 PARAMETER_TABLE = "fitted_param_dataset_reparam.csv"
+
+PACKED = (
+    PARAMETER_TABLE, "LICENSE", "README.md", "*/stats/*", "manifest/**/*", "locations/**/*", "positions/**/*",
+    "training/**/*",
+)  # fmt: skip
+"""What a dataset is without its pictures and `params/`, as patterns below its root."""
 
 _STEP_FILE = re.compile(r"exp2_.*step(\d+)(?:\.(?:json|txt))?")
 _NAME = re.compile(r"[A-Za-z0-9][\w.+-]*")
@@ -85,6 +91,21 @@ def locations_path(root: Path, model: str, step: int) -> Path:
 def positions_path(root: Path, model: str, step: int) -> Path:
     """The statistics of groups of positions, each B x Q x L."""
     return root / "positions" / model / f"step{step}.json"
+
+
+def training_path(root: Path, model: str) -> Path:
+    """How a model of the lab was trained, and its losses."""
+    return root / "training" / f"{model}.json"
+
+
+def tokenizer_folder(root: Path) -> Path:
+    """The tokenizer of the lab's models."""
+    return root / "training" / "tokenizer"
+
+
+def lab_folder(root: Path) -> Path:
+    """What the lab needs to go on, and nobody else does."""
+    return root / ".lab"
 
 
 def lock_path(root: Path, model: str, step: int) -> Path:

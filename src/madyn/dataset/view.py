@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from madyn.architecture import Architecture
 from madyn.dataset import fit_files, layout, manifest
 from madyn.dataset.files import read_bytes, sha256
-from madyn.dataset.remote import locate, match_remote
+from madyn.dataset.remote import is_shipped, locate, match_remote
 from madyn.dataset.statistics import read_statistics
+from madyn.dataset.training import TrainingRecord, read_record
 from madyn.errors import ArchitectureError, DatasetError, UsageError
 from madyn.suites import PYTHIA
 
@@ -30,13 +31,13 @@ def open_dataset(path: str | Path) -> Dataset:
     """Open a dataset in the published layout.
 
     Args:
-        path: a folder, or a dataset of the Hub as `hf://datasets/OWNER/NAME[@REVISION]` or `OWNER/NAME`, of which all
-            but the pictures is fetched into the Hub's cache.
+        path: a folder; or a dataset of the Hub as `hf://datasets/OWNER/NAME[@REVISION]` or `OWNER/NAME`, of which all
+            but the pictures is fetched into the Hub's cache; or one that comes with madyn, `tiny-suite`.
 
     Raises:
         DatasetError: there is no such dataset, or it holds no model.
     """
-    return _open(locate(path), shared=match_remote(path) is not None)
+    return _open(locate(path), shared=_is_elsewhere(path))
 
 
 def open_to_write(path: str | Path, out: str | Path | None = None) -> Dataset:
@@ -44,21 +45,27 @@ def open_to_write(path: str | Path, out: str | Path | None = None) -> Dataset:
 
     Args:
         path: as for `open_dataset`.
-        out: the folder to fetch a dataset of the Hub into; its own name in the current directory by default. The Hub's
-            cache is shared with other programs, and is never written to.
+        out: the folder to bring a dataset of the Hub, or one that comes with madyn, into; its own name in the current
+            directory by default. Caches are shared with other programs, and are never written to.
 
     Raises:
         DatasetError: there is no such dataset, or nothing in it was measured.
         UsageError: `out` is given for a dataset that is in a folder already.
     """
-    remote = match_remote(path)
-    if remote is None and out is not None:
+    elsewhere = _is_elsewhere(path)
+    if not elsewhere and out is not None:
         raise UsageError(f"{path} is a folder and is written to where it is; --out goes with a dataset of the Hub")
-    name = remote[0].split("/")[1] if remote else ""
-    dataset = _open(locate(path, into=Path(out or name) if remote else None))
+    remote = match_remote(path)
+    name = remote[0].split("/")[1] if remote else str(path)
+    dataset = _open(locate(path, into=Path(out or name) if elsewhere else None))
     if not dataset.models:
         raise DatasetError(f"{dataset.path}: nothing in it was measured; see `madyn show {dataset.path}`")
     return dataset
+
+
+def _is_elsewhere(path: str | Path) -> bool:
+    """Whether a dataset is in no folder of the user's yet."""
+    return is_shipped(path) or match_remote(path) is not None
 
 
 def _open(root: Path, shared: bool = False) -> Dataset:
@@ -105,9 +112,7 @@ class Dataset:
     def require_own_folder(self) -> None:
         """Raise DatasetError where this dataset lies in the Hub's cache, which is never written to."""
         if self._shared:
-            raise DatasetError(
-                f"{self.path} is the Hub's cache, which is not written to; give the dataset's name instead"
-            )
+            raise DatasetError(f"{self.path} is a cache, which is not written to; give the dataset's name instead")
 
     def steps(self, model: str) -> list[int]:
         """The training steps measured, ascending."""
@@ -256,6 +261,10 @@ class Dataset:
     def units(self, model: str) -> dict[int, manifest.Unit]:
         """The manifest of a model by step, failures included; empty for a dataset without a manifest."""
         return manifest.read_units(self.path, self._known(model))
+
+    def training(self, model: str) -> TrainingRecord | None:
+        """How a model of the lab was trained, and its losses; None for any other model."""
+        return read_record(self.path, self._known(model))
 
     def statistics_hash(self, model: str) -> str:
         """SHA-256 over the model's statistics files in the order of their steps: what fits say they were made from."""

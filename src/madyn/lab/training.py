@@ -1,197 +1,148 @@
-"""Training one small model, with real checkpoints on the way.
+"""The training loop: the only one there is.
 
-The recipe is the smallest one known to show both published classes of trajectory on a laptop: every sequence starts
-with a BOS token and the learning rate is high; with lower rates and no BOS token the activations hardly grow. Every
-batch depends on the seed and the step alone, so that a run that was interrupted goes on from its last checkpoint to the
-same weights, bit for bit, on the same machine with the same number of threads.
+Every batch depends on the seed and the step alone, so that a run that was interrupted goes on from its saved state to
+the same weights, bit for bit, on the same machine with the same number of threads.
 """
 
 from __future__ import annotations
 
 import io
 import math
-import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+import time
+from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 
-from madyn.architecture import Architecture
-from madyn.dataset.files import read_json, storage_error, write_bytes, write_json
-from madyn.errors import UsageError
+from madyn.dataset.files import write_bytes
+from madyn.errors import MadynError, UsageError
+from madyn.lab.recipe import Recipe
 
-if TYPE_CHECKING:
-    from transformers import GPTNeoXForCausalLM
-
-_STATE = "training_state.pt"
+_SECONDS_UNSAVED = 120.0  # at the most, of training; a run also saves its state wherever it is measured
 
 
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """How a model is trained.
-
-    Attributes:
-        steps: updates; `batch_size` sequences of `length` tokens each, the first a BOS token.
-        learning_rate: its peak, reached after the share `warmup` of the steps; a cosine then takes it to the share
-            `final_rate` of the peak.
-        betas, weight_decay: of AdamW. Norms and biases are decayed too.
-        clip: the largest norm of the gradient.
-        seed: of the initial weights and of the batches.
-    """
-
-    steps: int = 2000
-    batch_size: int = 16
-    length: int = 128
-    learning_rate: float = 1e-2
-    betas: tuple[float, float] = (0.9, 0.95)
-    weight_decay: float = 0.1
-    clip: float = 1.0
-    warmup: float = 0.01
-    final_rate: float = 0.1
-    seed: int = 0
-
-    def rate(self, step: int) -> float:
-        """The learning rate of the update that follows `step` updates."""
-        warm = max(1, round(self.warmup * self.steps))
-        if step < warm:
-            return self.learning_rate * (step + 1) / warm
-        share = (step - warm) / max(1, self.steps - warm)
-        return self.learning_rate * (self.final_rate + (1 - self.final_rate) * 0.5 * (1 + math.cos(math.pi * share)))
-
-
-def checkpoint_steps(total: int, count: int) -> list[int]:
-    """About `count` training steps from 0 to `total`: powers of two while those are closer together, then even ones.
-
-    >>> checkpoint_steps(300, 16)
-    [0, 1, 2, 4, 8, 16, 32, 59, 86, 112, 139, 166, 193, 220, 246, 273, 300]
-    """
-    powers = [0, 1]
-    while True:
-        gap = (total - powers[-1]) / max(1, count - len(powers))
-        if powers[-1] >= gap or 2 * powers[-1] >= total:
-            break
-        powers.append(2 * powers[-1])
-    rest = np.linspace(powers[-1], total, max(2, count - len(powers) + 2))[1:]
-    return sorted({*powers, *(round(float(step)) for step in rest)})
-
-
-def build_model(architecture: Architecture, tokenizer: Any, seed: int) -> GPTNeoXForCausalLM:
-    """A GPT-NeoX model of this shape with fresh weights. Sets torch's global seed."""
-    from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
-
-    shape = architecture.to_dict()
-    rope = {
-        "rope_type": "default",
-        "rope_theta": shape.pop("rotary_emb_base"),
-        "partial_rotary_factor": shape.pop("rotary_pct"),
-    }
-    shape.pop("model_type")
-    config = GPTNeoXConfig(
-        **shape, rope_parameters=rope, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id
-    )
-    torch.manual_seed(seed)
-    return GPTNeoXForCausalLM(config)
+class DivergedError(MadynError, ArithmeticError):
+    """The training loss is not finite."""
 
 
 def train(
-    architecture: Architecture,
+    model: Any,
     recipe: Recipe,
     tokens: np.ndarray,
-    tokenizer: Any,
-    folder: Path,
-    save_at: Sequence[int],
+    *,
+    bos_token_id: int,
+    seed: int,
+    stop_at: Collection[int],
+    on_stop: Callable[[int, float | None], None],
+    state: Path,
     on_step: Callable[[int], None] = lambda step: None,
 ) -> None:
-    """Train a model, or go on training it, and save it with `save_pretrained` as `folder/stepN`.
+    """Train a model, or go on training it.
 
     Args:
+        model: a causal language model of transformers with fresh weights; trained in place, on the device it is on.
         tokens: the training text as token ids, shape (N,).
-        tokenizer: saved with every checkpoint; its BOS token begins every sequence.
-        save_at: the steps to save at, counted in updates made.
-        on_step: called with the number of updates made, after each.
+        bos_token_id: begins every sequence.
+        seed: of the batches.
+        stop_at: the steps, counted in updates made, at which `on_stop` is called: with the step, and the mean training
+            loss of the updates since the stop before (None where there were none).
+        state: a file for what is needed to go on; it is gone when the last step is made. At the stop that the state
+            was saved at, `on_stop` is called again when the run goes on.
+        on_step: called with the number of updates made, after each. What it raises ends the run; the state stays.
 
     Raises:
-        UsageError: the folder holds a run of another recipe or shape, or the text is shorter than a sequence.
-        StorageError: a checkpoint cannot be written.
+        UsageError: the text is shorter than a sequence.
+        DivergedError: the loss is not finite.
+        StorageError: the state cannot be written.
     """
     if len(tokens) < recipe.length:
         raise UsageError(f"the training text has {len(tokens)} tokens; a sequence needs {recipe.length}")
-    claim_folder(folder, architecture, recipe)
-    if is_complete(folder, recipe):
-        return
-    model = build_model(architecture, tokenizer, recipe.seed)
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=recipe.learning_rate, betas=recipe.betas, weight_decay=recipe.weight_decay
-    )
-    start = _resume(folder, model, optimizer)
-    data = torch.from_numpy(np.asarray(tokens, dtype=np.int64))
-    wanted = set(save_at)
+    device = next(model.parameters()).device
+    optimizer = make_optimizer(model, recipe)
+    step, losses = _resume(state, model, optimizer)
+    data = torch.from_numpy(np.asarray(tokens, dtype=np.int64)).to(device)
+    saved = time.monotonic()
     model.train()
-    for step in range(start, recipe.steps + 1):
-        if step in wanted:
-            _save(folder, step, model, optimizer, tokenizer)
-        on_step(step)
+    while True:
+        if step in stop_at:
+            on_stop(step, math.fsum(losses) / len(losses) if losses else None)
         if step == recipe.steps:
             break
-        batch = _batch(data, recipe, step, tokenizer.bos_token_id)
-        for group in optimizer.param_groups:
-            group["lr"] = recipe.rate(step)
-        optimizer.zero_grad(set_to_none=True)
-        model(input_ids=batch, labels=batch, use_cache=False).loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
-        optimizer.step()
-    (folder / _STATE).unlink(missing_ok=True)
+        if step in stop_at or time.monotonic() - saved > _SECONDS_UNSAVED:
+            _save(state, step, losses, model, optimizer)
+            saved = time.monotonic()
+        losses = [] if step in stop_at else losses
+        loss = update(model, optimizer, recipe, step, draw_batch(data, recipe, seed, step, bos_token_id))
+        step += 1
+        if not math.isfinite(loss):
+            raise DivergedError(f"the training loss is {loss} at step {step}; a lower learning rate may help")
+        losses.append(loss)
+        on_step(step)
+    state.unlink(missing_ok=True)
 
 
-def is_complete(folder: Path, recipe: Recipe) -> bool:
-    """Whether a run has come to its end: its last checkpoint is there, and nothing to go on from."""
-    return (folder / f"step{recipe.steps}").exists() and not (folder / _STATE).exists()
+def make_optimizer(model: Any, recipe: Recipe) -> torch.optim.Optimizer:
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(
+            model.parameters(), lr=recipe.learning_rate, momentum=recipe.beta1, weight_decay=recipe.weight_decay
+        )
+    return torch.optim.AdamW(
+        model.parameters(),
+        lr=recipe.learning_rate,
+        betas=(recipe.beta1, recipe.beta2),
+        weight_decay=recipe.weight_decay,
+        fused=True,
+    )
 
 
-def _batch(data: torch.Tensor, recipe: Recipe, step: int, bos: int) -> torch.Tensor:
-    """The batch of a step: windows at random places of the text, each after a BOS token."""
-    generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + step)
+def update(model: Any, optimizer: torch.optim.Optimizer, recipe: Recipe, step: int, batch: torch.Tensor) -> float:
+    """Make the update that follows `step` updates; gives the loss before it, in nats a token."""
+    for group in optimizer.param_groups:
+        group["lr"] = recipe.rate(step)
+    optimizer.zero_grad(set_to_none=True)
+    loss = model(input_ids=batch, labels=batch, use_cache=False).loss
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
+    optimizer.step()
+    return float(loss.detach())
+
+
+def draw_batch(data: torch.Tensor, recipe: Recipe, seed: int, step: int, bos_token_id: int) -> torch.Tensor:
+    """The batch of a step: windows at random places of the text, each after a BOS token, shape (batch, length)."""
+    generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
     window = recipe.length - 1
     starts = torch.randint(len(data) - window + 1, (recipe.batch_size, 1), generator=generator)
-    body = data[starts + torch.arange(window)]
-    return torch.cat([torch.full((recipe.batch_size, 1), bos), body], dim=1)
+    body = data[(starts + torch.arange(window)).to(data.device)]
+    return torch.cat([body.new_full((recipe.batch_size, 1), bos_token_id), body], dim=1)
 
 
-def claim_folder(folder: Path, architecture: Architecture, recipe: Recipe) -> None:
-    """Record what is trained in a folder. Raises UsageError where it holds a run of another shape or recipe."""
-    path = folder / "recipe.json"
-    ours = {"architecture": architecture.to_dict(), "recipe": {**asdict(recipe), "betas": list(recipe.betas)}}
-    if not path.exists():
-        write_json(path, ours)
-    elif read_json(path) != ours:
-        raise UsageError(f"{folder} holds a run of another shape or recipe (see {path.name}); choose another folder")
+@torch.no_grad()
+def mean_loss(model: Any, sequences: np.ndarray) -> float:
+    """The mean loss over sequences of token ids (B, S), in nats a token. The model's mode is left as it is."""
+    training = model.training
+    model.eval()
+    device = next(model.parameters()).device
+    batches = torch.from_numpy(sequences).to(device).split(16)
+    sums = [float(model(input_ids=b, labels=b, use_cache=False).loss) * len(b) for b in batches]
+    model.train(training)
+    return math.fsum(sums) / len(sequences)
 
 
-def _save(folder: Path, step: int, model: Any, optimizer: Any, tokenizer: Any) -> None:
-    """Save a checkpoint whole, then what is needed to go on from it."""
-    final, partial = folder / f"step{step}", folder / f".step{step}.partial"
-    try:
-        shutil.rmtree(partial, ignore_errors=True)
-        model.save_pretrained(partial)
-        tokenizer.save_pretrained(partial)
-        shutil.rmtree(final, ignore_errors=True)
-        partial.rename(final)
-    except (OSError, SafetensorError) as e:
-        raise storage_error(final, e) from e
-    state = io.BytesIO()
-    torch.save({"step": step, "model": model.state_dict(), "optimizer": optimizer.state_dict()}, state)
-    write_bytes(folder / _STATE, state.getvalue())
+def _save(state: Path, step: int, losses: list[float], model: Any, optimizer: torch.optim.Optimizer) -> None:
+    content = io.BytesIO()
+    torch.save(
+        {"step": step, "losses": losses, "model": model.state_dict(), "optimizer": optimizer.state_dict()}, content
+    )
+    write_bytes(state, content.getvalue())
 
 
-def _resume(folder: Path, model: Any, optimizer: Any) -> int:
-    """Bring model and optimizer to the last saved step, and give it."""
-    if not (folder / _STATE).exists():
-        return 0
-    state = torch.load(folder / _STATE, weights_only=True)
-    model.load_state_dict(state["model"])
-    optimizer.load_state_dict(state["optimizer"])
-    return state["step"]
+def _resume(state: Path, model: Any, optimizer: torch.optim.Optimizer) -> tuple[int, list[float]]:
+    """Bring model and optimizer to the saved step; gives it, and the losses since the stop before."""
+    if not state.exists():
+        return 0, []
+    saved = torch.load(state, weights_only=True, map_location=next(model.parameters()).device)
+    model.load_state_dict(saved["model"])
+    optimizer.load_state_dict(saved["optimizer"])
+    return saved["step"], saved["losses"]

@@ -1,0 +1,103 @@
+"""Datasets that come with madyn: one file each, unpacked into the published layout when it is first opened.
+
+`data/NAME.tar.xz` in the package is a dataset, `data/NAME.toml` the suite file that it was made from. Unpacked
+datasets lie in the user's cache under the archive's hash, so that a newer version of madyn opens its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import shutil
+import tarfile
+import tempfile
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from madyn.dataset import layout
+from madyn.dataset.files import storage_error, write_bytes
+from madyn.errors import DatasetError
+
+_ARCHIVE = ".tar.xz"
+
+
+def shipped_names() -> list[str]:
+    """The names of the datasets that come with madyn."""
+    return sorted(f.name.removesuffix(_ARCHIVE) for f in _data().iterdir() if f.name.endswith(_ARCHIVE))
+
+
+def shipped_suite(name: str) -> str | None:
+    """The suite file of a shipped dataset, or None where no such file comes with madyn."""
+    file = _data() / f"{name}.toml"
+    return file.read_text(encoding="utf-8") if "/" not in name and file.is_file() else None
+
+
+def unpack_shipped(name: str, into: Path | None = None) -> Path:
+    """The folder of a shipped dataset, unpacked there if it is not yet.
+
+    Args:
+        into: a folder of the user's own, which must not exist; the cache if None.
+
+    Raises:
+        StorageError: the folder cannot be written.
+        DatasetError: `into` is there already.
+    """
+    archive = (_data() / f"{name}{_ARCHIVE}").read_bytes()
+    folder = into or _cache() / f"{name}-{hashlib.sha256(archive).hexdigest()[:16]}" / name
+    if folder.exists():
+        if into is None:
+            return folder
+        raise DatasetError(f"{into} is there already: give the folder in place of the name, or another --out")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{name}."))
+        try:
+            with tarfile.open(fileobj=io.BytesIO(archive), mode="r:xz") as tar:
+                tar.extractall(partial, filter="data")
+            partial.chmod(0o755)
+            partial.rename(folder)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    except OSError as e:
+        if into is None and folder.exists():  # another process was first
+            return folder
+        raise storage_error(folder, e) from e
+    return folder
+
+
+def pack_dataset(root: Path, archive: Path) -> None:
+    """Pack a dataset into one file, as those that come with madyn are: the same dataset gives the same bytes.
+
+    Statistics, manifest, locations, training records and the parameter table are packed; pictures and `params/`, which
+    `madyn figures` and `madyn fit` make again, are not.
+
+    Raises:
+        StorageError: the file cannot be written.
+    """
+    wanted = [p for pattern in layout.PACKED for p in root.glob(pattern) if p.is_file()]
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w:xz", preset=9) as tar:
+        # Files that are alike stand together, which is what makes the archive small.
+        for path in sorted(set(wanted), key=lambda p: (p.relative_to(root).parts[-2:-1], str(p))):
+            info = tarfile.TarInfo(path.relative_to(root).as_posix())
+            data = path.read_bytes()
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    write_bytes(archive, content.getvalue())
+
+
+def _data() -> Any:
+    return files("madyn") / "data"
+
+
+def _cache() -> Path:
+    from platformdirs import user_cache_path
+
+    return user_cache_path("madyn")
+
+
+if __name__ == "__main__":
+    import sys
+
+    pack_dataset(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -1,0 +1,130 @@
+"""What a suite's models learn from and are measured on: one tokenizer, the text's tokens, and the probe's windows.
+
+Made once, and kept beside the dataset; every model's process then reads the same files.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from madyn.dataset import layout, manifest
+from madyn.dataset.files import read_json, storage_error, write_bytes, write_json
+from madyn.errors import CheckpointError, TextError, UsageError
+from madyn.lab.suites import LabSuite
+from madyn.lab.tokenizer import load_tokenizer, train_tokenizer
+from madyn.sweep.settings import Probe
+from madyn.text import BLANK_LINE, read_text, token_sequences, tokenize
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Where the tokens of a suite lie, and what its models must know of them.
+
+    Attributes:
+        tokens: a file of the training text's token ids, (N,).
+        probe: token ids (B, S) that hidden states are measured on.
+        held_out: token ids (B, S) that the held-out loss is taken over.
+        record: hashes of the texts, and what was drawn of them.
+    """
+
+    tokens: Path
+    probe: np.ndarray
+    held_out: np.ndarray
+    vocab_size: int
+    bos_token_id: int
+    record: dict[str, Any]
+
+
+def prepare_corpus(suite: LabSuite, root: Path) -> Corpus:
+    """Train the tokenizer and tokenise the texts; what was done before is read.
+
+    Raises:
+        UsageError: the folder holds the tokens of another text or tokenizer.
+        ProbeMismatchError: the dataset was measured on another text.
+        TextError: a text cannot be read or is too short.
+        StorageError: the folder cannot be written.
+    """
+    text, measure = suite.text, suite.measure
+    read = read_text(text.source, text.documents, text.seed)
+    held_out = read_text(measure.source, measure.documents, measure.seed)
+    record = {**asdict(text), "documents": len(read.documents), "sha256": read.sha256}
+    file = layout.lab_folder(root) / "corpus.json"
+    tokens = file.with_name("tokens.npy")
+    probe = manifest.ProbeRecord(
+        text=measure.source, sha256=held_out.sha256, documents=len(held_out.documents), seed=measure.seed
+    )
+    manifest.refuse_other_probe(root, probe)
+    if file.exists() and read_json(file) != record:
+        raise UsageError(
+            f"{root} holds models that learned from another text or tokenizer (see {file}); use another --out"
+        )
+    if not file.exists():
+        tokenizer = (
+            _given_tokenizer(text.tokenizer) if text.tokenizer else train_tokenizer(read.documents, text.vocab_size)
+        )
+        _write_tokens(tokens, tokenizer, read.documents, layout.tokenizer_folder(root))
+        write_json(file, record)  # last: it marks the corpus complete
+    manifest.claim_probe(root, probe)
+    tokenizer = load_tokenizer(layout.tokenizer_folder(root))
+    if tokenizer.bos_token_id is None:
+        raise UsageError(f"the tokenizer {text.tokenizer} has no BOS token, which every sequence begins with")
+    length = suite.recipe.length
+    return Corpus(
+        tokens,
+        token_sequences(held_out, tokenizer, measure.sequences, length, bos=True),
+        _loss_windows(suite, tokenizer),
+        len(tokenizer),
+        tokenizer.bos_token_id,
+        {**record, "probe_sha256": held_out.sha256},
+    )
+
+
+def probe_of(suite: LabSuite) -> Probe:
+    """The suite's way of measuring, as `trace` takes it."""
+    measure = suite.measure
+    return Probe(
+        measure.source,
+        sequences=measure.sequences,
+        length=suite.recipe.length,
+        bos=True,
+        documents=measure.documents,
+        seed=measure.seed,
+    )
+
+
+def _loss_windows(suite: LabSuite, tokenizer: Any) -> np.ndarray:
+    """Windows spread evenly over all documents of the probe's source: its own few would not do for a loss."""
+    ids = np.asarray(tokenize(read_text(suite.measure.source, None).content, tokenizer), dtype=np.int64)
+    window = suite.recipe.length - 1
+    if len(ids) < window:
+        raise TextError(f"{suite.measure.source}: its {len(ids)} tokens do not fill one sequence of {window + 1}")
+    starts = np.linspace(0, len(ids) - window, suite.measure.loss_sequences).astype(np.int64)
+    body = ids[starts[:, None] + np.arange(window)]
+    return np.concatenate([np.full((len(body), 1), tokenizer.bos_token_id, dtype=np.int64), body], axis=1)
+
+
+def _given_tokenizer(name: str) -> Any:
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(name)
+    except (OSError, ValueError) as e:
+        raise CheckpointError(f"tokenizer {name}: cannot be loaded: {e}") from e
+
+
+def _write_tokens(path: Path, tokenizer: Any, documents: tuple[str, ...], folder: Path) -> None:
+    import io
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tokenizer.save_pretrained(folder)
+    except OSError as e:
+        raise storage_error(folder, e) from e
+    ids = np.fromiter((i for d in documents for i in tokenize(d + BLANK_LINE, tokenizer)), dtype=np.int32)
+    content = io.BytesIO()
+    np.save(content, ids)
+    write_bytes(path, content.getvalue())

@@ -1,0 +1,340 @@
+"""Running a suite: its models trained and measured into a dataset, several at once, each in a process of its own.
+
+A model's measured steps are units of the dataset like those of a sweep, and a unit that is there is not measured
+again. A model whose run is at fault (its loss is not finite) is recorded, and the others go on; only what would spoil
+every model (no space, another text) stops the suite.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import queue
+import shutil
+from collections.abc import Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from madyn.dataset import Dataset, layout, manifest, open_dataset
+from madyn.dataset.files import storage_error
+from madyn.dataset.training import TrainingRecord, read_record, write_record
+from madyn.errors import MadynError, StorageError, UsageError
+from madyn.lab.corpora import Corpus, prepare_corpus, probe_of
+from madyn.lab.suites import LabSuite, Run, read_suite
+from madyn.sweep.settings import Probe, Settings, resolve_device, versions
+from madyn.terminal import leave_interrupts_to_parent, progress_display
+
+
+@dataclass(frozen=True)
+class LabReport:
+    """What a run of a suite did, by the models' names: those trained now, those that were complete, and the failures
+    with their reasons."""
+
+    path: Path
+    trained: list[str] = field(default_factory=list)
+    already: list[str] = field(default_factory=list)
+    failures: dict[str, str] = field(default_factory=dict)
+
+    def open(self) -> Dataset:
+        """The dataset that was written to."""
+        return open_dataset(self.path)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One model to be trained, with all that is needed to do it in another process."""
+
+    root: Path
+    suite: LabSuite
+    run: Run
+    corpus: Corpus
+    probe: Probe
+    plan: dict[str, Any]
+    threads: int
+    device: str
+    keep_weights: bool
+
+
+def run_suite(
+    suite: LabSuite | str | Path,
+    out: str | Path,
+    *,
+    models: Sequence[str] | None = None,
+    jobs: int | None = None,
+    threads: int = 1,
+    device: str = "cpu",
+    keep_weights: bool = False,
+) -> LabReport:
+    """Train the models of a suite, measuring them as they go, or go on with it.
+
+    Args:
+        suite: a suite file, the name of a shipped suite, or a suite.
+        out: the dataset's folder. Models that are complete in it are passed over; one that was stopped goes on from its
+            last saved state.
+        models: only these, by their names.
+        jobs: how many models are trained at the same time; by default as many as the cores allow, and one on CUDA.
+        threads: of each; part of what makes results repeatable.
+        device: a torch device.
+        keep_weights: save a checkpoint at every measured step, as `out/checkpoints/MODEL/stepN`, to trace or to use.
+
+    Returns:
+        what was trained, what was there already, and what failed.
+
+    Raises:
+        UsageError: the suite cannot mean anything, or the folder holds a model of the same name that was trained in
+            another way.
+        ProbeMismatchError: the dataset was measured on another text.
+        TextError, StorageError: a text cannot be read, or the dataset written.
+    """
+    suite = suite if isinstance(suite, LabSuite) else read_suite(suite)
+    root, device = Path(out), resolve_device(device)
+    cores = os.cpu_count() or 1
+    at_once = jobs or (1 if device.startswith("cuda") else max(1, cores // threads))
+    if at_once < 1 or threads < 1:
+        raise UsageError(f"jobs is {jobs} and threads {threads}; both must be at least 1")
+    runs = select_runs(suite, models)
+    corpus = prepare_corpus(suite, root)
+    todo = []
+    report = LabReport(root)
+    for run in runs:
+        plan = _plan(suite, run, corpus, threads, device)
+        record = _own_record(root, run.name, plan)
+        if record is not None and record.failure:
+            report.failures[run.name] = record.failure
+        elif record is not None and record.complete:
+            report.already.append(run.name)
+        else:
+            todo.append(Job(root, suite, run, corpus, probe_of(suite), plan, threads, device, keep_weights))
+    if todo:
+        _run_all(todo, min(at_once, len(todo)), report)
+    return report
+
+
+def select_runs(suite: LabSuite, models: Sequence[str] | None) -> list[Run]:
+    """The runs of a suite, or those asked for. Raises UsageError for a name that it has not."""
+    runs = suite.runs()
+    known = {run.name: run for run in runs}
+    unknown = [name for name in models or [] if name not in known]
+    if unknown:
+        raise UsageError(f"{suite.name} has no model {unknown[0]!r}; it has {', '.join(known)}")
+    return [known[name] for name in dict.fromkeys(models)] if models else runs
+
+
+def _plan(suite: LabSuite, run: Run, corpus: Corpus, threads: int, device: str) -> dict[str, Any]:
+    """All that determines a run: what a resumed one must agree with."""
+    return {
+        "suite": suite.name,
+        "blueprint": run.blueprint.to_dict(),
+        "seed": run.seed,
+        "recipe": asdict(suite.recipe),
+        "text": corpus.record,
+        "measure": {**asdict(suite.measure), "steps": suite.measured_steps},
+        "threads": threads,
+        "device": device,
+    }
+
+
+def _own_record(root: Path, model: str, plan: Mapping[str, Any]) -> TrainingRecord | None:
+    """What the folder holds of a model, if that was trained in the same way."""
+    record = read_record(root, model)
+    if record is None:
+        if layout.statistics_files(root, model):
+            raise UsageError(f"{root} holds a model {model} that no lab has trained; use another --out")
+        return None
+    changed = [key for key in plan if key != "suite" and record.plan.get(key) != plan[key]]
+    if changed:
+        key = changed[0]
+        raise UsageError(
+            f"{root} holds {model}, trained in another way: its {key} was "
+            f"{_difference(record.plan.get(key), plan[key])}; use another --out, or the suite file as it was"
+        )
+    return record
+
+
+def _difference(was: Any, is_now: Any) -> str:
+    """The first part that differs, so that a long plan is not printed whole."""
+    if isinstance(was, dict) and isinstance(is_now, dict):
+        key = next(k for k in {**was, **is_now} if was.get(k) != is_now.get(k))
+        return f"{key} = {was.get(key)!r}, and is {is_now.get(key)!r} now"
+    return f"{was!r}, and is {is_now!r} now"
+
+
+def _run_all(todo: list[Job], at_once: int, report: LabReport) -> None:
+    # The slowest first, so that no core is left alone with one at the end.
+    order = sorted(todo, key=lambda job: -training_flops(job.run, job.suite, job.corpus.vocab_size))
+    weight = {job.run.name: training_flops(job.run, job.suite, job.corpus.vocab_size) for job in order}
+    steps = order[0].suite.recipe.steps
+    context = multiprocessing.get_context("spawn")
+    reports, stop = context.Queue(), context.Event()
+    with (
+        progress_display(weighted=True) as progress,
+        ProcessPoolExecutor(at_once, context, _start_worker, (reports, stop)) as pool,
+    ):
+        progress.console.print(f"{len(todo)} model(s) to train, {steps} steps each, {at_once} at a time")
+        bar = progress.add_task("training", total=sum(weight.values()))
+        reached = dict.fromkeys(weight, 0)
+        futures = {pool.submit(_run_job, job): job.run.name for job in order}
+
+        def show() -> None:
+            for name, step in _drain(reports):
+                reached[name] = step
+            share = {name: weight[name] * step / steps for name, step in reached.items()}
+            running = [f"{name} {step}" for name, step in reached.items() if 0 < step < steps]
+            ended = len(report.trained) + sum(name in report.failures for name in weight)
+            progress.update(
+                bar, completed=sum(share.values()), description=f"{ended} of {len(todo)} ended; {', '.join(running)}"
+            )
+
+        try:
+            pending = set(futures)
+            while pending:
+                done, pending = wait(pending, timeout=0.3, return_when=FIRST_EXCEPTION)
+                for future in done:
+                    name, failure = futures[future], future.result()
+                    reached[name] = steps
+                    if failure is None:
+                        report.trained.append(name)
+                    else:
+                        report.failures[name] = failure
+                        progress.console.print(f"{name} failed: {failure}")
+                show()
+        finally:
+            stop.set()
+            pool.shutdown(cancel_futures=True)
+
+
+def training_flops(run: Run, suite: LabSuite, vocab_size: int) -> float:
+    """Floating point operations of the whole training of a model.
+
+    6 for each weight of a matrix and token, and 12 L d S a token for attention's products (Chowdhery et al. 2022, arXiv
+    2204.02311, appendix B).
+    """
+    b, recipe = run.blueprint, suite.recipe
+    mlp = (3 if b.activation == "swiglu" else 2) * b.hidden_size * b.intermediate_size
+    weights = b.num_hidden_layers * (4 * b.hidden_size**2 + mlp) + vocab_size * b.hidden_size
+    token = 6 * weights + 12 * b.num_hidden_layers * b.hidden_size * recipe.length
+    return float(token) * recipe.steps * recipe.batch_size * recipe.length
+
+
+def _drain(reports: Any) -> list[tuple[str, int]]:
+    found = []
+    while True:
+        try:
+            found.append(reports.get_nowait())
+        except queue.Empty:
+            return found
+
+
+# What a worker process is given when it starts: where to report its steps, and the event that tells it to stop.
+_worker: dict[str, Any] = {}
+
+
+def _start_worker(reports: Any, stop: Any) -> None:
+    leave_interrupts_to_parent()
+    _worker.update(reports=reports, stop=stop)
+
+
+class _StoppedError(Exception):
+    """The parent has stopped: another model failed, or the user pressed Ctrl-C."""
+
+
+def _run_job(job: Job) -> str | None:
+    def on_step(step: int) -> None:
+        if _worker["stop"].is_set():
+            raise _StoppedError
+        if step % 10 == 0:
+            _worker["reports"].put((job.run.name, step))
+
+    import torch
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # one for every checkpoint written
+    torch.set_num_threads(job.threads)
+    return train_and_measure(job, on_step)
+
+
+def train_and_measure(job: Job, on_step: Any = lambda step: None) -> str | None:
+    """Train one model and measure it at the suite's steps, in this process; gives the reason where its run is at fault.
+
+    Raises:
+        StorageError: the dataset cannot be written.
+        UsageError: the text is too short.
+    """
+    from madyn.lab.blueprints import build_model
+    from madyn.lab.training import mean_loss, train
+
+    root, run, recipe, corpus = job.root, job.run, job.suite.recipe, job.corpus
+    model = build_model(run.blueprint, run.seed, corpus.vocab_size, recipe.length, corpus.bos_token_id).to(job.device)
+    record = read_record(root, run.name) or TrainingRecord(plan=job.plan, parameters=model.num_parameters())
+    losses = dict(record.losses)
+
+    def on_stop(step: int, loss: float | None) -> None:
+        _measure(job, model, step)
+        if job.keep_weights:
+            _keep(job, model, step)
+        losses[step] = {"train": loss, "held_out": mean_loss(model, corpus.held_out)}
+        write_record(root, run.name, replace(record, losses=losses))
+
+    try:
+        train(
+            model,
+            recipe,
+            np.load(corpus.tokens, mmap_mode="r"),
+            bos_token_id=corpus.bos_token_id,
+            seed=run.seed,
+            stop_at=frozenset(job.suite.measured_steps),
+            on_stop=on_stop,
+            state=_state(root, run.name),
+            on_step=on_step,
+        )
+    except (StorageError, UsageError):
+        raise
+    except MadynError as e:
+        write_record(root, run.name, replace(record, losses=losses, failure=str(e)))
+        _state(root, run.name).unlink(missing_ok=True)
+        return str(e)
+    write_record(root, run.name, replace(record, losses=losses, complete=True))
+    return None
+
+
+def _state(root: Path, model: str) -> Path:
+    return layout.lab_folder(root) / f"{model}.pt"
+
+
+def _measure(job: Job, model: Any, step: int) -> None:
+    """One unit of the dataset: what `trace` would measure of a checkpoint of this step."""
+    from madyn.sweep.units import measure_loaded, write_measured
+
+    if layout.statistics_path(job.root, job.run.name, step).exists():
+        return
+    unit = manifest.Unit(
+        model=job.run.name, step=step, source=job.suite.name, revision=f"step{step}", versions=versions()
+    )
+    try:
+        unit, result = measure_loaded(unit, model, job.corpus.probe, job.probe, Settings(device=job.device))
+        write_measured(job.root, unit, result, job.corpus.probe)
+    except (StorageError, UsageError):
+        raise
+    except MadynError as e:
+        manifest.write_unit(job.root, replace(unit, failure=str(e)))
+        raise
+
+
+def _keep(job: Job, model: Any, step: int) -> None:
+    """Save a checkpoint whole, or not at all."""
+    from madyn.lab.tokenizer import load_tokenizer
+
+    final = job.root / "checkpoints" / job.run.name / f"step{step}"
+    partial = final.with_name(f".step{step}.partial")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        model.save_pretrained(partial)
+        load_tokenizer(layout.tokenizer_folder(job.root)).save_pretrained(partial)
+        shutil.rmtree(final, ignore_errors=True)
+        partial.rename(final)
+    except Exception as e:  # safetensors has errors of its own for a full disk
+        raise storage_error(final, e) from e

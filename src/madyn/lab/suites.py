@@ -1,0 +1,284 @@
+"""Suite files: what a lab trains, on what, how, and when it measures, declared in TOML.
+
+A suite is a dataclass whose fields are the file's keys; pydantic holds a file against it, so that a wrong key or type
+is named with its place. Whatever a suite says is part of what makes its results; how many processes train it, and
+where, is not in the file.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from madyn.dataset.shipped import shipped_suite
+from madyn.errors import UsageError
+from madyn.lab.blueprints import Blueprint
+from madyn.lab.designs import complete_shape, coordinates, draw_design, largest_correlation, spread_out
+from madyn.lab.recipe import Recipe, checkpoint_steps
+
+_STRICT: Any = {"extra": "forbid", "strict": True}
+
+Level = int | float | str
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingText:
+    """What is learned from.
+
+    Attributes:
+        source: the name of a text source, as in `madyn.text`.
+        documents, seed: how many documents are drawn from it, all by default, and with what seed.
+        vocab_size: of the byte-level BPE tokenizer that is trained on the text.
+        tokenizer: a tokenizer to use instead: a folder, or a name of the Hub.
+    """
+
+    __pydantic_config__: ClassVar = _STRICT
+
+    source: str = "stdlib#train"
+    documents: int | None = None
+    seed: int = 0
+    vocab_size: int = 1024
+    tokenizer: str | None = None
+
+    def __post_init__(self) -> None:
+        if not 260 <= self.vocab_size <= 1 << 16:
+            raise UsageError(f"vocab_size is {self.vocab_size}; it is from 260 (the bytes and a few more) to 65536")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measuring:
+    """What is measured, on what, and when.
+
+    Attributes:
+        steps: those to measure at; about `count` of them from 0 to the last by default, powers of two first.
+        source, documents, seed: the text that hidden states and held-out loss are measured on.
+        sequences: how many hidden states are measured on, each as long as those that are learned from.
+        loss_sequences: how many the held-out loss is taken over.
+    """
+
+    __pydantic_config__: ClassVar = _STRICT
+
+    steps: list[int] | None = None
+    count: int = 34
+    source: str = "stdlib#held-out"
+    documents: int = 10
+    seed: int = 0
+    sequences: int = 10
+    loss_sequences: int = 100
+
+    def __post_init__(self) -> None:
+        if min(self.count, self.sequences, self.loss_sequences) < 1:
+            raise UsageError("count, sequences and loss_sequences must be at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelEntry:
+    """One architecture, and the seeds that it is trained with. Fields that are not given are those of `Blueprint`.
+
+    Attributes:
+        mlp_ratio: the MLP's width over the hidden size, 4 by default, where `intermediate_size` is not given.
+        name: of its directory in the dataset, `_s0` and so on behind it for the seed; made from the shape by default.
+    """
+
+    __pydantic_config__: ClassVar = _STRICT
+
+    hidden_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    intermediate_size: int | None = None
+    mlp_ratio: float | None = None
+    rotary_pct: float = 0.25
+    residual: Literal["parallel", "sequential"] = "parallel"
+    norm: Literal["layernorm", "rmsnorm"] = "layernorm"
+    norm_placement: Literal["pre", "sandwich"] = "pre"
+    activation: Literal["gelu", "swiglu"] = "gelu"
+    name: str | None = None
+    seeds: list[int] = field(default_factory=lambda: [0])
+
+    def blueprint(self) -> Blueprint:
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("name", "seeds")}
+        return complete_shape(values)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Design:
+    """Architectures drawn from a space-filling design.
+
+    Attributes:
+        count: how many.
+        seed: of the design itself.
+        repeated: so many of them, far apart, are trained with `repeats` seeds (0, 1, ...); the others with seed 0.
+        factors: the levels of each factor: of a field of `ModelEntry`.
+        fixed: fields that all have in common.
+    """
+
+    __pydantic_config__: ClassVar = _STRICT
+
+    count: int
+    factors: dict[str, list[Level]]
+    fixed: dict[str, Level] = field(default_factory=dict)
+    seed: int = 0
+    repeated: int = 0
+    repeats: int = 3
+
+    def __post_init__(self) -> None:
+        known = [f.name for f in fields(ModelEntry) if f.name not in ("name", "seeds")]
+        for name in (*self.factors, *self.fixed):
+            if name not in known:
+                raise UsageError(f"{name} is no field of an architecture; they are {', '.join(known)}")
+        if self.count < 1 or not self.factors or self.repeats < 1 or not 0 <= self.repeated <= self.count:
+            raise UsageError("a design needs factors, a count and repeats of at least 1, and repeated from 0 to count")
+        for name, levels in [*self.factors.items(), *((name, [level]) for name, level in self.fixed.items())]:
+            for level in levels:
+                _check_level(name, level)
+
+    def runs(self) -> list[Run]:
+        drawn = draw_design(self.factors, self.fixed, self.count, self.seed)
+        again = set(spread_out(coordinates([_point(b) for b in drawn], self.factors), self.repeated))
+        return [
+            Run(f"{blueprint.name}_s{seed}", blueprint, seed)
+            for i, blueprint in enumerate(drawn)
+            for seed in range(self.repeats if i in again else 1)
+        ]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One model to be trained: its directory in the dataset, what it is built from, and the seed of its weights and
+    batches."""
+
+    name: str
+    blueprint: Blueprint
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabSuite:
+    """A family of models to be trained alike and measured.
+
+    Attributes:
+        name: what the family is called.
+        model: architectures that are given; `design`: those that are drawn.
+
+    Raises:
+        UsageError: there is nothing to train, or a step to measure at is not one of the run's.
+    """
+
+    __pydantic_config__: ClassVar = _STRICT
+
+    name: str
+    recipe: Recipe = field(default_factory=Recipe)
+    text: TrainingText = field(default_factory=TrainingText)
+    measure: Measuring = field(default_factory=Measuring)
+    model: list[ModelEntry] = field(default_factory=list)
+    design: Design | None = None
+
+    def __post_init__(self) -> None:
+        if not self.model and self.design is None:
+            raise UsageError("the suite has no architectures: give [[model]] tables, or a [design]")
+        outside = [step for step in self.measure.steps or [] if not 0 <= step <= self.recipe.steps]
+        if outside:
+            raise UsageError(f"a step to measure at is {outside[0]}, and the run goes from 0 to {self.recipe.steps}")
+
+    @property
+    def measured_steps(self) -> list[int]:
+        """The training steps that are measured, ascending; the last is always among them."""
+        given = self.measure.steps
+        if given is None:
+            return checkpoint_steps(self.recipe.steps, self.measure.count)
+        return sorted({*given, self.recipe.steps})
+
+    def runs(self) -> list[Run]:
+        """The models to be trained, in the file's order and then the design's.
+
+        Raises:
+            UsageError: one cannot be built, or two have one name.
+        """
+        runs = []
+        for number, entry in enumerate(self.model):
+            try:
+                blueprint = entry.blueprint()
+            except UsageError as e:
+                raise UsageError(f"model {number} of {self.name} (counted from 0): {e}") from e
+            stem = entry.name or blueprint.name
+            runs += [Run(f"{stem}_s{seed}", blueprint, seed) for seed in entry.seeds]
+        if self.design is not None:
+            runs += self.design.runs()
+        names = [run.name for run in runs]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice:
+            raise UsageError(f"two models of {self.name} are called {twice}: leave one out, or give it a name")
+        return runs
+
+
+def read_suite(path: str | Path) -> LabSuite:
+    """Read a suite from a TOML file, or the one that made a shipped dataset, by its name.
+
+    Raises:
+        UsageError: the file cannot be read, or a key or value in it is not one of a suite's; it says which, and what
+            may stand there.
+    """
+    file = Path(path)
+    shipped = None if file.is_file() else shipped_suite(str(path))
+    try:
+        content = tomllib.loads(file.read_text(encoding="utf-8") if shipped is None else shipped)
+    except OSError as e:
+        raise UsageError(f"{path}: cannot be read: {e.strerror}") from e
+    except ValueError as e:
+        raise UsageError(f"{path}: not a TOML file: {e}") from e
+    return suite_from_dict(content, str(path))
+
+
+def suite_from_dict(content: dict[str, Any], where: str = "suite") -> LabSuite:
+    """A suite from what its file holds. Raises UsageError as `read_suite` does."""
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        # As JSON, because strict validation takes a table for a dataclass there, and nowhere a "3" for a 3.
+        return TypeAdapter(LabSuite).validate_json(json.dumps(content, default=str))
+    except ValidationError as e:
+        first = e.errors()[0]
+        place = ".".join(str(part) for part in first["loc"] if part not in ("int", "float", "str"))
+        raise UsageError(f"{where}: {place + ': ' if place else ''}{_explain(dict(first))}") from e
+
+
+def design_correlation(runs: Sequence[Run]) -> float:
+    """The largest correlation between the logarithms of width, depth, heads and MLP ratio over the architectures."""
+    points = [_point(blueprint) for blueprint in dict.fromkeys(run.blueprint for run in runs)]
+    names = ("hidden_size", "num_hidden_layers", "num_attention_heads", "mlp_ratio")
+    return largest_correlation(coordinates(points, {name: sorted({p[name] for p in points}) for name in names}))
+
+
+def _point(blueprint: Blueprint) -> dict[str, Any]:
+    return {**blueprint.to_dict(), "mlp_ratio": blueprint.intermediate_size / blueprint.hidden_size}
+
+
+def _check_level(name: str, level: Level) -> None:
+    kinds = {f.name: str(f.type) for f in fields(ModelEntry)}
+    wanted = int if kinds[name].startswith("int") else float if kinds[name].startswith("float") else str
+    fine = isinstance(level, (int, float) if wanted is float else wanted) and not isinstance(level, bool)
+    if not fine:
+        raise UsageError(f"a level of {name} is {level!r}; it must be of type {wanted.__name__}")
+
+
+def _explain(error: dict[str, Any]) -> str:
+    """pydantic's message, in the words of a file."""
+    place = error["loc"]
+    if error["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+        return f"unknown key; known here: {', '.join(_known_keys(place[:-1]))}"
+    if error["type"] in ("missing", "missing_argument"):
+        return "is missing"
+    if error["type"] == "value_error":
+        return str(error["ctx"]["error"])
+    return f"{error['msg'][0].lower()}{error['msg'][1:]}, found {error['input']!r}"
+
+
+def _known_keys(place: Sequence[Any]) -> list[str]:
+    tables: dict[Any, type] = {
+        "recipe": Recipe, "text": TrainingText, "measure": Measuring, "model": ModelEntry, "design": Design
+    }  # fmt: skip
+    return [f.name for f in fields(tables[place[0]] if place else LabSuite)]
