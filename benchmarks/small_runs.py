@@ -15,35 +15,32 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from madyn.architecture import Architecture
-from madyn.dataset import Dataset, open_dataset
-from madyn.lab import Recipe, checkpoint_steps, train_family
-from madyn.sweep import Probe, trace
+from madyn.dataset import Dataset
+from madyn.lab import LabSuite, Measuring, ModelEntry, Recipe, TrainingText, run_suite
 
 DATA = Path(__file__).parent / "data" / "small_runs.csv"
-TEXT, DOCUMENTS, LENGTH, STEPS, VOCABULARY = "stdlib", 200, 64, 1200, 1024
 # layers, hidden size, heads
 SHAPES = ((4, 64, 8), (2, 64, 8), (4, 128, 4), (3, 48, 6), (6, 48, 4), (2, 96, 8), (4, 64, 4), (3, 64, 8), (5, 64, 8),
           (3, 96, 12), (4, 96, 8), (2, 32, 4), (4, 48, 8), (6, 64, 8), (2, 128, 8), (3, 128, 16))  # fmt: skip
 
 
-def shape(layers: int, hidden: int, heads: int) -> Architecture:
-    return Architecture(
-        model_type="gpt_neox", num_hidden_layers=layers, hidden_size=hidden, intermediate_size=4 * hidden,
-        num_attention_heads=heads, vocab_size=VOCABULARY, max_position_embeddings=LENGTH,
-    )  # fmt: skip
-
-
 def train_and_measure(folder: Path) -> Dataset:
-    recipe, save_at = Recipe(steps=STEPS, length=LENGTH), checkpoint_steps(STEPS, 26)
-    probe = Probe(f"{TEXT}#held-out", sequences=10, length=LENGTH, bos=True, documents=10)
-    family = {
-        folder / "checkpoints" / f"neox_{layers}x{hidden}_h{heads}": shape(layers, hidden, heads)
-        for layers, hidden, heads in SHAPES
-    }
-    train_family(family, recipe, corpus=folder / "corpus", text=f"{TEXT}#train", documents=DOCUMENTS, save_at=save_at)
-    trace(list(family), folder / "data", probe=probe)
-    return open_dataset(folder / "data")
+    suite = LabSuite(
+        name="small-runs",
+        recipe=Recipe(steps=1200, length=64),
+        text=TrainingText(documents=200),
+        measure=Measuring(count=26),
+        model=[
+            ModelEntry(
+                num_hidden_layers=layers,
+                hidden_size=hidden,
+                num_attention_heads=heads,
+                rotary_pct=0.25 if hidden // heads % 8 == 0 else 1 / 3,  # an even number of a head's features
+            )
+            for layers, hidden, heads in SHAPES
+        ],
+    )
+    return run_suite(suite, folder).open()
 
 
 def table(dataset: Dataset) -> pd.DataFrame:

@@ -8,13 +8,11 @@ import pytest
 
 import madyn
 from madyn.dataset import layout
-from madyn.demo import RECIPE, run_demo
-from madyn.lab import Recipe, checkpoint_steps
+from madyn.demo import RECIPE, run_demo, suite_of
+from madyn.lab import Recipe, checkpoint_steps, run_suite
 
-from madyn.demo import _shape as shape  # isort: skip
-
-FAMILY = [shape(layers, hidden, 2) for layers, hidden in ((2, 16), (2, 24), (3, 16), (3, 24), (4, 16), (6, 16))]
-UNSEEN = shape(3, 32, 2)
+FAMILY = [(2, 16, 2), (2, 24, 3), (3, 16, 2), (3, 24, 3), (4, 16, 2), (6, 16, 1)]
+UNSEEN = (3, 32, 2)
 SMALL = Recipe(steps=40, batch_size=4, length=32)
 
 
@@ -37,7 +35,7 @@ def test_the_demo_from_end_to_end(tmp_path, capsys, monkeypatch):
         for picture in expected + [f"per_layer_evolution/step{step}" for step in steps]:
             assert (folder / f"{picture}.png").exists()
     assert (tmp_path / "demo/unseen/predicted_and_measured.png").exists()
-    layers = sum(s.num_hidden_layers for s in FAMILY)
+    layers = sum(layers for layers, _, _ in FAMILY)
     assert len(pd.read_csv(tmp_path / "demo" / layout.PARAMETER_TABLE)) == layers
 
     # The card's way of reading, on what was just made.
@@ -52,14 +50,8 @@ def test_the_demo_from_end_to_end(tmp_path, capsys, monkeypatch):
     assert {p: p.stat().st_mtime_ns for p in before} == before
 
     # Elsewhere: the same statistics, bit for bit.
-    from madyn.lab import train_family
-
-    corpus = tmp_path / "again" / "corpus"
-    folder = tmp_path / "again" / "checkpoints" / name
-    first = next(s for s in FAMILY if f"neox_{s.num_hidden_layers}x{s.hidden_size}_h2" == name)
-    train_family({folder: first}, SMALL, corpus=corpus, text="stdlib#train", documents=200, save_at=steps)
-    probe = madyn.Probe("stdlib#held-out", sequences=10, length=SMALL.length, bos=True, documents=10)
-    madyn.trace(folder, tmp_path / "again", probe=probe)
+    run_suite(suite_of("again", FAMILY[:1], SMALL), tmp_path / "again")
+    name = suite_of("again", FAMILY[:1], SMALL).runs()[0].name
     for step, path in layout.statistics_files(tmp_path / "again", name).items():
         assert path.read_bytes() == layout.statistics_path(tmp_path / "demo", name, step).read_bytes()
 
@@ -68,8 +60,8 @@ def test_the_demo_s_family_is_what_it_promises():
     from madyn.demo import FAMILY, UNSEEN
 
     assert len(FAMILY) >= 6
-    assert max(s.num_hidden_layers for s in FAMILY) >= 6
-    for field in ("num_hidden_layers", "hidden_size", "num_attention_heads"):
-        assert len({getattr(s, field) for s in FAMILY}) >= 3
+    assert max(layers for layers, _, _ in FAMILY) >= 6
+    for field in range(3):
+        assert len({shape[field] for shape in FAMILY}) >= 3
     assert UNSEEN not in FAMILY
     assert len(checkpoint_steps(RECIPE.steps, 19)) >= 20

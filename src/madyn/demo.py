@@ -1,8 +1,8 @@
-"""The main job on a small scale: train a family, trace it, fit it, draw it, predict one more model, and check.
+"""The main job on a small scale: train a family, measure it, fit it, draw it, predict one more model, and check.
 
 Everything here is real and small: GPT-NeoX models a laptop trains in seconds, on the Python standard library's own
-sources, with checkpoints saved as any other model's are. Each stage leaves its results on disk and passes over what is
-there, so that a run that was stopped goes on where it was.
+sources, measured as they learn; one model's checkpoints are kept and traced as any other model's are. Each stage leaves
+its results on disk and passes over what is there, so that a run that was stopped goes on where it was.
 """
 
 from __future__ import annotations
@@ -10,48 +10,53 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from madyn.architecture import Architecture
 from madyn.curves.fitting import fit_dataset
-from madyn.dataset import Dataset
+from madyn.dataset import Dataset, open_dataset
 from madyn.dataset.checking import check_dataset
 from madyn.errors import DatasetError
-from madyn.lab import Recipe, checkpoint_steps, train_family
+from madyn.lab import LabReport, LabSuite, Measuring, ModelEntry, Recipe, TrainingText, run_suite
+from madyn.lab.corpora import probe_of
 from madyn.summaries import print_fits, print_scores
-from madyn.sweep import Probe, trace
+from madyn.sweep import trace
 from madyn.terminal import console, print_table
 
 if TYPE_CHECKING:
+    from madyn.architecture import Architecture
     from madyn.prediction import Predictor
 
-LENGTH = 64  # half of the recipe's: the steps that this saves show more than the context would
-VOCABULARY = 1024
-SAVED_STEPS = 19
 DOCUMENTS = 200
-TEXT = "stdlib"
+_LAST_BITS = 1e-4
+SAVED_STEPS = 19
+FAMILY = [(2, 32, 4), (2, 64, 8), (3, 48, 6), (4, 32, 4), (4, 64, 8), (6, 48, 3)]  # layers, hidden size, heads
+UNSEEN = (4, 48, 6)
+RECIPE = Recipe(steps=300, length=64)  # half of the usual length: the steps that this saves show more
 
 
-def _shape(layers: int, hidden: int, heads: int, ratio: int = 4) -> Architecture:
-    return Architecture(
-        num_hidden_layers=layers, hidden_size=hidden, num_attention_heads=heads, intermediate_size=ratio * hidden,
-        vocab_size=VOCABULARY, max_position_embeddings=LENGTH,
-    )  # fmt: skip
-
-
-FAMILY = [
-    _shape(2, 32, 4), _shape(2, 64, 8), _shape(3, 48, 6), _shape(4, 32, 4), _shape(4, 64, 8), _shape(6, 48, 4),
-]  # fmt: skip
-UNSEEN = _shape(4, 48, 8)
-RECIPE = Recipe(steps=300, length=LENGTH)
+def suite_of(name: str, shapes: list[tuple[int, int, int]], recipe: Recipe) -> LabSuite:
+    """GPT-NeoX models of some shapes, trained on the standard library's sources."""
+    return LabSuite(
+        name=name,
+        recipe=recipe,
+        text=TrainingText(documents=DOCUMENTS),
+        measure=Measuring(count=SAVED_STEPS),
+        model=[
+            ModelEntry(num_hidden_layers=layers, hidden_size=hidden, num_attention_heads=heads)
+            for layers, hidden, heads in shapes
+        ],
+    )
 
 
 def run_demo(
-    out: Path, family: list[Architecture] = FAMILY, unseen: Architecture = UNSEEN, recipe: Recipe = RECIPE
+    out: Path,
+    family: list[tuple[int, int, int]] = FAMILY,
+    unseen: tuple[int, int, int] = UNSEEN,
+    recipe: Recipe = RECIPE,
 ) -> Dataset:
-    """Train, trace, fit, draw and predict, and print what came of it.
+    """Train, measure, fit, draw and predict, and print what came of it.
 
     Args:
-        out: the folder of the dataset; checkpoints go to `out/checkpoints`, the unseen model to `out/unseen`.
-        family, unseen, recipe: what is trained; smaller ones make a quicker run.
+        out: the folder of the dataset; the unseen model and its checkpoints go to `out/unseen`.
+        family, unseen, recipe: what is trained (layers, hidden size and heads); smaller ones make a quicker run.
 
     Raises:
         StorageError: the folder cannot be written.
@@ -60,23 +65,17 @@ def run_demo(
     from madyn.figures.draw import draw_figures
     from madyn.prediction import Predictor
 
-    folders = {out / "checkpoints" / _name(shape): shape for shape in family}
-    apart = out / "unseen" / "checkpoints" / _name(unseen)
-    steps = checkpoint_steps(recipe.steps, SAVED_STEPS)
-
+    suite, apart = suite_of("demo", family, recipe), suite_of("unseen", [unseen], recipe)
     tokens = (len(family) + 1) * recipe.steps * recipe.batch_size * recipe.length
-    console.print(f"1. Train {len(family) + 1} models, {tokens / 1e6:.1f} M tokens of {TEXT} in all", style="bold")
-    train_family({**folders, apart: unseen}, recipe, corpus=out / "corpus", text=f"{TEXT}#train", documents=DOCUMENTS,
-                 save_at=steps)  # fmt: skip
+    text = suite.text.source.partition("#")[0]
+    console.print(
+        f"1. Train {len(family) + 1} models, {tokens / 1e6:.1f} M tokens of {text}, and measure them", style="bold"
+    )
+    _require_whole(run_suite(suite, out))
+    _require_whole(run_suite(apart, out / "unseen", keep_weights=True))
 
-    console.print(f"2. Trace {(len(family) + 1) * len(steps)} checkpoints", style="bold")
-    probe = Probe(f"{TEXT}#held-out", sequences=10, length=recipe.length, bos=True, documents=10)
-    reports = [trace(list(folders), out, probe=probe), trace(apart, out / "unseen", probe=probe)]
-    for report in reports:
-        if report.failures:
-            raise DatasetError(
-                f"{report.path}: {len(report.failures)} checkpoints failed: {report.failures[0].failure}"
-            )
+    console.print("2. Trace the unseen model's checkpoints, as you would your own", style="bold")
+    _trace_again(out / "unseen", apart)
 
     console.print("3. Fit the published hypotheses to ratio, top1 and median", style="bold")
     dataset = fit_dataset(out)
@@ -84,8 +83,9 @@ def run_demo(
 
     console.print("4. Predict a model that is not in the family", style="bold")
     predictor = Predictor().fit(dataset)
-    _print_prediction(predictor, measured, unseen)
-    _draw_outcome(predictor, measured, unseen, out / "unseen" / "predicted_and_measured.png")
+    shape = measured.architecture(measured.models[0])
+    _print_prediction(predictor, measured, shape)
+    _draw_outcome(predictor, measured, shape, out / "unseen" / "predicted_and_measured.png")
 
     console.print("5. Draw the figures", style="bold")
     drawing = draw_figures(dataset, predictor=predictor)
@@ -100,8 +100,26 @@ def run_demo(
     return dataset
 
 
-def _name(shape: Architecture) -> str:
-    return f"neox_{shape.num_hidden_layers}x{shape.hidden_size}_h{shape.num_attention_heads}"
+def _require_whole(report: LabReport) -> None:
+    for model, reason in report.failures.items():
+        raise DatasetError(f"{report.path}: {model} failed: {reason}")
+
+
+def _trace_again(out: Path, suite: LabSuite) -> None:
+    """Measure the checkpoints that were kept: what was measured in training, but for the last bits, which depend on the
+    number of threads.
+    """
+    model = suite.runs()[0].name
+    report = trace(out / "checkpoints" / model, out / "traced", probe=probe_of(suite))
+    for failure in report.failures:
+        raise DatasetError(f"{report.path}: {failure.model} step {failure.step} failed: {failure.failure}")
+    here, there = report.open().statistics(model), open_dataset(out).statistics(model)
+    difference = float(abs(here / there - 1).max())
+    if difference > _LAST_BITS:
+        raise DatasetError(f"{report.path}: traced and measured in training differ by {difference:.1e}")
+    console.print(
+        f"{here.sizes['step']} checkpoints traced; measured in training and traced differ by {difference:.0e}"
+    )
 
 
 def _print_prediction(predictor: Predictor, measured: Dataset, unseen: Architecture) -> None:
