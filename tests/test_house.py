@@ -25,6 +25,7 @@ ORDER = [
     {"sweep"},
     {"curves"},
     {"prediction"},
+    {"effects"},
     {"lab"},
     {"figures"},
     {"summaries"},

@@ -56,6 +56,9 @@ def figures(
     model: ModelsOption = None,
     jobs: Annotated[int | None, typer.Option("--jobs", help="Processes; one a core by default.")] = None,
     redraw: Annotated[bool, typer.Option("--redraw", help="Draw what has not changed too.")] = False,
+    only: Annotated[
+        str, typer.Option("--only", help='Pictures whose path in the dataset matches: "analysis/*", "*/series/*".')
+    ] = "*",
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder to draw into; the dataset's own if not given.")
     ] = None,
@@ -64,7 +67,7 @@ def figures(
     from madyn.figures.draw import draw_figures
     from madyn.summaries import print_drawing
 
-    drawing = draw_figures(dataset, models=model, jobs=jobs, redraw=redraw, out=out)
+    drawing = draw_figures(dataset, models=model, jobs=jobs, redraw=redraw, only=only, out=out)
     print_drawing(drawing)
     if drawing.failed:
         raise typer.Exit(1)

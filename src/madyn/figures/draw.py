@@ -14,6 +14,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from functools import lru_cache
 from importlib.metadata import version
 from multiprocessing import get_context
@@ -24,6 +25,7 @@ import numpy as np
 
 # Imported for the pictures that they enter in the list.
 import madyn.figures.depth
+import madyn.figures.effects
 import madyn.figures.fits
 import madyn.figures.layers
 import madyn.figures.models
@@ -82,6 +84,7 @@ def draw_figures(
     jobs: int | None = None,
     dpi: int = 300,
     redraw: bool = False,
+    only: str = "*",
     predictor: Predictor | None = None,
     progress: Progress | None = None,
 ) -> Drawing:
@@ -98,6 +101,7 @@ def draw_figures(
         jobs: processes; as many as there are processors by default. 1 draws in this one.
         dpi: dots an inch.
         redraw: also what has not changed.
+        only: pictures whose path in the dataset matches this pattern, as "analysis/effects_*" or "*/ratio*".
         predictor: a predictor fitted to this dataset; one is fitted where it is needed and None is given.
         progress: called as pictures are done; by default a bar is shown where the output is a terminal.
 
@@ -119,7 +123,7 @@ def draw_figures(
     result = Drawing()
     single: list[list[_Task]] = []
     together: list[_Task] = []  # all that need the predictor, in one process, which fits it once
-    for task in _tasks(source, dpi, result):
+    for task in _tasks(source, dpi, only, result):
         if not redraw and _inputs_of(folder / task.name) == task.inputs:
             result.unchanged.append(folder / task.name)
         elif PICTURES[task.pattern].derive is not None:
@@ -134,11 +138,13 @@ def draw_figures(
     return result
 
 
-def _tasks(source: Source, dpi: int, result: Drawing) -> Iterator[_Task]:
+def _tasks(source: Source, dpi: int, only: str, result: Drawing) -> Iterator[_Task]:
     """Every picture whose data is there; the others go to `left_out`."""
     for pattern, picture in PICTURES.items():
         for case in picture.cases(source):
             name = pattern.format(**case)
+            if not fnmatch(name, only):
+                continue
             try:
                 data = picture.data(source, **case)
             except MadynError as e:

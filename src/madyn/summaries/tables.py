@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from madyn.curves.comparison import Comparison
     from madyn.dataset import Dataset
     from madyn.figures.draw import Drawing
-    from madyn.lab import LabReport, LabSuite
-    from madyn.lab.costs import RunCost
     from madyn.prediction import Predictor
     from madyn.sweep import ModelCost, TraceReport
 
@@ -167,13 +165,13 @@ def print_forecast(forecast: xr.Dataset) -> None:
     for layer in forecast["layer"].values:
         one = forecast.sel(layer=layer)
         seen = one["seen"].values[~one["seen"].isnull().values]
-        bands = [_band(*(one[name].values[i] for name in ("median", "lower", "upper"))) for i in shown]
+        bands = [band(*(one[name].values[i] for name in ("median", "lower", "upper"))) for i in shown]
         extra = []
         if "peak_inside" in one:
             chance = one["peak_inside"].item()
-            extra = [f"{100 * chance:.0f} %" if chance == chance else "-", _band(*one["peak_step"].values)]
+            extra = [f"{100 * chance:.0f} %" if chance == chance else "-", band(*one["peak_step"].values)]
         if "plateau" in one:
-            extra.append(_band(*one["plateau"].values, known=_DETERMINED * abs(seen[-1]) if seen.size else 0.0))
+            extra.append(band(*one["plateau"].values, known=_DETERMINED * abs(seen[-1]) if seen.size else 0.0))
         rows.append([layer, seen[-1] if seen.size else None, *bands, *extra])
     columns = ["layer", f"seen at {forecast['seen_step'].values[-1]:g}", *(f"step {steps[i]:g}" for i in shown)]
     columns += ["peak inside", "at step"] if "peak_inside" in forecast else []
@@ -196,7 +194,7 @@ def print_forecast(forecast: xr.Dataset) -> None:
 _DETERMINED = 20.0  # an interval wider than this many times the value seen says nothing
 
 
-def _band(median: float, lower: float, upper: float, known: float = float("inf")) -> str:
+def band(median: float, lower: float, upper: float, known: float = float("inf")) -> str:
     """A value with its interval, to the digits that the interval's width bears out: 12.3 (10.1 to 14.9)."""
     import math
 
@@ -235,7 +233,7 @@ def print_costs(costs: Sequence[ModelCost]) -> None:
     columns = ["model", "checkpoints", "to measure", "download GB", "disk GB", "time", "memory GB", ""]
     rows = [
         [c.model, c.checkpoints, c.left, c.download / 1e9, c.disk / 1e9,
-         _duration(c.seconds), None if c.memory is None else c.memory / 1e9,
+         duration(c.seconds), None if c.memory is None else c.memory / 1e9,
          "streamed" if c.streamed else c.note]
         for c in costs
     ]  # fmt: skip
@@ -243,7 +241,7 @@ def print_costs(costs: Sequence[ModelCost]) -> None:
         known = [c.seconds for c in costs if c.seconds is not None]
         rows.append(
             ["all", sum(c.checkpoints for c in costs), sum(c.left for c in costs), sum(c.download for c in costs) / 1e9,
-             sum(c.disk for c in costs) / 1e9, _duration(sum(known)), max((c.memory or 0) for c in costs) / 1e9, ""]
+             sum(c.disk for c in costs) / 1e9, duration(sum(known)), max((c.memory or 0) for c in costs) / 1e9, ""]
         )  # fmt: skip
     print_table("the sweep", columns, rows, left=["model", ""])
     console.print(
@@ -252,53 +250,7 @@ def print_costs(costs: Sequence[ModelCost]) -> None:
     )
 
 
-def print_suite_costs(suite: LabSuite, costs: Sequence[RunCost], jobs: int | None, threads: int) -> None:
-    """What a suite will take, a row a model and the sum; how far its factors depend on one another."""
-    import os
-
-    from madyn.lab.suites import design_correlation
-
-    columns = ["model", "parameters", "PFLOP", "time"]
-    rows = [[c.run.name, c.parameters, c.flops / 1e15, _duration(c.seconds)] for c in costs]
-    total, at_once = sum(c.seconds for c in costs), jobs or max(1, (os.cpu_count() or 1) // threads)
-    rows.append(["all", sum(c.parameters for c in costs), sum(c.flops for c in costs) / 1e15, _duration(total)])
-    print_table(
-        f"{suite.name}: {suite.recipe.steps} steps, measured at {len(suite.measured_steps)}", columns, rows, ["model"]
-    )
-    console.print(
-        f"the time is that of one model alone at {threads} thread(s), from a few updates; {at_once} at a time would "
-        f"take about {_duration(max(total / at_once, max(c.seconds for c in costs)))}, and longer where they share "
-        "memory's bandwidth"
-    )
-    architectures = len({c.run.blueprint for c in costs})
-    if architectures > 2:
-        console.print(
-            f"{architectures} architectures; the largest correlation between the logarithms of width, depth, heads and "
-            f"MLP ratio is {design_correlation([c.run for c in costs]):.2f}"
-        )
-
-
-def print_lab(report: LabReport) -> None:
-    """What was trained: the losses and the largest ratio of each model, at first and at last."""
-    rows = []
-    dataset = report.open() if report.trained or report.already else None
-    for model in [*report.trained, *report.already]:
-        assert dataset is not None
-        record, ratio = dataset.training(model), dataset.trajectories(model, "ratio").max("layer")
-        losses = record.losses[max(record.losses)] if record and record.losses else {}
-        rows.append([model, losses.get("train"), losses.get("held_out"), ratio.values[0], ratio.values[-1]])
-    if rows:
-        columns = ["model", "training loss", "held-out loss", "largest ratio at first", "at last"]
-        print_table("trained", columns, sorted(rows), left=["model"])
-    for model, reason in report.failures.items():
-        console.print(f"{model} failed: {reason}", style="red")
-    console.print(
-        f"{report.path}: {len(report.trained)} trained, {len(report.already)} complete before, "
-        f"{len(report.failures)} failed"
-    )
-
-
-def _duration(seconds: float | None) -> str:
+def duration(seconds: float | None) -> str:
     """Seconds for a reader: 8 s, 12 min, 3.5 h."""
     if seconds is None:
         return "-"

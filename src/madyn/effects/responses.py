@@ -1,0 +1,140 @@
+"""One row a model: what it is (its factors) and what it did (its responses).
+
+A response is one number of a whole run, so that models of different depth can be compared: of the layer whose ratio is
+the largest at the last step, or of the largest ratio over the layers. A new response is one entry of `RESPONSES`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from madyn.architecture import Architecture
+from madyn.dataset import Dataset
+from madyn.errors import DatasetError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Floats = NDArray[np.float64]
+
+FACTORS: Mapping[str, Callable[[Architecture], float]] = {
+    "width": lambda a: a.hidden_size,
+    "depth": lambda a: a.num_hidden_layers,
+    "heads": lambda a: a.num_attention_heads,
+    "MLP ratio": lambda a: a.intermediate_size / a.hidden_size,
+}
+"""What is varied, by name: each positive, and taken by its logarithm."""
+
+EQUAL_LOSS_REACHED = 0.9  # the share of the models that reach the loss at which all are compared
+
+
+@dataclass(frozen=True)
+class Course:
+    """What a model did over its training.
+
+    Attributes:
+        step: (n,) training steps, ascending.
+        ratio: (n,) the largest ratio over the layers.
+        top1, median: (n,), both of the layer whose ratio is the largest at the last step.
+        held_out: (n,) the loss on text that is not learned from, nan where it is not known.
+        common_loss: one that most models of the family reach; nan where losses are not known.
+    """
+
+    step: Floats
+    ratio: Floats
+    top1: Floats
+    median: Floats
+    held_out: Floats
+    common_loss: float = math.nan
+
+
+def _half_rise(course: Course) -> float:
+    """The step at which the logarithm of the largest ratio has made half of its way from first to last."""
+    log = np.log(course.ratio)
+    half = (log[0] + log[-1]) / 2
+    over = np.flatnonzero((log >= half) if log[-1] > log[0] else (log <= half))
+    at = int(over[0])
+    if at == 0 or log[at] == log[at - 1]:
+        return float(course.step[at])
+    share = (half - log[at - 1]) / (log[at] - log[at - 1])
+    return float(course.step[at - 1] + share * (course.step[at] - course.step[at - 1]))
+
+
+def _at_equal_loss(course: Course) -> float:
+    """The largest ratio when the held-out loss first falls to the common one; nan where it never does."""
+    reached = np.flatnonzero(course.held_out <= course.common_loss)
+    if len(reached) == 0:
+        return math.nan
+    at = int(reached[0])
+    if at == 0:
+        return float(course.ratio[0])
+    before, after = course.held_out[at - 1], course.held_out[at]
+    share = (before - course.common_loss) / (before - after)
+    log = np.log(course.ratio)
+    return float(np.exp(log[at - 1] + share * (log[at] - log[at - 1])))
+
+
+RESPONSES: Mapping[str, Callable[[Course], float]] = {
+    "final ratio": lambda c: float(c.ratio[-1]),
+    "ratio at equal loss": _at_equal_loss,
+    "growth of the ratio": lambda c: float(c.ratio[-1] / c.ratio[0]),
+    "growth of top 1": lambda c: float(c.top1[-1] / c.top1[0]),
+    "growth of the median": lambda c: float(c.median[-1] / c.median[0]),
+    "step of half the rise": _half_rise,
+}
+"""What is asked of a run, by name: each positive, and taken by its logarithm.
+
+Ratios are the largest over the layers; top 1 and median are those of the layer that has it at the last step.
+"""
+
+
+def model_responses(dataset: Dataset) -> pd.DataFrame:
+    """The factors and responses of every model.
+
+    Returns:
+        a row a model: model, architecture (a number, the same for models that differ in their seed alone), the
+        factors, the responses (nan where one cannot be said), and held_out, the final held-out loss.
+
+    Raises:
+        DatasetError: an architecture or the statistics of a model are not there.
+    """
+    import pandas as pd
+
+    courses = {model: _course(dataset, model) for model in dataset}
+    final = np.array([course.held_out[-1] for course in courses.values()])
+    common = float(np.quantile(final, EQUAL_LOSS_REACHED)) if np.isfinite(final).all() else math.nan
+    numbers: dict[tuple[float, ...], int] = {}
+    rows = []
+    for model, course in courses.items():
+        shape = dataset.architecture(model)
+        factors = {name: float(of(shape)) for name, of in FACTORS.items()}
+        at_common = Course(course.step, course.ratio, course.top1, course.median, course.held_out, common)
+        responses = {name: of(at_common) for name, of in RESPONSES.items()}
+        number = numbers.setdefault(tuple(factors.values()), len(numbers))
+        rows.append({"model": model, "architecture": number, **factors, **responses, "held_out": course.held_out[-1]})
+    table = pd.DataFrame(rows)
+    table.attrs["common_loss"] = common
+    return table
+
+
+def _course(dataset: Dataset, model: str) -> Course:
+    ratio, top1, median = (dataset.trajectories(model, quantity) for quantity in ("ratio", "top1", "median"))
+    if ratio.sizes["step"] < 2:
+        raise DatasetError(f"{dataset.path}: {model} is measured at one step; what a run did needs two or more")
+    layer = int(np.argmax(ratio.isel(step=-1).values))
+    record = dataset.training(model)
+    losses = record.losses if record else {}
+    held_out = [losses.get(int(step), {}).get("held_out") for step in ratio["step"].values]
+    return Course(
+        np.asarray(ratio["step"].values, float),
+        ratio.max("layer").values,
+        top1.isel(layer=layer).values,
+        median.isel(layer=layer).values,
+        np.array([math.nan if loss is None else loss for loss in held_out]),
+    )

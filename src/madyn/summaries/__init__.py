@@ -1,0 +1,33 @@
+"""What commands say when they are done: tables for a terminal, the same text without colours for a pipe."""
+
+from madyn.summaries.families import print_effects, print_lab, print_suite_costs
+from madyn.summaries.tables import (
+    print_comparison,
+    print_contents,
+    print_costs,
+    print_drawing,
+    print_fits,
+    print_forecast,
+    print_locations,
+    print_prediction,
+    print_scan,
+    print_scores,
+    print_trace,
+)
+
+__all__ = [
+    "print_comparison",
+    "print_contents",
+    "print_costs",
+    "print_drawing",
+    "print_effects",
+    "print_fits",
+    "print_forecast",
+    "print_lab",
+    "print_locations",
+    "print_prediction",
+    "print_scan",
+    "print_scores",
+    "print_suite_costs",
+    "print_trace",
+]
