@@ -12,9 +12,11 @@ forward. Expected before it was written: the statistics take 4 % of the 14M shap
 from __future__ import annotations
 
 import argparse
+import copy
 import gc
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from importlib import import_module
@@ -27,6 +29,7 @@ import torch
 from transformers import AutoModelForCausalLM, GPTNeoXConfig
 
 from madyn import PYTHIA
+from madyn.lab.tokenizer import load_tokenizer, train_tokenizer
 from madyn.measurement import measure
 from madyn.measurement.order_statistics import order_statistics
 from madyn.terminal import print_table
@@ -83,6 +86,29 @@ def nnsight(model: Any, ids: torch.Tensor) -> np.ndarray:
     return np.stack([order_statistics(h[0], 3)[0].float().cpu().numpy() for h in values], axis=1)[None]
 
 
+_BRIDGES: dict[int, Any] = {}  # by the model's id
+
+
+def bridge(model: Any) -> Any:
+    """TransformerLens around a model, which it changes. It asks for a tokenizer on disk, and uses none here."""
+    boot = import_module("transformer_lens.model_bridge").TransformerBridge.boot_transformers
+    with tempfile.TemporaryDirectory() as folder:
+        train_tokenizer(["no text"], 300).save_pretrained(folder)
+        tokenizer = load_tokenizer(Path(folder))
+        return boot("EleutherAI/pythia-14m", hf_model=model, tokenizer=tokenizer, dtype=model.dtype)
+
+
+def transformer_lens(model: Any, ids: torch.Tensor) -> np.ndarray:
+    """The same by TransformerLens's cache of what the blocks give, with madyn's statistics. It runs the head too."""
+    if id(model) not in _BRIDGES:
+        _BRIDGES[id(model)] = bridge(copy.deepcopy(model))
+    _, cache = _BRIDGES[id(model)].run_with_cache(
+        ids, names_filter=lambda name: name.endswith(".hook_out") and name.count(".") == 2
+    )
+    blocks = [cache[f"blocks.{i}.hook_out"] for i in range(model.config.num_hidden_layers)]
+    return np.stack([order_statistics(h[0], 3)[0].float().cpu().numpy() for h in blocks], axis=1)[None]
+
+
 def _sorted(states: list[torch.Tensor]) -> np.ndarray:
     columns = []
     for hidden in states:
@@ -97,10 +123,9 @@ def ways() -> dict[str, Way]:
         "bare decoder": bare, "madyn": madyn_measure, "output_hidden_states": output_hidden_states,
         "prior recipe": prior_recipe,
     }  # fmt: skip
-    if find_spec("nnsight"):
-        found["nnsight"] = nnsight
-    else:
-        print("nnsight is not installed: left out", file=sys.stderr)
+    for name, way in (("nnsight", nnsight), ("transformer_lens", transformer_lens)):
+        if find_spec(name):
+            found[name] = way
     return found
 
 
@@ -140,6 +165,8 @@ def print_peak(shape: str, dtype: str, device: str, way: str) -> None:
     ids = torch.randint(0, 50000, (1, LENGTH)).to(device)
     if way in ("bare decoder", "madyn", "output_hidden_states", "nnsight"):
         model.lm_head = None  # only the prior recipe needs it
+    if way == "transformer_lens":
+        _BRIDGES[id(model)] = bridge(model)
     run = ways()[way]
     seconds(lambda: run(model, ids), device)
     gc.collect()
@@ -165,6 +192,9 @@ def main() -> None:
     if options.peak:
         print_peak(options.shapes[0], options.dtype, options.device, options.peak)
         return
+    for name in ("nnsight", "transformer_lens"):
+        if name not in ways():
+            print(f"{name} is not installed: left out", file=sys.stderr)
     for shape in options.shapes:
         times = time_shape(shape, options.dtype, options.device, options.rounds)
         base = np.array(times["bare decoder"])
