@@ -12,7 +12,11 @@ from matplotlib.patches import Rectangle
 
 from madyn.curves import families
 from madyn.curves.hypotheses import HYPOTHESES
+from madyn.effects import FACTORS, RESPONSES
+from madyn.effects.layers import CLASSES, NO_CLASS, PLACES
+from madyn.effects.sizes import SHARES
 from madyn.figures import depth, fits, layers, models, predictor, style, surface, trajectories
+from madyn.figures import effects as family
 from madyn.suites import PYTHIA
 
 STEPS = np.array(PYTHIA.grids["paper"])
@@ -69,6 +73,29 @@ def effects(rows: int = 30, features: int = 16) -> tuple[pd.DataFrame, pd.DataFr
     return values, pd.DataFrame(rng.random((rows, features)), columns=names)
 
 
+def family_figures() -> dict[str, Figure]:
+    rng = np.random.default_rng(2)
+    names = [f"m{i}" for i in range(12)]
+    factors = pd.DataFrame({"model": names, **{f: 2.0 ** rng.integers(0, 4, 12) for f in FACTORS}})
+    ratios = {m: xr.DataArray(5 + np.log1p(SHORT) * rng.random(), {"step": SHORT}, ("step",)) for m in names}
+    size = pd.DataFrame({"per_doubling": [1.2, 0.9, 0.5, 1.0], "lower": 0.4, "upper": 2.5}, index=list(FACTORS))
+    share = pd.DataFrame({"share": [0.4, 0.2, 0.1, 0.3], "lower": 0.1, "upper": 0.6}, index=list(SHARES))
+    counts = pd.DataFrame(rng.integers(0, 9, (3, 5)), index=list(PLACES), columns=[*CLASSES, NO_CLASS])
+    index = pd.MultiIndex.from_product([PLACES, ["ratio", "top1", "1 / median"]], names=["place", "quantity"])
+    growth = pd.DataFrame({"mean": 1.0, "lower": 0.5, "upper": 1.5}, index=index)
+    over = pd.DataFrame(
+        [{"place": p, "step": s, "first_position": 0.5, "modal_feature": 0.9} for p in PLACES for s in SHORT]
+    )
+    final = pd.DataFrame({"place": PLACES, "locked_in_step": [1, 16, 300]})
+    return {
+        "trajectories_by_factor": family.trajectories_by_factor(factors, ratios),
+        "effect_size_intervals": family.effect_size_intervals(dict.fromkeys(RESPONSES, size)),
+        "variance_parts": family.variance_parts(dict.fromkeys(RESPONSES, share)),
+        "layers_by_place": family.layers_by_place(counts, growth),
+        "locations_over_training": family.locations_over_training(over, final),
+    }
+
+
 def every_figure() -> dict[str, Figure]:
     statistics = make_statistics()
     ratio = (statistics.sel(quantity="top1") / statistics.sel(quantity="median")).rename("ratio")
@@ -87,6 +114,7 @@ def every_figure() -> dict[str, Figure]:
     dependence = pd.DataFrame({"value": [1.0, 2.0], "prediction": [0.0, 1.0], "lower": [-1.0, 0], "upper": [1, 2.0]})
     seen = pd.concat([depth_table(observed=1.0, predicted=2.0).assign(target=t) for t in TARGETS])
     return {
+        **family_figures(),
         "trajectories": trajectories.trajectories(ratio.mean("sequence"), "m"),
         "magnitudes": trajectories.magnitudes(statistics, "m"),
         "ratio_by_layer_36": trajectories.ratio_by_layer(make_statistics(count=36), "m"),

@@ -25,6 +25,7 @@ SHAPES = {
     "tiny": Architecture(num_hidden_layers=6, hidden_size=32, num_attention_heads=2, vocab_size=256),
     "wide": Architecture(num_hidden_layers=5, hidden_size=64, num_attention_heads=4, vocab_size=256),
 }
+FAMILY = {f"analysis/effects_{n}.png" for n in ("trajectories", "sizes", "variance", "layers", "locations")}
 DPI = 30  # enough to see that a picture is there
 
 
@@ -107,7 +108,9 @@ def test_every_file_is_drawn_once_and_again_only_when_its_data_changes(
         dataset, jobs=1, dpi=DPI, predictor=predictor, progress=lambda done, total: seen.append((done, total))
     )
     everything = expected(list(SHAPES))
-    assert (first.failed, first.left_out) == ({}, {})
+    assert first.failed == {}
+    assert set(first.left_out) == FAMILY
+    assert all("fewer than 3 architectures make no family" in reason for reason in first.left_out.values())
     assert names(fitted, first.drawn) == everything
     assert seen[-1] == (len(everything), len(everything))
     assert all(Image.open(path).format == "PNG" for path in first.drawn)
@@ -143,7 +146,7 @@ def test_processes_draw_the_same_and_what_cannot_be_drawn_yet_is_left_out(
     for a, b in zip(one.drawn, two.drawn, strict=True):
         assert a.read_bytes() == b.read_bytes()
     everything = {name for name in expected(["tiny"]) if not any(part in name for part in from_statistics)}
-    assert set(two.left_out) == everything - names(tmp_path / "two", two.drawn)
+    assert set(two.left_out) == everything - names(tmp_path / "two", two.drawn) | FAMILY
     assert "madyn fit" in two.left_out["analysis/r2_map.png"]
     assert not list(measured.glob("*/series"))
 

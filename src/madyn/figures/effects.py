@@ -56,7 +56,7 @@ def trajectories_by_factor(factors: pd.DataFrame, ratios: dict[str, xr.DataArray
     )
     steps = np.unique(np.concatenate([r["step"].values for r in ratios.values()]))
     values = np.concatenate([r.values for r in ratios.values()])
-    for i, (ax, name) in enumerate(zip(axes.flat, FACTORS, strict=True)):
+    for ax, name in zip(axes.flat, FACTORS, strict=True):
         levels = sorted(factors[name].unique())
         for colour, level in zip(style.layer_colours(len(levels)), levels, strict=True):
             models = factors.loc[factors[name] == level, "model"]
@@ -70,13 +70,19 @@ def trajectories_by_factor(factors: pd.DataFrame, ratios: dict[str, xr.DataArray
             for colour, level in zip(style.layer_colours(len(levels)), levels, strict=True)
         ]
         ax.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.0, 1.0), borderaxespad=0.2, handlelength=1.2)
-        if i >= 2:
-            ax.set_xlabel(style.STEP_LABEL)
-        if i % 2 == 0:
-            ax.set_ylabel("largest top 1 / median")
+        ax.set_xlabel(style.STEP_LABEL)
+        ax.set_ylabel("largest top 1 / median")
     style.step_axis(axes[1, 0].xaxis, steps, crowded=True)
     style.value_axis(axes[0, 0].yaxis, style.value_limits(values))
+    _label_outer(axes)
     return fig
+
+
+def _label_outer(axes: Any) -> None:
+    """Of panels that share their axes, only those at the edge show what the axes are."""
+    for (row, column), ax in np.ndenumerate(axes):
+        ax.yaxis.label.set_visible(column == 0)
+        ax.xaxis.label.set_visible(row == len(axes) - 1)
 
 
 def _geometric_mean(trajectories: list[xr.DataArray]) -> xr.DataArray:
@@ -105,7 +111,14 @@ def effect_size_intervals(sizes: dict[str, pd.DataFrame]) -> Figure:
     columns = min(3, len(sizes))
     rows = -(-len(sizes) // columns)
     fig, axes = style.new_figure(
-        7.4, 0.55 + 1.5 * rows, rows, columns, margins=(0.8, 0.15, 0.5, 0.28), gaps=(0.3, 0.5), sharex=True, sharey=True
+        7.4,
+        0.55 + 1.5 * rows,
+        rows,
+        columns,
+        margins=(0.95, 0.15, 0.5, 0.28),
+        gaps=(0.3, 0.5),
+        sharex=True,
+        sharey=True,
     )
     ends = np.concatenate([frame[["lower", "upper"]].to_numpy().ravel() for frame in sizes.values()])
     limits = (min(0.9, float(ends.min()) / 1.03), max(1.1, float(ends.max()) * 1.03))
@@ -120,6 +133,8 @@ def effect_size_intervals(sizes: dict[str, pd.DataFrame]) -> Figure:
             )
         ax.axvline(1, color="0.3", linewidth=0.8, zorder=1)
         ax.set_title(response)
+        ax.set_xlabel("times, per doubling")
+        ax.set_ylabel("factor")
         ax.grid(axis="y", visible=False)
     for ax in axes.flat[len(sizes) :]:
         ax.set_visible(False)
@@ -128,8 +143,7 @@ def effect_size_intervals(sizes: dict[str, pd.DataFrame]) -> Figure:
     first.set_ylim(len(names) - 0.5, -0.5)
     style.value_axis(first.xaxis, limits)
     first.xaxis.set_major_locator(FixedLocator(style.log_ticks(*limits)))
-    for ax in axes[-1]:
-        ax.set_xlabel("times, per doubling")
+    _label_outer(axes)
     return fig
 
 
@@ -190,6 +204,7 @@ def variance_parts(shares: dict[str, pd.DataFrame]) -> Figure:
     ax.set_xlim(0, 100)
     ax.grid(axis="y", visible=False)
     ax.set_xlabel("share of the variance over the models, %")
+    ax.set_ylabel("response")
     return fig
 
 
@@ -226,6 +241,7 @@ def layers_by_place(counts: pd.DataFrame, growth: pd.DataFrame) -> Figure:
         left.bar(range(len(places)), share, bottom=bottom, color=colour, hatch=hatch, edgecolor="white", width=0.65)
         bottom += share
     left.set_xticks(range(len(places)), [f"{place}\n({n:.0f})" for place, n in zip(places, total, strict=True)])
+    left.set_xlabel("layer's place")
     left.set_ylabel("layers, %")
     left.set_ylim(0, 100)
     left.grid(axis="x", visible=False)
@@ -248,6 +264,7 @@ def layers_by_place(counts: pd.DataFrame, growth: pd.DataFrame) -> Figure:
     right.set_xticks(range(len(places)), places)
     right.set_xlim(-0.6, len(places) - 0.4)
     right.grid(axis="x", visible=False)
+    right.set_xlabel("layer's place")
     right.set_ylabel("doublings over the run")
     marks = [
         Line2D([], [], color=colour, marker=marker, linestyle="none", label=name.replace("top1", "top 1"))
@@ -287,8 +304,8 @@ def locations_over_training(over: pd.DataFrame, final: pd.DataFrame) -> Figure:
             mean = [shares[at == step].mean() if (at == step).any() else np.nan for step in steps]
             ax.plot(steps, 100 * np.array(mean), color=colour, linestyle=dash)
         ax.set_title(title)
+        ax.set_ylabel("sequences, %")
         ax.set_ylim(0, 102)
-    axes[0, 0].set_ylabel("sequences, %")
     ax = axes[0, 2]
     for place, colour, dash in zip(PLACES, style.COLOURS, style.DASHES, strict=False):
         locked = np.sort(final.loc[final["place"] == place, "locked_in_step"].to_numpy(float))
