@@ -228,7 +228,7 @@ def layers_by_place(counts: pd.DataFrame, growth: pd.DataFrame) -> Figure:
         growth: a row a place and quantity (ratio, top1, 1 / median): mean, lower and upper of the base-2 logarithm of
             what it was multiplied by over the run.
     """
-    fig, axes = style.new_figure(7.4, 3.1, 1, 2, margins=(0.62, 0.12, 0.4, 0.62), gaps=(0.75, 0.5))
+    fig, axes = style.new_figure(7.4, 3.3, 1, 2, margins=(0.62, 0.12, 0.6, 0.62), gaps=(0.75, 0.5))
     left, right = axes[0]
     places = list(counts.index)
     total = counts.sum(axis=1).to_numpy(float)
