@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 
@@ -274,7 +275,7 @@ import resource, signal, sys
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
 from test_lab import STEPS, StorageError, prepare_corpus, probe_of, suite_on
-from madyn.lab.running import Job, train_and_measure
+from madyn.lab.jobs import Job, train_and_measure
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 suite, root = suite_on(sys.argv[3]), Path(sys.argv[2])
 corpus = prepare_corpus(suite, root)
@@ -310,17 +311,36 @@ if __name__ == "__main__":
 LONG = Recipe(steps=300, batch_size=4, length=16)
 
 
-def test_a_suite_that_is_interrupted_stops_at_once_and_goes_on(book, tmp_path):
+def kill_worker(process):
+    children = psutil.Process(process.pid).children()
+    next(c for c in children if "spawn_main" in " ".join(c.cmdline())).kill()
+
+
+def kill_all(process):
+    for one in [*psutil.Process(process.pid).children(recursive=True), process]:
+        one.kill()
+
+
+@pytest.mark.parametrize(
+    ("end", "says"),
+    [
+        (lambda process: process.send_signal(signal.SIGINT), "KeyboardInterrupt"),
+        (kill_worker, "a process that trains a model ended early"),
+        (kill_all, ""),
+    ],
+    ids=["interrupt", "worker killed", "all killed"],
+)
+def test_a_suite_that_is_stopped_goes_on_to_the_same_bytes(book, tmp_path, end, says):
     (tmp_path / "suite.py").write_text(_INTERRUPTED)
     out = tmp_path / "out"
     command = [sys.executable, str(tmp_path / "suite.py"), str(Path(__file__).parent), str(out), book]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     while not layout.statistics_path(out, "neox_2x16_h2_m64_s0", 50).exists() and process.poll() is None:
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    end(process)
     said = process.communicate(timeout=120)[1]
     assert process.returncode != 0
-    assert "KeyboardInterrupt" in said
+    assert says in said
     assert not layout.statistics_path(out, "neox_2x16_h2_m64_s2", 300).exists()
     subprocess.run(command, check=True)
     for seed in range(3):

@@ -10,22 +10,20 @@ from __future__ import annotations
 import multiprocessing
 import os
 import queue
-import shutil
 from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
-from dataclasses import asdict, dataclass, field, replace
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from madyn.dataset import Dataset, layout, manifest, open_dataset
-from madyn.dataset.files import storage_error
-from madyn.dataset.training import TrainingRecord, read_record, write_record
-from madyn.errors import MadynError, StorageError, UsageError
+from madyn.dataset import Dataset, layout, open_dataset
+from madyn.dataset.training import TrainingRecord, read_record
+from madyn.errors import MadynError, UsageError
 from madyn.lab.corpora import Corpus, prepare_corpus, probe_of
+from madyn.lab.jobs import Job, train_and_measure
 from madyn.lab.suites import LabSuite, Run, read_suite
-from madyn.sweep.settings import Probe, Settings, resolve_device, versions
+from madyn.sweep.settings import resolve_device
 from madyn.terminal import leave_interrupts_to_parent, progress_display
 
 
@@ -42,21 +40,6 @@ class LabReport:
     def open(self) -> Dataset:
         """The dataset that was written to."""
         return open_dataset(self.path)
-
-
-@dataclass(frozen=True)
-class Job:
-    """One model to be trained, with all that is needed to do it in another process."""
-
-    root: Path
-    suite: LabSuite
-    run: Run
-    corpus: Corpus
-    probe: Probe
-    plan: dict[str, Any]
-    threads: int
-    device: str
-    keep_weights: bool
 
 
 def run_suite(
@@ -89,6 +72,7 @@ def run_suite(
             another way.
         ProbeMismatchError: the dataset was measured on another text.
         TextError, StorageError: a text cannot be read, or the dataset written.
+        MadynError: a process ended early.
     """
     suite = suite if isinstance(suite, LabSuite) else read_suite(suite)
     root, device = Path(out), resolve_device(device)
@@ -202,6 +186,11 @@ def _run_all(todo: list[Job], at_once: int, report: LabReport) -> None:
                         report.failures[name] = failure
                         progress.console.print(f"{name} failed: {failure}")
                 show()
+        except BrokenProcessPool as e:
+            raise MadynError(
+                "a process that trains a model ended early: if memory ran out, use fewer jobs; in a script, call "
+                "run_suite below `if __name__ == '__main__':`. What is written stays, and the same call goes on from there"
+            ) from e
         finally:
             stop.set()
             pool.shutdown(cancel_futures=True)
@@ -255,86 +244,3 @@ def _run_job(job: Job) -> str | None:
     logging.disable_progress_bar()  # one for every checkpoint written
     torch.set_num_threads(job.threads)
     return train_and_measure(job, on_step)
-
-
-def train_and_measure(job: Job, on_step: Any = lambda step: None) -> str | None:
-    """Train one model and measure it at the suite's steps, in this process; gives the reason where its run is at fault.
-
-    Raises:
-        StorageError: the dataset cannot be written.
-        UsageError: the text is too short.
-    """
-    from madyn.lab.blueprints import build_model
-    from madyn.lab.training import mean_loss, train
-
-    root, run, recipe, corpus = job.root, job.run, job.suite.recipe, job.corpus
-    model = build_model(run.blueprint, run.seed, corpus.vocab_size, recipe.length, corpus.bos_token_id).to(job.device)
-    record = read_record(root, run.name) or TrainingRecord(plan=job.plan, parameters=model.num_parameters())
-    losses = dict(record.losses)
-
-    def on_stop(step: int, loss: float | None) -> None:
-        _measure(job, model, step)
-        if job.keep_weights:
-            _keep(job, model, step)
-        losses[step] = {"train": loss, "held_out": mean_loss(model, corpus.held_out)}
-        write_record(root, run.name, replace(record, losses=losses))
-
-    try:
-        train(
-            model,
-            recipe,
-            np.load(corpus.tokens, mmap_mode="r"),
-            bos_token_id=corpus.bos_token_id,
-            seed=run.seed,
-            stop_at=frozenset(job.suite.measured_steps),
-            on_stop=on_stop,
-            state=_state(root, run.name),
-            on_step=on_step,
-        )
-    except (StorageError, UsageError):
-        raise
-    except MadynError as e:
-        write_record(root, run.name, replace(record, losses=losses, failure=str(e)))
-        _state(root, run.name).unlink(missing_ok=True)
-        return str(e)
-    write_record(root, run.name, replace(record, losses=losses, complete=True))
-    return None
-
-
-def _state(root: Path, model: str) -> Path:
-    return layout.lab_folder(root) / f"{model}.pt"
-
-
-def _measure(job: Job, model: Any, step: int) -> None:
-    """One unit of the dataset: what `trace` would measure of a checkpoint of this step."""
-    from madyn.sweep.units import measure_loaded, write_measured
-
-    if layout.statistics_path(job.root, job.run.name, step).exists():
-        return
-    unit = manifest.Unit(
-        model=job.run.name, step=step, source=job.suite.name, revision=f"step{step}", versions=versions()
-    )
-    try:
-        unit, result = measure_loaded(unit, model, job.corpus.probe, job.probe, Settings(device=job.device))
-        write_measured(job.root, unit, result, job.corpus.probe)
-    except (StorageError, UsageError):
-        raise
-    except MadynError as e:
-        manifest.write_unit(job.root, replace(unit, failure=str(e)))
-        raise
-
-
-def _keep(job: Job, model: Any, step: int) -> None:
-    """Save a checkpoint whole, or not at all."""
-    from madyn.lab.tokenizer import load_tokenizer
-
-    final = job.root / "checkpoints" / job.run.name / f"step{step}"
-    partial = final.with_name(f".step{step}.partial")
-    try:
-        shutil.rmtree(partial, ignore_errors=True)
-        model.save_pretrained(partial)
-        load_tokenizer(layout.tokenizer_folder(job.root)).save_pretrained(partial)
-        shutil.rmtree(final, ignore_errors=True)
-        partial.rename(final)
-    except Exception as e:  # safetensors has errors of its own for a full disk
-        raise storage_error(final, e) from e

@@ -55,7 +55,9 @@ def print_trace(report: TraceReport) -> None:
 
 def print_fits(dataset: Dataset) -> None:
     """Mean R2 by hypothesis and model, over the layers that have a fit, for the ratio or what was fitted of it."""
-    rows = []
+    import pandas as pd
+
+    rows, every = [], []
     hypotheses: list[str] = []
     for model in dataset:
         fits = dataset.fits(model, "ratio") if _has_fits(dataset, model, "ratio") else None
@@ -66,6 +68,10 @@ def print_fits(dataset: Dataset) -> None:
         means = r2.mean("layer", skipna=True).to_series().reindex(hypotheses)
         failed = int(r2.isnull().sum())
         rows.append([model, r2.sizes["layer"], *means, failed])
+        every.append(r2.to_pandas().reindex(hypotheses))
+    if len(rows) > 1:
+        together = pd.concat(every, axis=1)
+        rows.append(["all", together.shape[1], *together.mean(axis=1), sum(row[-1] for row in rows)])
     if rows:
         print_table("mean R2 of the ratio's fits", ["model", "layers", *hypotheses, "failed"], rows, left=["model"])
         console.print("failed counts (layer, hypothesis) pairs without a fit; they are left out of the means")
