@@ -189,7 +189,7 @@ def _run_all(todo: list[Job], at_once: int, report: LabReport) -> None:
         except BrokenProcessPool as e:
             raise MadynError(
                 "a process that trains a model ended early: if memory ran out, use fewer jobs; in a script, call "
-                "run_suite below `if __name__ == '__main__':`. What is written stays, and the same call goes on from there"
+                "run_suite below `if __name__ == '__main__':`. What is written stays, and the same call goes on from it"
             ) from e
         finally:
             stop.set()

@@ -68,7 +68,7 @@ def print_fits(dataset: Dataset) -> None:
         means = r2.mean("layer", skipna=True).to_series().reindex(hypotheses)
         failed = int(r2.isnull().sum())
         rows.append([model, r2.sizes["layer"], *means, failed])
-        every.append(r2.to_pandas().reindex(hypotheses))
+        every.append(pd.DataFrame(r2.values, index=r2["hypothesis"].values).reindex(hypotheses))
     if len(rows) > 1:
         together = pd.concat(every, axis=1)
         rows.append(["all", together.shape[1], *together.mean(axis=1), sum(row[-1] for row in rows)])
