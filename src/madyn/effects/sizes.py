@@ -10,7 +10,7 @@ give the variance of chance, and what the factors do not explain beyond it is ar
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -84,7 +84,9 @@ def effect_sizes(table: pd.DataFrame, response: str, level: float = 0.95) -> pd.
 def variance_shares(table: pd.DataFrame, response: str, level: float = 0.95, seed: int = 0) -> pd.DataFrame:
     """How the variance of a response's logarithm over the models of a family divides.
 
-    Intervals are those of a bootstrap over architectures, those with several seeds and those with one by themselves.
+    Intervals are those of a parametric bootstrap: families of the same architectures and seeds are drawn, with the
+    parts as found. (A plain bootstrap draws some architectures again and again, and the terms of second order then
+    leave too little unexplained.)
 
     Args:
         seed: of the bootstrap.
@@ -114,15 +116,13 @@ def variance_shares(table: pd.DataFrame, response: str, level: float = 0.95, see
             f"{len(counts)} architectures, {int((counts > 1).sum())} of them with several seeds, are too few to tell "
             "chance from architecture"
         )
-    found = _shares(means, counts, squares, linear, second)
-    rng = np.random.default_rng(seed)
-    strata = [np.flatnonzero(counts > 1), np.flatnonzero(counts == 1)]
-    drawn = []
-    for _ in range(_RESAMPLES):
-        pick = np.concatenate([rng.choice(s, len(s)) for s in strata if len(s)])
-        drawn.append(_shares(means[pick], counts[pick], squares[pick], linear[pick], second[pick]))
+    parts = _parts(means, counts, squares, linear, second)
+    found = parts / parts.sum()
+    drawn = np.stack(
+        [_parts(*family, linear, second) for family in _families(parts, means, counts, linear, second, seed)]
+    )
     tails = [(1 - level) / 2, (1 + level) / 2]
-    lower, upper = np.quantile(np.stack(drawn), tails, axis=0)
+    lower, upper = np.quantile(drawn / drawn.sum(axis=1, keepdims=True), tails, axis=0)
     frame = pd.DataFrame({"share": found, "lower": lower, "upper": upper}, index=pd.Index(SHARES, name="part"))
     variance = squares.sum() / freedom
     spread = [float(2 ** np.sqrt(variance * freedom / chi2.ppf(q, freedom))) for q in (tails[1], tails[0])]
@@ -132,15 +132,43 @@ def variance_shares(table: pd.DataFrame, response: str, level: float = 0.95, see
     return frame
 
 
-def _shares(means: Floats, counts: NDArray[np.int64], squares: Floats, linear: Floats, second: Floats) -> Floats:
-    """The parts of the variance, in the order of `SHARES`, as shares of their sum; none is below 0."""
+def _parts(means: Floats, counts: NDArray[np.int64], squares: Floats, linear: Floats, second: Floats) -> Floats:
+    """The parts of the variance, in the order of `SHARES`; none is below 0.
+
+    Args:
+        means: of each architecture; `counts` its models, `squares` the sum of their squares about its mean.
+        linear, second: the terms of first and of second order of each architecture.
+    """
     chance = squares.sum() / (counts - 1).sum()
     of_means = chance * (1 / counts).mean()  # what chance leaves in an architecture's mean
     total = means.var(ddof=1)
     after_linear, after_second = (_unexplained(means, X) for X in (linear, second))
     parts = np.array([total - after_linear, after_linear - after_second, after_second - of_means, chance])
-    parts = np.maximum(parts, 0.0)
-    return parts / parts.sum()
+    return np.maximum(parts, 0.0)
+
+
+def _families(
+    parts: Floats, means: Floats, counts: NDArray[np.int64], linear: Floats, second: Floats, seed: int
+) -> Iterator[tuple[Floats, NDArray[np.int64], Floats]]:
+    """Families with these parts of the variance: means, counts and squares of each."""
+    rng = np.random.default_rng(seed)
+    by_linear = linear @ np.linalg.lstsq(linear, means, rcond=None)[0]
+    by_second = second @ np.linalg.lstsq(second, means, rcond=None)[0] - by_linear
+    # A fit also draws a part of the chance; what it draws is brought to the variance that it truly explains.
+    fixed = _scaled(by_linear, parts[0]) + _scaled(by_second, parts[1])
+    for _ in range(_RESAMPLES):
+        spread = np.sqrt(parts[2] + parts[3] / counts)
+        yield (
+            fixed + spread * rng.standard_normal(len(means)),
+            counts,
+            parts[3] * np.where(counts > 1, rng.chisquare(np.maximum(counts - 1, 1)), 0.0),
+        )
+
+
+def _scaled(values: Floats, variance: float) -> Floats:
+    centred = values - values.mean()
+    spread = centred.std(ddof=1)
+    return centred * (np.sqrt(variance) / spread if spread > 0 else 0.0)
 
 
 def _unexplained(y: Floats, X: Floats) -> float:
