@@ -8,7 +8,6 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import FixedLocator
 
 from madyn.errors import DatasetError
 from madyn.figures import style
@@ -111,17 +110,8 @@ def effect_size_intervals(sizes: dict[str, pd.DataFrame]) -> Figure:
     columns = min(3, len(sizes))
     rows = -(-len(sizes) // columns)
     fig, axes = style.new_figure(
-        7.4,
-        0.55 + 1.5 * rows,
-        rows,
-        columns,
-        margins=(0.95, 0.15, 0.5, 0.28),
-        gaps=(0.3, 0.5),
-        sharex=True,
-        sharey=True,
+        7.4, 0.75 + 1.65 * rows, rows, columns, margins=(0.95, 0.15, 0.5, 0.55), gaps=(0.3, 0.62), sharey=True
     )
-    ends = np.concatenate([frame[["lower", "upper"]].to_numpy().ravel() for frame in sizes.values()])
-    limits = (min(0.9, float(ends.min()) / 1.03), max(1.1, float(ends.max()) * 1.03))
     names = list(next(iter(sizes.values())).index)
     for ax, (response, frame) in zip(axes.flat, sizes.items(), strict=False):
         for y, one in enumerate(frame.to_dict("records")):
@@ -131,6 +121,8 @@ def effect_size_intervals(sizes: dict[str, pd.DataFrame]) -> Figure:
             ax.plot(
                 one["per_doubling"], y, "o", color=colour, markerfacecolor=colour if clear else "white", markersize=5
             )
+        ends = frame[["lower", "upper"]].to_numpy(float)
+        style.value_axis(ax.xaxis, (min(0.8, float(ends.min()) / 1.05), max(1.25, float(ends.max()) * 1.05)))
         ax.axvline(1, color="0.3", linewidth=0.8, zorder=1)
         ax.set_title(response)
         ax.set_xlabel("times, per doubling")
@@ -138,12 +130,15 @@ def effect_size_intervals(sizes: dict[str, pd.DataFrame]) -> Figure:
         ax.grid(axis="y", visible=False)
     for ax in axes.flat[len(sizes) :]:
         ax.set_visible(False)
-    first = axes[0, 0]
-    first.set_yticks(range(len(names)), names)
-    first.set_ylim(len(names) - 0.5, -0.5)
-    style.value_axis(first.xaxis, limits)
-    first.xaxis.set_major_locator(FixedLocator(style.log_ticks(*limits)))
+    axes[0, 0].set_yticks(range(len(names)), names)
+    axes[0, 0].set_ylim(len(names) - 0.5, -0.5)
     _label_outer(axes)
+    dot = {"color": "0.3", "marker": "o", "markersize": 5}
+    handles = [
+        Line2D([], [], **dot, label="with its 95 % interval"),
+        Line2D([], [], **dot, markerfacecolor="white", label="the interval holds 1"),
+    ]
+    style.legend_above(fig, handles)
     return fig
 
 
