@@ -34,7 +34,8 @@ tiny-suite: setup
 	$(BIN)/madyn lab tiny-suite --out build/tiny-suite
 	cp LICENSE build/tiny-suite/
 	$(BIN)/madyn fit build/tiny-suite
-	$(BIN)/python -m madyn.dataset.shipped build/tiny-suite src/madyn/data/tiny-suite.tar.xz
+	$(BIN)/python -c "from pathlib import Path; from madyn.dataset.shipped import pack_dataset; \
+	    pack_dataset(Path('build/tiny-suite'), Path('src/madyn/data/tiny-suite.tar.xz'))"
 
 clean:
 	rm -rf $(VENV) demo

@@ -95,9 +95,3 @@ def _cache() -> Path:
     from platformdirs import user_cache_path
 
     return user_cache_path("madyn")
-
-
-if __name__ == "__main__":
-    import sys
-
-    pack_dataset(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -57,7 +57,8 @@ class Measuring:
         steps: those to measure at; about `count` of them from 0 to the last by default, powers of two first.
         source, documents, seed: the text that hidden states and held-out loss are measured on.
         sequences: how many hidden states are measured on, each as long as those that are learned from.
-        loss_sequences: how many the held-out loss is taken over.
+        loss_sequences: how many the held-out loss is taken over, spread evenly over `loss_documents` documents of the
+            source: over all of them, in the source's own order, by default.
     """
 
     __pydantic_config__: ClassVar = _STRICT
@@ -69,6 +70,7 @@ class Measuring:
     seed: int = 0
     sequences: int = 10
     loss_sequences: int = 100
+    loss_documents: int | None = None
 
     def __post_init__(self) -> None:
         if min(self.count, self.sequences, self.loss_sequences) < 1:
