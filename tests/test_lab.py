@@ -18,10 +18,12 @@ import torch
 import madyn
 from madyn.checkpoints import find_checkpoints
 from madyn.dataset import layout
+from madyn.dataset.checking import missing_units
 from madyn.errors import CheckpointError, ProbeMismatchError, StorageError, TextError, UsageError
 from madyn.lab import LabSuite, Measuring, ModelEntry, Recipe, TrainingText, checkpoint_steps, run_suite
 from madyn.lab.blueprints import build_model
 from madyn.lab.corpora import prepare_corpus, probe_of
+from madyn.lab.running import make_plan
 from madyn.lab.training import train
 from madyn.sweep import trace
 from tiny import SENTENCES, TEXT
@@ -242,6 +244,75 @@ def test_a_run_that_diverges_is_recorded_and_the_others_go_on(book, tmp_path):
     again = run_suite(suite_on(book, fine, recipe=recipe), tmp_path / "out")
     assert again.failures == report.failures
     assert not again.trained
+    before = contents(tmp_path / "out")
+    once_more = run_suite(suite_on(book, fine, recipe=recipe), tmp_path / "out", retry=True)
+    assert once_more.failures == report.failures
+    assert contents(tmp_path / "out") == before
+    said = madyn.check_dataset(tmp_path / "out").faults
+    assert any("neox_2x16_h2_m64_s0 failed: " in fault for fault in said)
+
+
+def test_whatever_one_run_does_it_does_not_cost_the_others(book, tmp_path, monkeypatch):
+    """An error that nobody thought of, in a model's own code."""
+    from madyn.lab import jobs
+
+    suite = suite_on(book)
+    corpus = prepare_corpus(suite, tmp_path)
+    run, plan = suite.runs()[0], make_plan(suite, suite.runs()[0], corpus, 1, "cpu")
+    job = jobs.Job(tmp_path, suite, run, corpus, probe_of(suite), plan, 1, "cpu", False)
+
+    def fails_later(step):
+        if step == 15:
+            raise RuntimeError("not enough memory")
+
+    assert jobs.train_and_measure(job, fails_later) == "RuntimeError: not enough memory"
+    report = run_suite(suite, tmp_path)
+    assert report.failures == {run.name: "RuntimeError: not enough memory"}
+    assert run_suite(suite, tmp_path, retry=True).trained == [run.name]
+    assert madyn.check_dataset(tmp_path).faults == []
+
+
+def test_a_run_that_was_stopped_before_anything_was_recorded_goes_on(trained, book, tmp_path):
+    from madyn.lab import jobs
+
+    suite = suite_on(book)
+    corpus = prepare_corpus(suite, tmp_path)
+    run, plan = suite.runs()[0], make_plan(suite, suite.runs()[0], corpus, 1, "cpu")
+    job = jobs.Job(tmp_path, suite, run, corpus, probe_of(suite), plan, 1, "cpu", False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("madyn.lab.training.mean_loss", stop_here)
+        with pytest.raises(jobs.StoppedError):
+            jobs.train_and_measure(job)
+    assert layout.statistics_path(tmp_path, run.name, 0).exists()
+    assert any("training stopped at step 0" in line for line in missing_units(madyn.open_dataset(tmp_path), run.name))
+    run_suite(suite, tmp_path)
+    ours = layout.statistics_path(tmp_path, run.name, 30)
+    assert ours.read_bytes() == layout.statistics_path(trained, run.name, 30).read_bytes()
+
+
+def stop_here(*_):
+    from madyn.lab.jobs import StoppedError
+
+    raise StoppedError
+
+
+def test_one_lab_at_a_time_in_a_folder(book, tmp_path):
+    from filelock import FileLock
+
+    (tmp_path / ".lab").mkdir()
+    with FileLock(tmp_path / ".lab" / "lock"), pytest.raises(UsageError, match="another process trains in"):
+        run_suite(suite_on(book), tmp_path)
+
+
+def test_a_dataset_without_what_the_lab_keeps_goes_on_and_keeps_its_tokenizer(trained, book, tmp_path):
+    out = shutil.copytree(trained, tmp_path / "copy", ignore=shutil.ignore_patterns(".lab"))
+    before = contents(out)
+    suite = suite_on(book, ENTRY, WIDER, LLAMA)
+    with pytest.raises(UsageError, match="learned from another text or tokenizer"):
+        run_suite(replace(suite, text=replace(suite.text, vocab_size=280)), out)
+    assert contents(out) == before
+    assert len(run_suite(suite, out).already) == 3
+    assert contents(out) == before
 
 
 def test_text_too_short_and_folders_that_cannot_be(book, tmp_path):
@@ -257,8 +328,9 @@ def test_text_too_short_and_folders_that_cannot_be(book, tmp_path):
         run_suite(suite, tmp_path / "file" / "a")
     with pytest.raises(CheckpointError, match="tokenizer nowhere"):
         run_suite(replace(suite, text=replace(suite.text, tokenizer="nowhere")), tmp_path / "c")
-    with pytest.raises(UsageError, match="jobs is 0"):
-        run_suite(suite, tmp_path / "d", jobs=0)
+    for jobs, threads in ((0, 1), (1, 0)):
+        with pytest.raises(UsageError, match="both must be at least 1"):
+            run_suite(suite, tmp_path / "d", jobs=jobs, threads=threads)
 
 
 def test_a_given_tokenizer_is_used(trained, book, tmp_path):
@@ -276,12 +348,14 @@ sys.path.insert(0, sys.argv[1])
 from pathlib import Path
 from test_lab import STEPS, StorageError, prepare_corpus, probe_of, suite_on
 from madyn.lab.jobs import Job, train_and_measure
+from madyn.lab.running import make_plan
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 suite, root = suite_on(sys.argv[3]), Path(sys.argv[2])
 corpus = prepare_corpus(suite, root)
+plan = make_plan(suite, suite.runs()[0], corpus, 1, "cpu")
 resource.setrlimit(resource.RLIMIT_FSIZE, (80_000, resource.RLIM_INFINITY))
 try:
-    train_and_measure(Job(root, suite, suite.runs()[0], corpus, probe_of(suite), {}, 1, "cpu", False))
+    train_and_measure(Job(root, suite, suite.runs()[0], corpus, probe_of(suite), plan, 1, "cpu", False))
 except StorageError as e:
     print(e)
 """
@@ -292,8 +366,6 @@ def test_a_full_disk_stops_training_and_loses_nothing(trained, book, tmp_path):
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     assert said[0].startswith(f"cannot write {tmp_path / 'run' / '.lab' / 'neox_2x16_h2_m64_s0.pt'}: File too large")
     assert layout.statistics_path(tmp_path / "run", "neox_2x16_h2_m64_s0", 0).exists()
-    layout.training_path(tmp_path / "run", "neox_2x16_h2_m64_s0").unlink()
-    shutil.rmtree(tmp_path / "run" / "neox_2x16_h2_m64_s0")
     run_suite(suite_on(book), tmp_path / "run")
     ours = layout.statistics_path(tmp_path / "run", "neox_2x16_h2_m64_s0", 30)
     assert ours.read_bytes() == layout.statistics_path(trained, "neox_2x16_h2_m64_s0", 30).read_bytes()

@@ -124,6 +124,7 @@ def test_points_far_apart():
     assert spread_out(places, 3)[0] == 2
     assert set(spread_out(places, 3)) == {0, 2, 4}
     assert len(spread_out(places, 9)) == 5
+    assert spread_out(places, 0) == []
 
 
 def test_a_design_repeats_some_of_its_architectures():
@@ -132,6 +133,7 @@ def test_a_design_repeats_some_of_its_architectures():
     assert len(runs) == 12 + 4 * 2
     seeds = Counter(run.blueprint for run in runs)
     assert sorted(seeds.values()) == [1] * 8 + [3] * 4
+    assert len(LabSuite(name="s", design=Design(count=12, factors=FACTORS)).runs()) == 12
     assert design_correlation(runs) < 0.3
 
 
@@ -159,7 +161,18 @@ BASE = {"name": "s", "model": [SHAPE]}
             {"design": {"count": 3, "factors": {"depth": [1]}}},
             "design: depth is no field of an architecture; they",
         ),
-        ({"design": {"count": 3, "factors": {"hidden_size": [1.5]}}}, "design: a level of hidden_size is 1.5; it must"),
+        ({"design": {"count": 3, "factors": {"hidden_size": [1.5]}}}, "design: a level of hidden_size is 1.5: input"),
+        (
+            {"design": {"count": 3, "factors": {"norm": ["layernorm", "rms"]}}},
+            "design: a level of norm is 'rms': input should be 'layernorm' or 'rmsnorm'",
+        ),
+        (
+            {"design": {"count": 3, "factors": {"rotary_pct": [1.0]}, "fixed": {"rotary_pct": 1.0}}},
+            "design: rotary_pct is among the factors and among what is fixed",
+        ),
+        ({"model": [{**SHAPE, "name": "../evil"}]}, "model.0: name is '../evil'; it is a folder's name"),
+        ({"model": [{**SHAPE, "seeds": []}]}, "model.0: seeds are []; at least one"),
+        ({"recipe": {"clip": float("inf")}}, "recipe: clip is inf, which is out of range"),
         ({"design": {"count": 0, "factors": {"hidden_size": [8]}}}, "design: a design needs factors"),
     ],
 )
@@ -174,6 +187,7 @@ def test_a_wrong_suite_is_refused_with_the_key_and_what_may_stand_there(change, 
     [
         ([{**SHAPE, "num_attention_heads": 3}], "model 0 of s .*: num_attention_heads is 3, which does not divide"),
         ([SHAPE, SHAPE], "two models of s are called neox_2x32_h2_m128_s0"),
+        ([{**SHAPE, "mlp_ratio": float("nan")}], "the MLP's width is nan"),
         ([{**SHAPE, "mlp_ratio": 1.01}], "mlp_ratio is 1.01, and hidden_size 32: the MLP's width is 32.32"),
         ([{**SHAPE, "mlp_ratio": 2.0, "intermediate_size": 64}], "give mlp_ratio or intermediate_size, not both"),
     ],
@@ -192,6 +206,8 @@ def test_models_that_cannot_be_are_refused(models, said):
          "needs num_hidden_layers, num_attention_heads"),
         ({"count": 1, "factors": {"hidden_size": []}}, "factor hidden_size has no levels"),
         ({"count": 1, "factors": {"hidden_size": [32, 32]}}, "its levels must differ"),
+        ({"count": 1, "factors": {"hidden_size": [32, 64], "num_attention_heads": [2, 5]}, "fixed":
+          {"num_hidden_layers": 2}}, "factor num_attention_heads: no shape can be built with 5"),
         ({"count": 1, "factors": {name: list(range(1, 40)) for name in FACTORS}}, "combinations; at most"),
     ],
 )  # fmt: skip

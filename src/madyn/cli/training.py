@@ -35,6 +35,9 @@ def lab(
     keep_weights: Annotated[
         bool, typer.Option("--keep-weights", help="Save a checkpoint at every measured step, below OUT/checkpoints.")
     ] = False,
+    retry: Annotated[
+        bool, typer.Option("--retry", help="Train models that failed before once more, from the start.")
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="List the models with parameters, operations and time, and train nothing.")
     ] = False,
@@ -51,7 +54,9 @@ def lab(
         return
     if out is None:
         raise UsageError("--out is missing: the folder of the dataset")
-    report = run_suite(read, out, models=model, jobs=jobs, threads=threads, device=device, keep_weights=keep_weights)
+    report = run_suite(
+        read, out, models=model, jobs=jobs, threads=threads, device=device, keep_weights=keep_weights, retry=retry
+    )
     print_lab(report)
     if report.failures:
         raise typer.Exit(1)

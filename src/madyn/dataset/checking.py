@@ -17,6 +17,7 @@ import numpy as np
 from madyn.dataset import fit_files, layout, manifest
 from madyn.dataset.files import read_bytes, read_json
 from madyn.dataset.statistics import read_statistics
+from madyn.dataset.training import read_record
 from madyn.dataset.view import Dataset, open_dataset
 from madyn.errors import DatasetError, MadynError
 from madyn.suites import PYTHIA
@@ -86,6 +87,9 @@ def missing_units(dataset: Dataset, model: str) -> list[str]:
     """What keeps a model from being complete: failures, units cut short, for Pythia published steps not there."""
     units, measured = dataset.units(model), set(dataset.steps(model))
     missing = failures_of(dataset.path, model)
+    record = dataset.training(model)
+    if record is not None and not record.complete and not record.failure:
+        missing.append(f"{model}: its training stopped at step {max(record.losses, default=0)}; run `madyn lab` again")
     known = next((name for name in PYTHIA.architectures if layout.directory_name(name) == model), None)
     absent = [step for step in PYTHIA.grids["paper"] if step not in measured and step not in units] if known else []
     if absent:
@@ -96,10 +100,14 @@ def missing_units(dataset: Dataset, model: str) -> list[str]:
 def failures_of(root: Path, model: str) -> list[str]:
     """The units of a model that have a manifest and no statistics, each with the reason."""
     measured = layout.statistics_files(root, model)
+    record = read_record(root, model)
+    again = "madyn lab" if record else "madyn trace"
     found = []
+    if record is not None and record.failure:
+        found.append(f"{layout.training_path(root, model)}: {model} failed: {record.failure}")
     for step, unit in manifest.read_units(root, model).items():
         if step not in measured:
-            reason = f"failed: {unit.failure}" if unit.failure else "was cut short; run `madyn trace` again"
+            reason = f"failed: {unit.failure}" if unit.failure else f"was cut short; run `{again}` again"
             found.append(f"{layout.manifest_path(root, model, step)}: {model} step {step} {reason}")
     return found
 

@@ -108,6 +108,11 @@ def lab_folder(root: Path) -> Path:
     return root / ".lab"
 
 
+def folders_of_units(root: Path, model: str) -> list[Path]:
+    """The folders, beside the model's own, that hold a file for each of its units."""
+    return [root / name / model for name in ("manifest", "locations", "positions")]
+
+
 def lock_path(root: Path, model: str, step: int) -> Path:
     """Held while a unit is measured; gone afterwards."""
     return root / ".locks" / model / f"step{step}"

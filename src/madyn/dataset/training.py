@@ -20,7 +20,7 @@ class TrainingRecord:
     """How one model was trained.
 
     Attributes:
-        plan: all that determines the run, as JSON: suite, blueprint, seed, recipe, text, probe, steps, threads, device.
+        plan: all that determines the run, as JSON: suite, blueprint, seed, recipe, text, measure, threads, device.
         parameters: the number of the model's parameters.
         losses: by measured step: `train`, the mean loss of the updates since the measured step before (None at the
             first), and `held_out`, that on text that is not learned from; nats a token.

@@ -13,11 +13,12 @@ import numpy as np
 
 from madyn.dataset import layout, manifest
 from madyn.dataset.files import read_json, storage_error, write_bytes, write_json
+from madyn.dataset.training import read_record
 from madyn.errors import CheckpointError, TextError, UsageError
 from madyn.lab.suites import LabSuite
 from madyn.lab.tokenizer import load_tokenizer, train_tokenizer
 from madyn.sweep.settings import Probe
-from madyn.text import BLANK_LINE, read_text, token_sequences, tokenize
+from madyn.text import BLANK_LINE, hash_tokens, read_text, token_sequences, tokenize
 
 
 @dataclass(frozen=True)
@@ -58,13 +59,10 @@ def prepare_corpus(suite: LabSuite, root: Path) -> Corpus:
         text=measure.source, sha256=held_out.sha256, documents=len(held_out.documents), seed=measure.seed
     )
     manifest.refuse_other_probe(root, probe)
-    if file.exists() and read_json(file) != record:
-        raise UsageError(
-            f"{root} holds models that learned from another text or tokenizer (see {file}); use another --out"
-        )
+    _refuse_other_text(root, file, record)
     if not file.exists():
         tokenizer = (
-            _given_tokenizer(text.tokenizer) if text.tokenizer else train_tokenizer(read.documents, text.vocab_size)
+            given_tokenizer(text.tokenizer) if text.tokenizer else train_tokenizer(read.documents, text.vocab_size)
         )
         _write_tokens(tokens, tokenizer, read.documents, layout.tokenizer_folder(root))
         write_json(file, record)  # last: it marks the corpus complete
@@ -72,15 +70,36 @@ def prepare_corpus(suite: LabSuite, root: Path) -> Corpus:
     tokenizer = load_tokenizer(layout.tokenizer_folder(root))
     if tokenizer.bos_token_id is None:
         raise UsageError(f"the tokenizer {text.tokenizer} has no BOS token, which every sequence begins with")
-    length = suite.recipe.length
+    windows = _loss_windows(suite, tokenizer)
+    _refuse_other_windows(layout.lab_folder(root) / "held_out.json", hash_tokens(windows))
     return Corpus(
         tokens,
-        token_sequences(held_out, tokenizer, measure.sequences, length, bos=True),
-        _loss_windows(suite, tokenizer),
+        token_sequences(held_out, tokenizer, measure.sequences, suite.recipe.length, bos=True),
+        windows,
         len(tokenizer),
         tokenizer.bos_token_id,
         {**record, "probe_sha256": held_out.sha256},
     )
+
+
+def _refuse_other_text(root: Path, file: Path, record: dict[str, Any]) -> None:
+    """Refuse a text or tokenizer that models of this folder did not learn from, by what it or their records say."""
+    known = [read_json(file)] if file.exists() else []
+    if not known and layout.tokenizer_folder(root).exists():  # a dataset that came without what the lab keeps
+        records = [
+            read_record(root, path.stem) for path in sorted(layout.training_path(root, "*").parent.glob("*.json"))
+        ]
+        known = [{k: v for k, v in r.plan.get("text", {}).items() if k != "probe_sha256"} for r in records[:1] if r]
+    if any(other != record for other in known):
+        raise UsageError(f"{root} holds models that learned from another text or tokenizer; use another --out")
+
+
+def _refuse_other_windows(file: Path, sha256: str) -> None:
+    """Refuse other text for the held-out loss than that of the suite's first run, which its models must share."""
+    if file.exists() and read_json(file) != sha256:
+        raise UsageError(f"the text of the held-out loss has changed since the first models were trained (see {file})")
+    if not file.exists():
+        write_json(file, sha256)
 
 
 def probe_of(suite: LabSuite) -> Probe:
@@ -97,8 +116,11 @@ def probe_of(suite: LabSuite) -> Probe:
 
 
 def _loss_windows(suite: LabSuite, tokenizer: Any) -> np.ndarray:
-    """Windows spread evenly over all documents of the probe's source: its own few would not do for a loss."""
-    ids = np.asarray(tokenize(read_text(suite.measure.source, None).content, tokenizer), dtype=np.int64)
+    """Windows spread evenly over the source's documents: the few that hidden states are measured on would not do."""
+    measure = suite.measure
+    ids = np.asarray(
+        tokenize(read_text(measure.source, measure.loss_documents, measure.seed).content, tokenizer), dtype=np.int64
+    )
     window = suite.recipe.length - 1
     if len(ids) < window:
         raise TextError(f"{suite.measure.source}: its {len(ids)} tokens do not fill one sequence of {window + 1}")
@@ -107,7 +129,8 @@ def _loss_windows(suite: LabSuite, tokenizer: Any) -> np.ndarray:
     return np.concatenate([np.full((len(body), 1), tokenizer.bos_token_id, dtype=np.int64), body], axis=1)
 
 
-def _given_tokenizer(name: str) -> Any:
+def given_tokenizer(name: str) -> Any:
+    """The tokenizer that a suite names. Raises CheckpointError where it cannot be loaded."""
     from transformers import AutoTokenizer
 
     try:

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from madyn.lab.blueprints import Blueprint, build_model
-from madyn.lab.running import select_runs, training_flops
+from madyn.lab.corpora import given_tokenizer
+from madyn.lab.running import models_at_once, select_runs, training_flops
 from madyn.lab.suites import LabSuite, Run
 from madyn.terminal import progress_display
 
@@ -46,25 +47,26 @@ def suite_costs(
     """
     import torch
 
+    models_at_once(None, threads, device)  # says what cannot be
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     timed: dict[Blueprint, tuple[int, float]] = {}
     runs = select_runs(suite, models)
+    vocabulary = len(given_tokenizer(suite.text.tokenizer)) if suite.text.tokenizer else suite.text.vocab_size
     try:
         with progress_display() as progress:
             shapes = list(dict.fromkeys(run.blueprint for run in runs))
             for blueprint in progress.track(shapes, description="timing a few updates of each shape"):
-                timed[blueprint] = _time(blueprint, suite, device)
+                timed[blueprint] = _time(blueprint, suite, vocabulary, device)
     finally:
         torch.set_num_threads(before)
-    vocabulary = suite.text.vocab_size
     return [
         RunCost(run, timed[run.blueprint][0], training_flops(run, suite, vocabulary), timed[run.blueprint][1])
         for run in runs
     ]
 
 
-def _time(blueprint: Blueprint, suite: LabSuite, device: str) -> tuple[int, float]:
+def _time(blueprint: Blueprint, suite: LabSuite, vocabulary: int, device: str) -> tuple[int, float]:
     """Parameters, and the seconds of all updates and measurements."""
     import torch
 
@@ -72,12 +74,12 @@ def _time(blueprint: Blueprint, suite: LabSuite, device: str) -> tuple[int, floa
     from madyn.measurement import measure
 
     recipe, steps = suite.recipe, suite.measured_steps
-    model = build_model(blueprint, 0, suite.text.vocab_size, recipe.length, 0).to(device)
+    model = build_model(blueprint, 0, vocabulary, recipe.length, 0).to(device)
     optimizer = make_optimizer(model, recipe)
     generator = torch.Generator().manual_seed(0)
 
     def tokens(count: int) -> torch.Tensor:
-        return torch.randint(suite.text.vocab_size, (count, recipe.length), generator=generator)
+        return torch.randint(vocabulary, (count, recipe.length), generator=generator)
 
     batch = tokens(recipe.batch_size).to(device)
     update(model, optimizer, recipe, 0, batch)

@@ -66,6 +66,8 @@ def largest_correlation(places: np.ndarray) -> float:
 
 def spread_out(places: np.ndarray, count: int) -> list[int]:
     """So many of the points, far from one another: the most central, then each time the farthest from all taken."""
+    if count < 1:
+        return []
     taken = [int(np.linalg.norm(places - places.mean(axis=0), axis=1).argmin())]
     while len(taken) < min(count, len(places)):
         distances = np.linalg.norm(places[:, None] - places[None, taken], axis=2).min(axis=1)
@@ -92,6 +94,10 @@ def _feasible(factors: Levels, fixed: Mapping[str, Any]) -> list[tuple[dict[str,
             refused = e
     if not found and refused is not None:
         raise UsageError(f"the design: none of its combinations can be built; of the last: {refused}")
+    for name, levels in factors.items():
+        unused = set(levels) - {values[name] for values in found.values()}
+        if unused:
+            raise UsageError(f"the design's factor {name}: no shape can be built with {sorted(unused, key=str)[0]!r}")
     return [(values, blueprint) for blueprint, values in found.items()]
 
 
@@ -109,7 +115,7 @@ def complete_shape(values: Mapping[str, Any]) -> Blueprint:
         raise UsageError(f"a model needs {', '.join(missing)}")
     if fields.get("intermediate_size") is None:
         width = (4 if ratio is None else ratio) * fields["hidden_size"]
-        if width != int(width):
+        if not math.isfinite(width) or width != int(width):
             raise UsageError(
                 f"mlp_ratio is {ratio}, and hidden_size {fields['hidden_size']}: the MLP's width is {width}"
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -17,6 +18,10 @@ from madyn.errors import MadynError, StorageError, UsageError
 from madyn.lab.corpora import Corpus
 from madyn.lab.suites import LabSuite, Run
 from madyn.sweep.settings import Probe, Settings, versions
+
+
+class StoppedError(Exception):
+    """The run is to stop where it is: another one failed, or the user pressed Ctrl-C."""
 
 
 @dataclass(frozen=True)
@@ -42,18 +47,23 @@ def train_and_measure(job: Job, on_step: Callable[[int], None] = lambda step: No
         UsageError: the text is too short.
     """
     from madyn.lab.blueprints import build_model
-    from madyn.lab.training import mean_loss, train
+    from madyn.lab.training import DivergedError, mean_loss, train
 
     root, run, recipe, corpus = job.root, job.run, job.suite.recipe, job.corpus
     model = build_model(run.blueprint, run.seed, corpus.vocab_size, recipe.length, corpus.bos_token_id).to(job.device)
     record = read_record(root, run.name) or TrainingRecord(plan=job.plan, parameters=model.num_parameters())
     losses = dict(record.losses)
+    if not losses:
+        write_record(root, run.name, record)  # first of all: it says whose the files are that a stopped run leaves
 
     def on_stop(step: int, loss: float | None) -> None:
         _measure(job, model, step)
         if job.keep_weights:
             _keep(job, model, step)
-        losses[step] = {"train": loss, "held_out": mean_loss(model, corpus.held_out)}
+        held_out = mean_loss(model, corpus.held_out)
+        if not math.isfinite(held_out):
+            raise DivergedError(f"the held-out loss is {held_out} at step {step}; a lower learning rate may help")
+        losses[step] = {"train": loss, "held_out": held_out}
         write_record(root, run.name, replace(record, losses=losses))
 
     try:
@@ -68,14 +78,23 @@ def train_and_measure(job: Job, on_step: Callable[[int], None] = lambda step: No
             state=_state(root, run.name),
             on_step=on_step,
         )
-    except (StorageError, UsageError):
+    except (StorageError, UsageError, StoppedError):
         raise
-    except MadynError as e:
-        write_record(root, run.name, replace(record, losses=losses, failure=str(e)))
+    except Exception as e:  # whatever one run does, it must not cost the others: it is recorded
+        reason = str(e) if isinstance(e, MadynError) else f"{type(e).__name__}: {e}"
+        write_record(root, run.name, replace(record, losses=losses, failure=reason))
         _state(root, run.name).unlink(missing_ok=True)
-        return str(e)
+        return reason
     write_record(root, run.name, replace(record, losses=losses, complete=True))
     return None
+
+
+def remove_model(root: Path, model: str) -> None:
+    """Remove all that was measured and recorded of a model, the record last: it says whose the files are."""
+    for folder in (layout.statistics_folder(root, model).parent, *layout.folders_of_units(root, model)):
+        shutil.rmtree(folder, ignore_errors=True)
+    _state(root, model).unlink(missing_ok=True)
+    layout.training_path(root, model).unlink(missing_ok=True)
 
 
 def _state(root: Path, model: str) -> Path:

@@ -60,7 +60,7 @@ class Recipe:
             "clip": self.clip > 0,
         }
         for name, fine in ranges.items():
-            if not fine:
+            if not fine or not math.isfinite(getattr(self, name)):
                 raise UsageError(f"{name} is {getattr(self, name)!r}, which is out of range")
 
     def rate(self, step: int) -> float:

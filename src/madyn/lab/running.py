@@ -10,18 +10,22 @@ from __future__ import annotations
 import multiprocessing
 import os
 import queue
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from madyn.dataset import Dataset, layout, open_dataset
+from madyn.dataset.files import storage_error
 from madyn.dataset.training import TrainingRecord, read_record
 from madyn.errors import MadynError, UsageError
 from madyn.lab.corpora import Corpus, prepare_corpus, probe_of
-from madyn.lab.jobs import Job, train_and_measure
+from madyn.lab.jobs import Job, StoppedError, remove_model, train_and_measure
 from madyn.lab.suites import LabSuite, Run, read_suite
 from madyn.sweep.settings import resolve_device
 from madyn.terminal import leave_interrupts_to_parent, progress_display
@@ -51,6 +55,7 @@ def run_suite(
     threads: int = 1,
     device: str = "cpu",
     keep_weights: bool = False,
+    retry: bool = False,
 ) -> LabReport:
     """Train the models of a suite, measuring them as they go, or go on with it.
 
@@ -62,31 +67,47 @@ def run_suite(
         jobs: how many models are trained at the same time; by default as many as the cores allow, and one on CUDA.
         threads: of each; part of what makes results repeatable.
         device: a torch device.
-        keep_weights: save a checkpoint at every measured step, as `out/checkpoints/MODEL/stepN`, to trace or to use.
+        keep_weights: save a checkpoint at every step that is measured from now on, as `out/checkpoints/MODEL/stepN`, to
+            trace or to use.
+        retry: train models that failed before once more, from the start.
 
     Returns:
         what was trained, what was there already, and what failed.
 
     Raises:
         UsageError: the suite cannot mean anything, or the folder holds a model of the same name that was trained in
-            another way.
+            another way, or another process trains in it.
         ProbeMismatchError: the dataset was measured on another text.
         TextError, StorageError: a text cannot be read, or the dataset written.
         MadynError: a process ended early.
     """
     suite = suite if isinstance(suite, LabSuite) else read_suite(suite)
     root, device = Path(out), resolve_device(device)
-    cores = os.cpu_count() or 1
-    at_once = jobs or (1 if device.startswith("cuda") else max(1, cores // threads))
-    if at_once < 1 or threads < 1:
-        raise UsageError(f"jobs is {jobs} and threads {threads}; both must be at least 1")
+    at_once = models_at_once(jobs, threads, device)
     runs = select_runs(suite, models)
+    with _alone(root):
+        return _run_in(root, suite, runs, at_once, threads, device, keep_weights, retry)
+
+
+def _run_in(
+    root: Path,
+    suite: LabSuite,
+    runs: Sequence[Run],
+    at_once: int,
+    threads: int,
+    device: str,
+    keep_weights: bool,
+    retry: bool,
+) -> LabReport:
     corpus = prepare_corpus(suite, root)
     todo = []
     report = LabReport(root)
     for run in runs:
-        plan = _plan(suite, run, corpus, threads, device)
+        plan = make_plan(suite, run, corpus, threads, device)
         record = _own_record(root, run.name, plan)
+        if record is not None and record.failure and retry:
+            remove_model(root, run.name)
+            record = None
         if record is not None and record.failure:
             report.failures[run.name] = record.failure
         elif record is not None and record.complete:
@@ -96,6 +117,31 @@ def run_suite(
     if todo:
         _run_all(todo, min(at_once, len(todo)), report)
     return report
+
+
+@contextmanager
+def _alone(root: Path) -> Iterator[None]:
+    """Hold a dataset's lab while the block runs: two would write the same states and the same tokenizer."""
+    path = layout.lab_folder(root) / "lock"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path)
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UsageError(f"another process trains in {root}: wait for it, or use another --out") from None
+    except OSError as e:
+        raise storage_error(path, e) from e
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def models_at_once(jobs: int | None, threads: int, device: str) -> int:
+    """How many models are trained at the same time. Raises UsageError for a number that cannot be."""
+    if threads < 1 or (jobs is not None and jobs < 1):
+        raise UsageError(f"jobs is {jobs} and threads {threads}; both must be at least 1")
+    return jobs or (1 if device.startswith("cuda") else max(1, (os.cpu_count() or 1) // threads))
 
 
 def select_runs(suite: LabSuite, models: Sequence[str] | None) -> list[Run]:
@@ -108,7 +154,7 @@ def select_runs(suite: LabSuite, models: Sequence[str] | None) -> list[Run]:
     return [known[name] for name in dict.fromkeys(models)] if models else runs
 
 
-def _plan(suite: LabSuite, run: Run, corpus: Corpus, threads: int, device: str) -> dict[str, Any]:
+def make_plan(suite: LabSuite, run: Run, corpus: Corpus, threads: int, device: str) -> dict[str, Any]:
     """All that determines a run: what a resumed one must agree with."""
     return {
         "suite": suite.name,
@@ -227,14 +273,10 @@ def _start_worker(reports: Any, stop: Any) -> None:
     _worker.update(reports=reports, stop=stop)
 
 
-class _StoppedError(Exception):
-    """The parent has stopped: another model failed, or the user pressed Ctrl-C."""
-
-
 def _run_job(job: Job) -> str | None:
     def on_step(step: int) -> None:
         if _worker["stop"].is_set():
-            raise _StoppedError
+            raise StoppedError
         if step % 10 == 0:
             _worker["reports"].put((job.run.name, step))
 

@@ -8,11 +8,12 @@ where, is not in the file.
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_type_hints
 
 from madyn.dataset.shipped import shipped_suite
 from madyn.errors import UsageError
@@ -101,6 +102,12 @@ class ModelEntry:
     name: str | None = None
     seeds: list[int] = field(default_factory=lambda: [0])
 
+    def __post_init__(self) -> None:
+        if self.name is not None and not re.fullmatch(r"[A-Za-z0-9][\w.+-]*", self.name):
+            raise UsageError(f"name is {self.name!r}; it is a folder's name of letters, digits and any of _ . + -")
+        if not self.seeds or min(self.seeds) < 0:
+            raise UsageError(f"seeds are {self.seeds}; at least one is needed, and none below 0")
+
     def blueprint(self) -> Blueprint:
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("name", "seeds")}
         return complete_shape(values)
@@ -132,6 +139,8 @@ class Design:
         for name in (*self.factors, *self.fixed):
             if name not in known:
                 raise UsageError(f"{name} is no field of an architecture; they are {', '.join(known)}")
+            if name in self.factors and name in self.fixed:
+                raise UsageError(f"{name} is among the factors and among what is fixed; it can be one of them")
         if self.count < 1 or not self.factors or self.repeats < 1 or not 0 <= self.repeated <= self.count:
             raise UsageError("a design needs factors, a count and repeats of at least 1, and repeated from 0 to count")
         for name, levels in [*self.factors.items(), *((name, [level]) for name, level in self.fixed.items())]:
@@ -260,11 +269,13 @@ def _point(blueprint: Blueprint) -> dict[str, Any]:
 
 
 def _check_level(name: str, level: Level) -> None:
-    kinds = {f.name: str(f.type) for f in fields(ModelEntry)}
-    wanted = int if kinds[name].startswith("int") else float if kinds[name].startswith("float") else str
-    fine = isinstance(level, (int, float) if wanted is float else wanted) and not isinstance(level, bool)
-    if not fine:
-        raise UsageError(f"a level of {name} is {level!r}; it must be of type {wanted.__name__}")
+    """Hold a level against the type of its field, which for words is the list of those that there are."""
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        TypeAdapter(get_type_hints(ModelEntry)[name]).validate_python(level, strict=True)
+    except ValidationError as e:
+        raise UsageError(f"a level of {name} is {level!r}: {_explain(dict(e.errors()[0]))}") from e
 
 
 def _explain(error: dict[str, Any]) -> str:
