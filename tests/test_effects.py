@@ -1,7 +1,7 @@
 """What a family shows, held against families whose effects are known because they were made up."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -206,13 +206,40 @@ def test_one_architecture_is_no_family(tmp_path):
     assert all("make no family" in reason for reason in drawing.left_out.values())
 
 
-def test_a_model_of_one_step_did_nothing(tmp_path):
+def test_models_that_are_not_at_the_last_step_are_left_out_and_named(tmp_path, run):
+    dataset = write_family(tmp_path / "d", count=14, repeated=3)
+    first, second = dataset.models[:2]
+    for model, kept in ((first, STEPS[:1]), (second, STEPS[:5])):
+        for step in STEPS:
+            if step not in kept:
+                layout.statistics_path(dataset.path, model, step).unlink()
+    write_record(dataset.path, second, TrainingRecord(plan={}, parameters=1, failure="the training loss is nan"))
+    table = model_responses(madyn.open_dataset(dataset.path))
+    assert len(table) == 20 - 2
+    code, out, _ = run("effects", dataset.path)
+    assert code == 0
+    assert f"no {first}: measured to step 0 of 100: measure or train it to the end" in out
+    assert f"no {second}: measured to step 8 of 100: the training loss is nan" in out
+
+
+def test_models_of_one_step_did_nothing(tmp_path):
     dataset = write_family(tmp_path / "d", count=1, repeated=0)
-    model = dataset.models[0]
     for step in STEPS[1:]:
-        layout.statistics_path(dataset.path, model, step).unlink()
-    with pytest.raises(DatasetError, match="measured at one step"):
+        layout.statistics_path(dataset.path, dataset.models[0], step).unlink()
+    with pytest.raises(DatasetError, match="measured at one step only"):
         model_responses(madyn.open_dataset(dataset.path))
+
+
+def test_another_wiring_is_another_architecture_and_no_seed(tmp_path):
+    dataset = write_family(tmp_path / "d", count=6, repeated=6)
+    for model in dataset:
+        record = dataset.training(model)
+        assert record is not None
+        norm = "rmsnorm" if model.endswith("_s2") else "layernorm"
+        write_record(dataset.path, model, replace(record, plan={"blueprint": {"norm": norm}}))
+    dataset = madyn.open_dataset(dataset.path)
+    assert len(np.unique(model_responses(dataset)["architecture"])) == 12
+    assert "effects of wiring" in study_effects(dataset).missing
 
 
 def test_every_response_is_described_and_positive(family):

@@ -94,33 +94,60 @@ Ratios are the largest over the layers; top 1 and median are those of the layer 
 """
 
 
+def whole_family(dataset: Dataset) -> tuple[Dataset, dict[str, str]]:
+    """The models that can be compared: those measured to the family's last step; and why each other one is left out.
+
+    Raises:
+        DatasetError: the family is measured at one step only.
+    """
+    last = {model: dataset.steps(model)[-1] for model in dataset}
+    end = max(last.values())
+    if end == 0:
+        raise DatasetError(f"{dataset.path}: measured at one step only; what a run did needs two or more")
+    left_out = {}
+    for model, step in last.items():
+        record = dataset.training(model)
+        if step < end:
+            reason = record.failure if record and record.failure else "measure or train it to the end"
+            left_out[model] = f"measured to step {step} of {end}: {reason}"
+    return dataset.select([model for model in dataset if model not in left_out]), left_out
+
+
 def model_responses(dataset: Dataset) -> pd.DataFrame:
-    """The factors and responses of every model.
+    """The factors and responses of every model that is measured to the family's last step (see `whole_family`).
 
     Returns:
         a row a model: model, architecture (a number, the same for models that differ in their seed alone), the
-        factors, the responses (nan where one cannot be said), and held_out, the final held-out loss.
+        factors, the responses (nan where one cannot be said), and held_out, the final held-out loss. `attrs` hold
+        common_loss, at which models are compared at equal loss.
 
     Raises:
         DatasetError: an architecture or the statistics of a model are not there.
     """
     import pandas as pd
 
+    dataset, _ = whole_family(dataset)
     courses = {model: _course(dataset, model) for model in dataset}
     final = np.array([course.held_out[-1] for course in courses.values()])
     common = float(np.quantile(final, EQUAL_LOSS_REACHED)) if np.isfinite(final).all() else math.nan
-    numbers: dict[tuple[float, ...], int] = {}
+    numbers: dict[str, int] = {}
     rows = []
     for model, course in courses.items():
         shape = dataset.architecture(model)
         factors = {name: float(of(shape)) for name, of in FACTORS.items()}
         at_common = Course(course.step, course.ratio, course.top1, course.median, course.held_out, common)
         responses = {name: of(at_common) for name, of in RESPONSES.items()}
-        number = numbers.setdefault(tuple(factors.values()), len(numbers))
+        number = numbers.setdefault(_built_as(dataset, model), len(numbers))
         rows.append({"model": model, "architecture": number, **factors, **responses, "held_out": course.held_out[-1]})
     table = pd.DataFrame(rows)
     table.attrs["common_loss"] = common
     return table
+
+
+def _built_as(dataset: Dataset, model: str) -> str:
+    """What tells architectures apart: the lab's blueprint, wiring and all, else what the config says."""
+    record = dataset.training(model)
+    return str(record.plan.get("blueprint") if record else None) + str(dataset.architecture(model).to_dict())
 
 
 def _course(dataset: Dataset, model: str) -> Course:

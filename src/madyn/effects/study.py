@@ -10,7 +10,7 @@ import numpy as np
 
 from madyn.dataset import Dataset
 from madyn.effects.layers import class_counts, layer_table, location_table, mean_growth, rank_correlations
-from madyn.effects.responses import RESPONSES, model_responses
+from madyn.effects.responses import RESPONSES, model_responses, whole_family
 from madyn.effects.sizes import effect_sizes, variance_shares
 from madyn.errors import DatasetError
 
@@ -30,7 +30,7 @@ class Study:
         growth: what ratio, top 1 and median grew by, by place.
         directions: the published directions, as rank correlations.
         over_training, locked: where the largest values sit, over the steps and at the last.
-        missing: why a table is not there, by its name.
+        missing: why a table is not there, or a model is left out, by its name.
     """
 
     responses: pd.DataFrame
@@ -64,12 +64,40 @@ class Study:
         return found
 
 
+def by_response(responses: pd.DataFrame, make: Callable[[pd.DataFrame, str], pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """A table of each response that one can be made of.
+
+    Raises:
+        DatasetError: it can be made of none; the reason of the first.
+    """
+    made: dict[str, pd.DataFrame] = {}
+    reasons = []
+    for response in RESPONSES:
+        if np.isfinite(responses[response].to_numpy(float)).any():
+            try:
+                made[response] = make(responses, response)
+            except DatasetError as e:
+                reasons.append(e)
+    if not made and reasons:
+        raise reasons[0]
+    return made
+
+
+def _wiring(dataset: Dataset, model: str) -> list[object]:
+    record = dataset.training(model)
+    plan = record.plan.get("blueprint", {}) if record else {}
+    shape = dataset.architecture(model)
+    return [*(plan.get(name) for name in ("residual", "norm", "norm_placement", "activation")), shape.model_type,
+            shape.rotary_pct]  # fmt: skip
+
+
 def study_effects(dataset: Dataset) -> Study:
     """Responses, effect sizes, variance components, classes, growth and locations of a family.
 
     Raises:
         DatasetError: the dataset holds one architecture only, or lacks what the tables are made from.
     """
+    dataset, left_out = whole_family(dataset)
     responses = model_responses(dataset)
     if len(np.unique(responses["architecture"].to_numpy())) < 2:
         raise DatasetError(f"{dataset.path}: one architecture only; effects need a family (see `madyn lab`)")
@@ -78,6 +106,13 @@ def study_effects(dataset: Dataset) -> Study:
     study = Study(
         responses, layers, class_counts(layers), mean_growth(layers, numbers), rank_correlations(layers, responses)
     )
+    study.missing.update(left_out)
+    wirings = {str(_wiring(dataset, model)) for model in dataset}
+    if len(wirings) > 1:
+        study.missing["effects of wiring"] = (
+            "residual, norm, placement, activation or rotary share differ between models; only the factors named have "
+            "effects here, and the rest counts as other architecture"
+        )
 
     def attempt(name: str, make: Callable[[], Any]) -> Any:
         try:
@@ -89,14 +124,8 @@ def study_effects(dataset: Dataset) -> Study:
     for response in RESPONSES:
         if not np.isfinite(responses[response].to_numpy(float)).any():
             study.missing[response] = "not known of any model"
-            continue
-        for name, table, make in (
-            ("effect sizes", study.sizes, effect_sizes),
-            ("variance", study.shares, variance_shares),
-        ):
-            made = attempt(name, lambda make=make, response=response: make(responses, response))
-            if made is not None:
-                table[response] = made
+    study.sizes = attempt("effect sizes", lambda: by_response(responses, effect_sizes)) or {}
+    study.shares = attempt("variance", lambda: by_response(responses, variance_shares)) or {}
     located = attempt("locations", lambda: location_table(dataset))
     if located is not None:
         study.over_training, study.locked = located

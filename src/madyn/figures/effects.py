@@ -17,25 +17,26 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
+    from madyn.dataset import Dataset
+
 _FEWEST = 3  # architectures that make a family
 
 
-def _family(source: Source) -> pd.DataFrame:
-    """The responses of a dataset that holds a family."""
-    from madyn.effects import model_responses
+def _family(source: Source) -> tuple[pd.DataFrame, Dataset]:
+    """The responses of a dataset that holds a family, and the models that have them."""
+    from madyn.effects.responses import model_responses, whole_family
 
-    table = model_responses(source.dataset)
+    dataset, _ = whole_family(source.dataset)
+    table = model_responses(dataset)
     if len(np.unique(table["architecture"].to_numpy())) < _FEWEST:
         raise DatasetError(f"{source.dataset.path}: fewer than {_FEWEST} architectures make no family")
-    return table
+    return table, dataset
 
 
 def _trajectories(source: Source) -> dict[str, Any]:
-    table = _family(source)
-    return {
-        "factors": table,
-        "ratios": {model: source.dataset.trajectories(model, "ratio").max("layer") for model in table["model"]},
-    }
+    table, dataset = _family(source)
+    ratios = {model: dataset.trajectories(model, "ratio").max("layer") for model in dataset}
+    return {"factors": table, "ratios": ratios}
 
 
 @picture("analysis/effects_trajectories.png", cases=the_dataset, data=_trajectories)
@@ -93,11 +94,10 @@ def _geometric_mean(trajectories: list[xr.DataArray]) -> xr.DataArray:
 
 
 def _sizes(source: Source) -> dict[str, Any]:
-    from madyn.effects import RESPONSES, effect_sizes
+    from madyn.effects import effect_sizes
+    from madyn.effects.study import by_response
 
-    table = _family(source)
-    known = [name for name in RESPONSES if np.isfinite(table[name]).any()]
-    return {"sizes": {name: effect_sizes(table, name) for name in known}}
+    return {"sizes": by_response(_family(source)[0], effect_sizes)}
 
 
 @picture("analysis/effects_sizes.png", cases=the_dataset, data=_sizes)
@@ -143,11 +143,10 @@ def effect_size_intervals(sizes: dict[str, pd.DataFrame]) -> Figure:
 
 
 def _shares(source: Source) -> dict[str, Any]:
-    from madyn.effects import RESPONSES, variance_shares
+    from madyn.effects import variance_shares
+    from madyn.effects.study import by_response
 
-    table = _family(source)
-    known = [name for name in RESPONSES if np.isfinite(table[name]).any()]
-    return {"shares": {name: variance_shares(table, name) for name in known}}
+    return {"shares": by_response(_family(source)[0], variance_shares)}
 
 
 _ABOVE: dict[str, Any] = {
@@ -206,8 +205,8 @@ def variance_parts(shares: dict[str, pd.DataFrame]) -> Figure:
 def _layers(source: Source) -> dict[str, Any]:
     from madyn.effects.layers import class_counts, layer_table, mean_growth
 
-    table = _family(source)
-    layers = layer_table(source.dataset)
+    table, dataset = _family(source)
+    layers = layer_table(dataset)
     return {
         "counts": class_counts(layers),
         "growth": mean_growth(layers, dict(zip(table["model"], table["architecture"], strict=True))),
@@ -272,8 +271,7 @@ def layers_by_place(counts: pd.DataFrame, growth: pd.DataFrame) -> Figure:
 def _locations(source: Source) -> dict[str, Any]:
     from madyn.effects.layers import location_table
 
-    _family(source)
-    over, final = location_table(source.dataset)
+    over, final = location_table(_family(source)[1])
     return {"over": over, "final": final}
 
 

@@ -11,8 +11,6 @@ from madyn.summaries.tables import duration
 from madyn.terminal import console, print_table
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from madyn.effects.study import Study
     from madyn.lab import LabReport, LabSuite
     from madyn.lab.costs import RunCost
@@ -20,13 +18,12 @@ if TYPE_CHECKING:
 
 def print_suite_costs(suite: LabSuite, costs: Sequence[RunCost], jobs: int | None, threads: int) -> None:
     """What a suite will take, a row a model and the sum; how far its factors depend on one another."""
-    import os
-
+    from madyn.lab.running import models_at_once
     from madyn.lab.suites import design_correlation
 
     columns = ["model", "parameters", "PFLOP", "time"]
     rows = [[c.run.name, c.parameters, c.flops / 1e15, duration(c.seconds)] for c in costs]
-    total, at_once = sum(c.seconds for c in costs), jobs or max(1, (os.cpu_count() or 1) // threads)
+    total, at_once = sum(c.seconds for c in costs), models_at_once(jobs, threads, "cpu")
     rows.append(["all", sum(c.parameters for c in costs), sum(c.flops for c in costs) / 1e15, duration(total)])
     print_table(
         f"{suite.name}: {suite.recipe.steps} steps, measured at {len(suite.measured_steps)}", columns, rows, ["model"]
@@ -107,7 +104,7 @@ def print_effects(study: Study) -> None:
         for one in study.directions.to_dict("records")
     ]
     print_table(
-        "published directions: rank correlations over the well fitted layers",
+        f"published directions: rank correlations over {max(study.directions['layers'])} well fitted layers",
         ["parameter", "with", "reported", "here (95 % interval)"],
         rows,
         left=["parameter", "with"],
@@ -139,10 +136,6 @@ def _print_locations(study: Study) -> None:
     console.print(
         "feature shared: with the layer of the model that has the largest ratio; locked in: median over layers"
     )
-
-
-def _extent(frame: pd.DataFrame) -> list[float]:
-    return [frame.attrs["r2"], frame.attrs["models"]]
 
 
 def _interval(one: Mapping[Any, Any], name: str) -> str:
