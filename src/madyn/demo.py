@@ -29,7 +29,7 @@ _LAST_BITS = 1e-4
 SAVED_STEPS = 19
 FAMILY = [(2, 32, 4), (2, 64, 8), (3, 48, 6), (4, 32, 4), (4, 64, 8), (6, 48, 3)]  # layers, hidden size, heads
 UNSEEN = (4, 48, 6)
-RECIPE = Recipe(steps=300, length=64)  # half of the usual length: the steps that this saves show more
+RECIPE = Recipe(steps=600, length=64)  # half of the usual length: the steps that this saves show more
 
 
 def suite_of(name: str, shapes: list[tuple[int, int, int]], recipe: Recipe) -> LabSuite:
