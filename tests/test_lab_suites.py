@@ -146,6 +146,7 @@ BASE = {"name": "s", "model": [SHAPE]}
         ({"colour": 1}, "colour: unknown key; known here: name, recipe, text, measure, model, design"),
         ({"recipe": {"stepps": 1}}, "recipe.stepps: unknown key; known here: steps, batch_size, length, optimizer"),
         ({"model": [{**SHAPE, "depth": 1}]}, "model.0.depth: unknown key; known here: hidden_size"),
+        ({"model": [{"hidden_sise": 32}]}, "model.0.hidden_sise: unknown key; known here: hidden_size"),
         ({"recipe": {"steps": "many"}}, "recipe.steps: input should be a valid integer, found 'many'"),
         ({"recipe": {"steps": 3.5}}, "recipe.steps: input should be a valid integer"),
         ({"recipe": {"schedule": "step"}}, "recipe.schedule: input should be 'cosine', 'linear' or 'constant'"),

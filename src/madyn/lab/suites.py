@@ -23,6 +23,8 @@ from madyn.lab.recipe import Recipe, checkpoint_steps
 
 _STRICT: Any = {"extra": "forbid", "strict": True}
 
+_UNKNOWN_KEY = ("unexpected_keyword_argument", "extra_forbidden")
+
 Level = int | float | str
 
 
@@ -252,7 +254,8 @@ def suite_from_dict(content: dict[str, Any], where: str = "suite") -> LabSuite:
         # As JSON, because strict validation takes a table for a dataclass there, and nowhere a "3" for a 3.
         return TypeAdapter(LabSuite).validate_json(json.dumps(content, default=str))
     except ValidationError as e:
-        first = e.errors()[0]
+        # An unknown key first: the one that is missing may be the same, misspelt.
+        first = min(e.errors(), key=lambda error: error["type"] not in _UNKNOWN_KEY)
         place = ".".join(str(part) for part in first["loc"] if part not in ("int", "float", "str"))
         raise UsageError(f"{where}: {place + ': ' if place else ''}{_explain(dict(first))}") from e
 
@@ -281,7 +284,7 @@ def _check_level(name: str, level: Level) -> None:
 def _explain(error: dict[str, Any]) -> str:
     """pydantic's message, in the words of a file."""
     place = error["loc"]
-    if error["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+    if error["type"] in _UNKNOWN_KEY:
         return f"unknown key; known here: {', '.join(_known_keys(place[:-1]))}"
     if error["type"] in ("missing", "missing_argument"):
         return "is missing"

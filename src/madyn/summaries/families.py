@@ -21,10 +21,10 @@ def print_suite_costs(suite: LabSuite, costs: Sequence[RunCost], jobs: int | Non
     from madyn.lab.running import models_at_once
     from madyn.lab.suites import design_correlation
 
-    columns = ["model", "parameters", "PFLOP", "time"]
-    rows = [[c.run.name, c.parameters, c.flops / 1e15, duration(c.seconds)] for c in costs]
+    columns = ["model", "parameters", "TFLOP", "time"]
+    rows = [[c.run.name, c.parameters, c.flops / 1e12, duration(c.seconds)] for c in costs]
     total, at_once = sum(c.seconds for c in costs), models_at_once(jobs, threads, "cpu")
-    rows.append(["all", sum(c.parameters for c in costs), sum(c.flops for c in costs) / 1e15, duration(total)])
+    rows.append(["all", sum(c.parameters for c in costs), sum(c.flops for c in costs) / 1e12, duration(total)])
     print_table(
         f"{suite.name}: {suite.recipe.steps} steps, measured at {len(suite.measured_steps)}", columns, rows, ["model"]
     )
