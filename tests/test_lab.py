@@ -70,11 +70,16 @@ def trained(book, tmp_path_factory):
 
 
 def contents(root):
-    """Every file of a dataset by its place, but for what the lab keeps to go on and the checkpoints."""
+    """Every file of a dataset by its place, but for checkpoints and what begins with a point.
+
+    That is what the lab keeps to go on, and what a process was writing when it was killed.
+    """
     return {
         p.relative_to(root): p.read_bytes()
         for p in root.rglob("*")
-        if p.is_file() and p.relative_to(root).parts[0] not in (".lab", ".locks", "checkpoints")
+        if p.is_file()
+        and p.relative_to(root).parts[0] != "checkpoints"
+        and not any(part.startswith(".") for part in p.relative_to(root).parts)
     }
 
 

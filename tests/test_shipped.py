@@ -21,6 +21,7 @@ def packed(tmp_path, monkeypatch):
     (root / "LICENSE").write_text("MIT")
     (root / "analysis").mkdir()
     (root / "analysis" / "picture.png").write_bytes(b"not packed")
+    (root / "training" / ".m.json.half").write_bytes(b"not packed: a process was killed as it wrote")
     monkeypatch.setattr(shipped, "_data", lambda: data)
     monkeypatch.setattr(shipped, "_cache", lambda: tmp_path / "cache")
     monkeypatch.chdir(tmp_path)
@@ -35,7 +36,7 @@ def contents(root):
 def test_opens_by_its_name_what_was_packed(packed, tmp_path):
     dataset = madyn.open_dataset("made-up")
     assert tmp_path / "cache" in dataset.path.parents
-    expected = {path: data for path, data in contents(packed).items() if path.suffix != ".png"}
+    expected = {path: data for path, data in contents(packed).items() if path.suffix in ("", ".json")}
     assert contents(dataset.path) == expected
     assert dataset.training(dataset.models[0]) is not None
     before = {p: p.stat().st_mtime_ns for p in dataset.path.rglob("*")}

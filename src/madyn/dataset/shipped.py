@@ -75,7 +75,8 @@ def pack_dataset(root: Path, archive: Path) -> None:
     Raises:
         StorageError: the file cannot be written.
     """
-    wanted = [p for pattern in layout.PACKED for p in root.glob(pattern) if p.is_file()]
+    found = [p for pattern in layout.PACKED for p in root.glob(pattern) if p.is_file()]
+    wanted = [p for p in found if not p.name.startswith(".")]  # left by a process that was killed as it wrote
     content = io.BytesIO()
     with tarfile.open(fileobj=content, mode="w:xz", preset=9) as tar:
         # Files that are alike stand together, which is what makes the archive small.
