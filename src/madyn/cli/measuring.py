@@ -41,7 +41,7 @@ def register(app: typer.Typer) -> None:
 def demo(
     out: Annotated[Path, typer.Option("--out", help="Folder for the checkpoints and the dataset.")] = Path("demo"),
 ) -> None:
-    """Train a small family, trace it, fit it, draw it, predict it. [dim]madyn demo --out demo/[/dim]"""
+    """Train a small family, measure it, fit it, draw it, predict it. [dim]madyn demo --out demo/[/dim]"""
     from madyn.demo import run_demo
 
     run_demo(out)

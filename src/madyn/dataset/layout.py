@@ -39,9 +39,14 @@ def directory_name(model: str | Path) -> str:
     'pythia_1.4b'
     """
     name = PurePosixPath(str(model).replace("\\", "/")).name.removesuffix(".gguf").replace("-", "_")
-    if not _NAME.fullmatch(name):
+    if not is_directory_name(name):
         raise UsageError(f"{str(model)!r} gives no usable directory name; give one with --name")
     return name
+
+
+def is_directory_name(name: str) -> bool:
+    """Whether a model's directory may be called so: letters, digits and any of _ . + -, the first a letter or digit."""
+    return _NAME.fullmatch(name) is not None
 
 
 def statistics_folder(root: Path, model: str) -> Path:

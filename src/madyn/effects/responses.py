@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -135,8 +135,7 @@ def model_responses(dataset: Dataset) -> pd.DataFrame:
     for model, course in courses.items():
         shape = dataset.architecture(model)
         factors = {name: float(of(shape)) for name, of in FACTORS.items()}
-        at_common = Course(course.step, course.ratio, course.top1, course.median, course.held_out, common)
-        responses = {name: of(at_common) for name, of in RESPONSES.items()}
+        responses = {name: of(replace(course, common_loss=common)) for name, of in RESPONSES.items()}
         number = numbers.setdefault(_built_as(dataset, model), len(numbers))
         rows.append({"model": model, "architecture": number, **factors, **responses, "held_out": course.held_out[-1]})
     table = pd.DataFrame(rows)

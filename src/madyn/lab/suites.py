@@ -8,13 +8,13 @@ where, is not in the file.
 from __future__ import annotations
 
 import json
-import re
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_type_hints
 
+from madyn.dataset.layout import is_directory_name
 from madyn.dataset.shipped import shipped_suite
 from madyn.errors import UsageError
 from madyn.lab.blueprints import Blueprint
@@ -105,7 +105,7 @@ class ModelEntry:
     seeds: list[int] = field(default_factory=lambda: [0])
 
     def __post_init__(self) -> None:
-        if self.name is not None and not re.fullmatch(r"[A-Za-z0-9][\w.+-]*", self.name):
+        if self.name is not None and not is_directory_name(self.name):
             raise UsageError(f"name is {self.name!r}; it is a folder's name of letters, digits and any of _ . + -")
         if not self.seeds or min(self.seeds) < 0:
             raise UsageError(f"seeds are {self.seeds}; at least one is needed, and none below 0")
