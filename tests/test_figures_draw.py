@@ -18,7 +18,7 @@ from madyn.dataset.statistics import read_statistics, write_statistics
 from madyn.errors import StorageError, UsageError
 from madyn.figures import draw_figures
 from madyn.figures.draw import PICTURES
-from madyn.prediction import Predictor
+from madyn.prediction.published import ParameterPredictor
 
 STEPS = (0, 1, 2, 4, 8, 16, 32, 64)
 SHAPES = {
@@ -102,7 +102,7 @@ def test_every_file_is_drawn_once_and_again_only_when_its_data_changes(
     fitted: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dataset = open_dataset(fitted)
-    predictor = Predictor(regressors=["ridge"]).fit(dataset)
+    predictor = ParameterPredictor(regressors=["ridge"]).fit(dataset)
     seen: list[tuple[int, int]] = []
     first = draw_figures(
         dataset, jobs=1, dpi=DPI, predictor=predictor, progress=lambda done, total: seen.append((done, total))

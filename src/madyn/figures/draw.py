@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     from matplotlib.figure import Figure
 
-    from madyn.prediction import Predictor
+    from madyn.prediction.published import ParameterPredictor
 
 Progress = Callable[[int, int], None]
 """Called with (pictures done, pictures to draw)."""
@@ -85,7 +85,7 @@ def draw_figures(
     dpi: int = 300,
     redraw: bool = False,
     only: str = "*",
-    predictor: Predictor | None = None,
+    predictor: ParameterPredictor | None = None,
     progress: Progress | None = None,
 ) -> Drawing:
     """Draw every picture of a dataset that its data allows.
@@ -195,7 +195,7 @@ def _draw_all(
 
 
 def _draw_batch(
-    batch: list[_Task], path: str, models: tuple[str, ...], predictor: Predictor | None, folder: Path, dpi: int
+    batch: list[_Task], path: str, models: tuple[str, ...], predictor: ParameterPredictor | None, folder: Path, dpi: int
 ) -> list[tuple[str, str, str]]:
     """In a worker: draw these, and say of each (what became of it, its name, why)."""
     source = _source(path, models) if predictor is None else Source(Dataset(Path(path), models), predictor)

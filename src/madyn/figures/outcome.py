@@ -20,7 +20,7 @@ def predicted_and_measured(predicted: xr.DataArray, measured: xr.DataArray, titl
     """The ratio against the training step, predicted and measured, a panel a layer.
 
     Args:
-        predicted: dims (layer, step).
+        predicted: dims (layer, step, quantile), as `Predictor.predict` gives it.
         measured: dims (step, layer), of the same layers.
         title: above the panels.
     """
@@ -34,13 +34,17 @@ def predicted_and_measured(predicted: xr.DataArray, measured: xr.DataArray, titl
     style.step_axis(axes[0, 0].xaxis, measured["step"].values, crowded=True)
     low, high = style.value_limits([*predicted.values.ravel(), *measured.values.ravel()])
     style.value_axis(axes[0, 0].yaxis, (low, high))
+    ends = predicted["quantile"].values[[0, -1]]
+    middle = predicted.sel(quantile=0.5, method="nearest")
     for number, ax in enumerate(axes.flat):
         if number >= len(layers):
             ax.set_visible(False)
             continue
         layer = layers[number]
+        lower, upper = (predicted.sel(layer=layer, quantile=end) for end in ends)
+        ax.fill_between(predicted["step"], lower, upper, color=style.COLOURS[1], alpha=0.2, linewidth=0)
         ax.plot(measured["step"], measured.sel(layer=layer), "o", color=style.COLOURS[0])
-        ax.plot(predicted["step"], predicted.sel(layer=layer), color=style.COLOURS[1])
+        ax.plot(predicted["step"], middle.sel(layer=layer), color=style.COLOURS[1])
         ax.text(0.04, 0.95, f"layer {layer}", transform=ax.transAxes, va="top", fontsize=8,
                 bbox={"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 0.8})  # fmt: skip
         lowest = number + columns >= len(layers)
@@ -55,6 +59,7 @@ def predicted_and_measured(predicted: xr.DataArray, measured: xr.DataArray, titl
     handles = [
         Line2D([], [], linestyle="none", marker="o", color=style.COLOURS[0], label="measured"),
         Line2D([], [], color=style.COLOURS[1], label="predicted"),
+        style.band(f"{100 * (ends[1] - ends[0]):.0f} % interval", style.COLOURS[1]),
     ]
     style.legend_above(fig, [style.words(title), *handles] if title else handles)
     return fig

@@ -27,15 +27,15 @@ from madyn.figures.registry import Case, Source, picture, the_dataset
 if TYPE_CHECKING:
     import pandas as pd
 
-    from madyn.prediction import Predictor
-    from madyn.prediction.explanation import Explanation
+    from madyn.prediction.published import ParameterPredictor
+    from madyn.prediction.published.explanation import Explanation
 
 _MOST_FEATURES = 10  # as many as a picture has room for; the rest are summed up or left out, and it says so
 _NAMES = {"A": "A (A₁)", "lam": "λ (A₂)", "gamma": "γ (β)", "t0": "t₀ (τ₀)", "K": "K"}
 
 
 def _each_target(_: Source) -> list[Case]:
-    from madyn.prediction.targets import TARGETS
+    from madyn.prediction.published.targets import TARGETS
 
     return [{"target": target} for target in TARGETS]
 
@@ -47,24 +47,24 @@ def _table(source: Source, **case: str) -> dict[str, Any]:
 
 def _label(target: str) -> str:
     """A target's name and the scale it is predicted on."""
-    from madyn.prediction.targets import TARGETS
+    from madyn.prediction.published.targets import TARGETS
 
     unit = f", {TARGETS[target].unit}" if target in TARGETS else ""
     return f"{_NAMES.get(target, target)}{unit}"
 
 
 @lru_cache(maxsize=8)
-def _importances_of(predictor: Predictor, target: str) -> pd.Series:
+def _importances_of(predictor: ParameterPredictor, target: str) -> pd.Series:
     """Asked for by two pictures, and slow where features are shuffled."""
-    from madyn.prediction import explanation
+    from madyn.prediction.published import explanation
 
     return explanation.importances(predictor, target)
 
 
 @lru_cache(maxsize=8)
-def _shap_of(predictor: Predictor, target: str) -> Explanation:
+def _shap_of(predictor: ParameterPredictor, target: str) -> Explanation:
     """Asked for by two pictures."""
-    from madyn.prediction import explanation
+    from madyn.prediction.published import explanation
 
     return explanation.shap_values(predictor, target)
 
@@ -200,7 +200,7 @@ def shap_waterfall(values: pd.Series, features: pd.Series, base_value: float, ta
 
 
 def _dependence(source: Source, target: str) -> dict[str, Any]:
-    from madyn.prediction import explanation
+    from madyn.prediction.published import explanation
 
     strongest = _importances_of(source.predictor, target).sort_values(ascending=False).index[:6]
     curves = {str(f): explanation.partial_dependence(source.predictor, target, str(f)) for f in strongest}
@@ -241,7 +241,7 @@ def partial_dependence(curves: Mapping[str, pd.DataFrame], target: str) -> Figur
 
 
 def _residuals(source: Source) -> dict[str, Any]:
-    from madyn.prediction import explanation
+    from madyn.prediction.published import explanation
 
     table = explanation.residuals(source.predictor)
     order = [source.models.index(model) for model in table["model"]]

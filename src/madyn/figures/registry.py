@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from madyn.dataset import Dataset
     from madyn.prediction import Predictor
+    from madyn.prediction.published import ParameterPredictor
 
 P = ParamSpec("P")
 Case = dict[str, Any]
@@ -37,7 +38,7 @@ DEPTHS = {"shallow": 1 / 6, "middle": 1 / 2, "deep": 5 / 6}
 class Source:
     """A dataset as the pictures read it: what several of them need is read once, and models come small to large."""
 
-    def __init__(self, dataset: Dataset, predictor: Predictor | None = None) -> None:
+    def __init__(self, dataset: Dataset, predictor: ParameterPredictor | None = None) -> None:
         self.dataset = dataset
         self.models = sorted(dataset.models, key=lambda model: (self._size(model), model))
         self._fits: dict[tuple[str, str], xr.Dataset] = {}
@@ -62,13 +63,21 @@ class Source:
         return table.assign(_order=order).sort_values(["_order", "layer_index"]).drop(columns="_order")
 
     @functools.cached_property
-    def predictor(self) -> Predictor:
-        """A predictor fitted to this dataset, unless one was given: it takes minutes and serves many pictures."""
-        if self.given_predictor is not None:
-            return self.given_predictor
+    def curve_predictor(self) -> Predictor:
+        """A predictor of curves fitted to this dataset."""
         from madyn.prediction import Predictor
 
         return Predictor().fit(self.dataset)
+
+    @functools.cached_property
+    def predictor(self) -> ParameterPredictor:
+        """The published predictor fitted to this dataset, unless one was given: it takes minutes and serves many
+        pictures."""
+        if self.given_predictor is not None:
+            return self.given_predictor
+        from madyn.prediction.published import ParameterPredictor
+
+        return ParameterPredictor().fit(self.dataset)
 
 
 @dataclass(frozen=True)

@@ -1,249 +1,414 @@
-"""The predictor: from a table of fitted layers to the curve of a layer that was never trained.
+"""The predictor: what a model that nobody has trained will do, layer by layer and step by step, and how sure that is.
 
-For each target it takes the regressor that does best with whole models left out, since that is the question it will be
-asked, and fits it again to all rows. The scores stay with it, the published ones beside the honest ones, and so do
-its warnings: what it says of a shape outside those it has seen is extrapolation, and it says so.
+It learns from the curves of a dataset, not from parameters fitted to them, and its intervals come from architectures
+that were left out in turn. It stays with what it was given: what it says of a shape outside the data is wider, and is
+marked as extrapolation.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-import pandas as pd
-import xarray as xr
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from madyn.architecture import Architecture
-from madyn.errors import UsageError
-from madyn.prediction.evaluation import (
-    RANDOM_LAYERS,
-    WHOLE_MODELS,
-    caution,
-    out_of_fold,
-    score_predictions,
-    usable_rows,
+from madyn.errors import DatasetError, UsageError
+from madyn.prediction.approaches import Fitted, Settings, approach_named
+from madyn.prediction.calibration import Calibration
+from madyn.prediction.derived import QUANTITIES, in_units, quantity, steps_of
+from madyn.prediction.inputs import (
+    OF_MODEL,
+    Subject,
+    Training,
+    as_record,
+    check_possible,
+    complete,
+    from_record,
+    in_words,
+    of_model,
 )
-from madyn.prediction.features import SHAPE_FIELDS, architecture_groups, feature_table, features_of
-from madyn.prediction.regressors import BASELINE, FittedRegressor, fit_regressor, training_rows
-from madyn.prediction.targets import TARGETS, target_named, targets_of
+from madyn.prediction.table import CurveTable, curve_table, fold_numbers, positions, rows_of, table_of
 
-_RANGED_FIELDS = (*SHAPE_FIELDS, "vocab_size", "max_position_embeddings")
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
 
+    from madyn.dataset import Dataset
+    from madyn.prediction.explanation import Explanation
 
-class HasParameters(Protocol):
-    """A dataset, as far as a predictor needs it."""
+Floats = NDArray[np.float64]
 
-    @property
-    def parameters(self) -> pd.DataFrame: ...
+DEFAULT = "gaussian_process"
+QUANTILES = (0.05, 0.5, 0.95)
+ENOUGH_ARCHITECTURES = 5
+"""With fewer, nothing honest can be said of an architecture that is left out."""
+
+_FOLDS = 10
+_FORMAT = 1
 
 
 @dataclass(frozen=True)
-class _Fit:
-    """All that fitting leaves behind."""
+class Calibrated:
+    """An approach fitted to a table, and what it did on architectures left out of it in turn.
 
-    table: pd.DataFrame
-    features: pd.DataFrame
-    scores: pd.DataFrame
-    regressors: dict[str, FittedRegressor]
-    residuals: pd.DataFrame
-    least_positive: dict[str, float]
-    caution: str
+    Attributes:
+        table: single runs.
+        fitted: to all of them.
+        predicted, claimed: (n, P) log curves and standard deviations for the table's rows, each from a fit without its
+            architecture; of a table with one architecture, its mean curve.
+        calibration: from their residuals.
+    """
+
+    table: CurveTable
+    fitted: Fitted
+    predicted: Floats
+    claimed: Floats
+    calibration: Calibration
+
+
+def fit_calibrated(
+    table: CurveTable, approach: str, seed: int = 0, folds: int = _FOLDS, settings: Settings | None = None
+) -> Calibrated:
+    """Fit an approach to all of a table, and calibrate it on architectures left out, several at a time where there are
+    more of them than folds. Hyper-parameters are chosen once, from the whole table, or are those of `settings`."""
+    fit = approach_named(approach).fit
+    fitted = fit(table.averaged(), seed, settings)
+    predicted, claimed = np.empty_like(table.curves), np.empty_like(table.curves)
+    if table.architectures == 1:
+        predicted[:], claimed[:] = table.curves.mean(axis=0), fitted.predict(table.rows)[1]
+    else:
+        numbers = fold_numbers(table.groups, folds)
+        for number in np.unique(numbers):
+            test = numbers == number
+            part = fit(table.take(~test).averaged(), seed, fitted.settings)
+            predicted[test], claimed[test] = part.predict(table.rows.loc[test])
+    return _calibrated(table, fitted, predicted, claimed)
+
+
+def _calibrated(table: CurveTable, fitted: Fitted, predicted: Floats, claimed: Floats) -> Calibrated:
+    calibration = Calibration.of(table.curves - predicted, claimed, table.groups)
+    return Calibrated(table, fitted, predicted, claimed, calibration)
 
 
 class Predictor:
-    """Predicts the ratio's reparam parameters, and so its curve, for every layer of an architecture.
+    """Predicts the ratio of every layer of an architecture over its training, with intervals for a single run.
 
     Args:
-        seed: of splits, folds and estimators; the same seed and table give the same predictor.
-        regressors: which of the five of Table 3 to choose among; all by default.
+        approach: how; one of `madyn.prediction.approaches.APPROACHES`. The default did best on architectures left out
+            (`madyn evaluate`).
+        seed: of those approaches that draw numbers.
 
-    The score of a chosen regressor flatters a little, having been used to choose it among five.
+    >>> predictor = Predictor().fit("tiny-suite")  # doctest: +SKIP
+    >>> shape = predictor.architecture(num_hidden_layers=4, hidden_size=96, num_attention_heads=4)  # doctest: +SKIP
+    >>> predictor.predict(shape, [0, 300, 3000]).sel(layer=2, quantile=0.5)  # doctest: +SKIP
     """
 
-    def __init__(self, seed: int = 0, regressors: Sequence[str] | None = None) -> None:
+    def __init__(self, approach: str = DEFAULT, *, seed: int = 0) -> None:
+        approach_named(approach)
+        self.approach = approach
         self.seed = seed
-        self._names = None if regressors is None else tuple(regressors)
-        self._fit: _Fit | None = None
+        self._state: Calibrated | None = None
 
-    def fit(self, source: HasParameters | pd.DataFrame | str | Path) -> Self:
-        """Score the regressors under both protocols, choose one for each target, and fit it to all rows.
-
-        Args:
-            source: a dataset, its parameter table, or where the dataset is.
+    def fit(self, dataset: Dataset | str | Path) -> Self:
+        """Learn from a dataset, its path or its name.
 
         Raises:
-            DatasetError: fewer than two architectures or ten usable rows, or a table without the columns needed.
+            DatasetError: no model in it was measured to the end of its training.
             MissingDependencyError: scikit-learn is not installed.
-            UsageError: an unknown regressor, or something that is no dataset.
+            UsageError: it is no dataset.
         """
-        parameters = _table(source)
-        predictions = [out_of_fold(parameters, p, self.seed, self._names) for p in (RANDOM_LAYERS, WHOLE_MODELS)]
-        scores = score_predictions(pd.concat(predictions, ignore_index=True))
-        table = usable_rows(parameters)
-        features, targets = features_of(table), targets_of(table)
-        groups = architecture_groups(table).to_numpy()
-        chosen = {target: _best(scores, target) for target in TARGETS}
-        self._fit = _Fit(
-            table=table,
-            features=features,
-            scores=scores,
-            regressors={
-                target: fit_regressor(
-                    name, training_rows(target, features, targets[target], groups=groups, seed=self.seed)
-                )
-                for target, name in chosen.items()
-            },
-            residuals=_residuals(predictions[1], chosen),
-            least_positive={target: _least_positive(targets[target]) for target in TARGETS},
-            caution=caution(parameters),
-        )
+        if isinstance(dataset, (str, Path)):
+            from madyn.dataset import open_dataset
+
+            dataset = open_dataset(dataset)
+        if not hasattr(dataset, "trajectories"):
+            raise UsageError(f"a predictor is fitted to a dataset or its path, not to {dataset!r:.80}")
+        return self.fit_table(curve_table(dataset))
+
+    def fit_table(self, table: CurveTable) -> Self:
+        """Learn from curves."""
+        self._state = fit_calibrated(table, self.approach, self.seed)
         return self
 
     @property
-    def scores(self) -> pd.DataFrame:
-        """The scores of every regressor and of the mean, under both protocols; see `score_predictions`."""
-        return self._fitted().scores.copy()
-
-    @property
-    def chosen(self) -> dict[str, str]:
-        """The regressor chosen for each target."""
-        return {target: regressor.name for target, regressor in self._fitted().regressors.items()}
-
-    @property
-    def table(self) -> pd.DataFrame:
-        """The usable rows of the parameter table, which the predictor was fitted to."""
-        return self._fitted().table.copy()
-
-    @property
-    def features(self) -> pd.DataFrame:
-        """The features of those rows."""
-        return self._fitted().features.copy()
-
-    @property
-    def residuals(self) -> pd.DataFrame:
-        """Observed and predicted with whole models left out, by the chosen regressors; see `explanation.residuals`."""
-        return self._fitted().residuals.copy()
-
-    def regressor(self, target: str) -> FittedRegressor:
-        """The fitted regressor of a target.
-
-        Raises:
-            UsageError: the target is unknown, or the predictor is not fitted.
-        """
-        target_named(target)
-        return self._fitted().regressors[target]
-
-    def parameters(self, architecture: Architecture) -> pd.DataFrame:
-        """The reparam parameters of every layer of an architecture.
-
-        beta and tau0 are kept positive, as the curve needs them: at least the least value trained on.
-
-        Returns:
-            A row a layer, with columns layer_index, beta, tau0, A1, A2, K, in raw steps and units of the ratio.
+    def state(self) -> Calibrated:
+        """What was learned, and the predictions for architectures left out.
 
         Raises:
             UsageError: the predictor is not fitted.
         """
-        fit = self._fitted()
-        features = feature_table(architecture)
-        predicted: dict[str, np.ndarray] = {"layer_index": np.arange(len(features))}
-        for name in ("gamma", "t0", "A", "lam", "K"):
-            values = fit.regressors[name].predict(features)
-            if TARGETS[name].positive:
-                values = np.maximum(values, fit.least_positive[name])
-            predicted[TARGETS[name].parameter] = values
-        return pd.DataFrame(predicted)
+        if self._state is None:
+            raise UsageError("this predictor is not fitted; call its fit method with a dataset first")
+        return self._state
 
-    def predict(self, architecture: Architecture, steps: ArrayLike) -> xr.DataArray:
-        """The predicted ratio (top1 / median) of every layer at these training steps.
+    @property
+    def training(self) -> Training:
+        """How the models that it learned from were trained; of several ways, the most common one."""
+        ways = [subject.training for subject in self.state.table.subjects.values()]
+        return max(ways, key=ways.count)
 
-        Returns:
-            An array called "ratio" with dimensions (layer, step) and both as coordinates: the reparam curve with the
-            parameters that `parameters` gives, and 1 where it falls below, since no largest value is under the median.
+    def architecture(self, **fields: Any) -> Architecture:
+        """An architecture; what is not given is what all models of the dataset have in common.
 
         Raises:
-            UsageError: the steps are not a list of numbers from 0 upward, or the predictor is not fitted.
+            ArchitectureError: a size is missing, a name unknown, or no such model can be built.
         """
-        from madyn.curves.hypotheses import HYPOTHESES
+        return complete(fields, self._family())
 
-        t = _steps(steps)
-        curve = HYPOTHESES["reparam"]
-        table = self.parameters(architecture)
-        rows = curve.values(t, table[list(curve.param_names)].to_numpy())
-        coords = {"layer": table["layer_index"].to_numpy(), "step": np.atleast_1d(np.asarray(steps))}
-        return xr.DataArray(np.maximum(rows, 1.0), coords, ("layer", "step"), "ratio")
-
-    def caution(self, architecture: Architecture | None = None) -> str:
-        """What to know before believing a score or a prediction; empty when there is nothing.
+    def predict(
+        self,
+        architecture: Architecture,
+        steps: ArrayLike | None = None,
+        *,
+        quantiles: Sequence[float] = QUANTILES,
+        training: Training | None = None,
+    ) -> xr.DataArray:
+        """The ratio (top1 / median, a mean over sequences) of every layer at these steps of training, for a single run.
 
         Args:
-            architecture: one to be predicted; each of its sizes that lies outside those trained on is named.
+            architecture: the shape.
+            steps: (S,) training steps from 0; those of the dataset's grid by default. After the last step of training
+                the last value is held, and the interval widens as log curves moved over the last doubling of steps.
+            quantiles: ascending, between 0 and 1.
+            training: how it is trained; by default as the dataset's models were.
+
+        Returns:
+            an array called "ratio", dims (layer, step, quantile). Each quantile holds for one layer and step. No value
+            is below 1, since no largest value is under the median. The attribute `caution` says what to know first.
 
         Raises:
-            UsageError: the predictor is not fitted.
+            UsageError: steps or quantiles that cannot be, or a predictor that is not fitted.
+            ArchitectureError: no such model can be built.
         """
-        fit = self._fitted()
-        said = [fit.caution, _hopeless(fit.scores, self.chosen)]
+        import xarray as xr
+
+        subject = Subject(architecture, training or self.training)
+        at = steps_of(self.state.table.positions, subject.training.steps) if steps is None else _steps(steps)
+        p = _quantiles(quantiles)
+        curves, spread = self.log_curves([subject])[0]
+        where = positions(at, subject.training.steps)
+        middle, width = _along(where, self.state.table.positions, curves, spread)
+        width = np.hypot(width, self._drift(where, subject.training.steps))
+        log = middle[..., np.newaxis] + width[..., np.newaxis] * [self.state.calibration.quantile(q) for q in p]
+        return xr.DataArray(
+            np.exp(np.maximum(log, 0.0)),
+            {"layer": np.arange(len(curves)), "step": np.rint(at) if steps is None else at, "quantile": p},
+            ("layer", "step", "quantile"),
+            "ratio",
+            {"caution": self.caution(architecture, subject.training)},
+        )
+
+    def log_curves(self, subjects: Sequence[Subject]) -> list[tuple[Floats, Floats]]:
+        """Log curves and their scaled standard deviations, both (layers, P), of each of several models.
+
+        Raises:
+            ArchitectureError: one cannot be built.
+        """
+        for subject in subjects:
+            check_possible(subject.architecture)
+        rows = rows_of(subjects)
+        curves, claimed = self.state.fitted.predict(rows)
+        spread = claimed * self.state.calibration.scale
+        ends = np.cumsum([subject.architecture.num_hidden_layers for subject in subjects])[:-1]
+        return list(zip(np.split(curves, ends), np.split(spread, ends), strict=True))
+
+    def quantities(self, architecture: Architecture, *, training: Training | None = None) -> pd.DataFrame:
+        """The final and the largest ratio of each layer, its chance of a peak and the step of that, for a single run.
+
+        Returns:
+            a row a layer and quantity: layer, quantity, and the quantiles lower (0.05), value (0.5) and upper (0.95).
+            "peak chance" is the probability that the layer has a peak (see `derived`), without an interval; "peak step"
+            is the step of its peak, if it has one.
+        """
+        import pandas as pd
+
+        subject = Subject(architecture, training or self.training)
+        lines: list[dict[str, Any]] = []
+        for layer, (curve, spread) in enumerate(zip(*self.log_curves([subject])[0], strict=True)):
+            possible = self.state.calibration.possible(curve, spread)
+            for name in QUANTITIES:
+                values = quantity(name)(possible, self.state.table.positions, subject.training.steps)
+                if name == "peak step":
+                    chance = float(self.state.calibration.weights @ np.isfinite(values))
+                    lines.append({"layer": layer, "quantity": "peak chance", "value": chance})
+                low, middle, high = (self.state.calibration.quantile_of(values, p) for p in QUANTILES)
+                ends = in_units(name, np.maximum([low, middle, high], 0.0))
+                lines.append(
+                    {"layer": layer, "quantity": name, **dict(zip(("lower", "value", "upper"), ends, strict=True))}
+                )
+        return pd.DataFrame(lines, columns=["layer", "quantity", "lower", "value", "upper"])
+
+    def parameters(self, architecture: Architecture, *, training: Training | None = None) -> pd.DataFrame:
+        """The five parameters of the published curve for each layer: the reparam curve fitted to the predicted one.
+
+        Returns:
+            a row a layer: layer, beta, tau0, A1, A2, K (in steps and units of the ratio), and r2 of that fit. The
+            parameters trade off against each other; the curve is what was predicted.
+        """
+        import pandas as pd
+
+        subject = Subject(architecture, training or self.training)
+        curves = self.log_curves([subject])[0][0]
+        table = fitted_parameters(curves, self.state.table.positions, subject.training.steps)
+        return pd.concat([pd.DataFrame({"layer": np.arange(len(curves))}), table], axis=1)
+
+    def explain(self, architecture: Architecture, layer: int, quantity: str = "final ratio") -> Explanation:
+        """What makes this layer's prediction differ from that of a layer drawn from the dataset: Shapley values.
+
+        Args:
+            layer: 0 for the first.
+            quantity: final ratio, largest ratio, peak step, or `"ratio at STEP"`.
+
+        Raises:
+            UsageError: there is no such layer or quantity.
+            MissingDependencyError: shap is not installed.
+        """
+        from madyn.prediction.explanation import explain_layer
+
+        return explain_layer(self, architecture, layer, quantity)
+
+    def caution(self, architecture: Architecture | None = None, training: Training | None = None) -> str:
+        """What to know before believing a prediction; empty when there is nothing.
+
+        Args:
+            architecture: one to be predicted; what of it lies outside the data is named.
+        """
+        state, said = self.state, []
+        if state.table.left_out:
+            said.append(f"{len(state.table.left_out)} models that were not measured to their end are left out.")
+        count = state.table.architectures
+        if count < ENOUGH_ARCHITECTURES:
+            said.append(
+                f"The data hold {count} architecture{'s' if count > 1 else ''}: no honest score of a model left out "
+                "exists, and the intervals rest on an assumption (Student's t)."
+            )
+        elif not state.calibration.is_proven:
+            said.append(
+                f"The data hold {count} architectures, too few for the quantiles of a 90 % interval: its ends are "
+                "those of Student's t."
+            )
         if architecture is not None:
-            said.append(_outside(fit.table, architecture))
-        return " ".join(sentence for sentence in said if sentence)
+            outside = self.outside(Subject(architecture, training or self.training))
+            if outside:
+                said.append(f"Outside the data, so extrapolated and wider: {'; '.join(outside)}.")
+        return " ".join(said)
 
-    def _fitted(self) -> _Fit:
-        if self._fit is None:
-            raise UsageError("this predictor is not fitted; call its fit method with a dataset first")
-        return self._fit
+    def outside(self, subject: Subject) -> list[str]:
+        """In which features a model lies outside the data, in words; an empty list for one that lies within."""
+        said, rows = [], self.state.table.rows
+        for name, value in of_model(subject).items():
+            seen = rows[name].to_numpy(float)
+            seen = seen[np.isfinite(seen)]
+            if not np.isfinite(value):
+                if len(seen) == len(rows):
+                    said.append(f"{name} is none, where every model had one")
+            elif not len(seen):
+                if name in OF_MODEL and name not in ("learning rate", "tokens a step"):
+                    said.append(f"{name} is {in_words(name, value)}, where no model had one")
+            elif not seen.min() - 1e-9 <= value <= seen.max() + 1e-9:
+                low, high = in_words(name, seen.min()), in_words(name, seen.max())
+                said.append(f"{name} is {in_words(name, value)}, outside {low}{'' if low == high else f'..{high}'}")
+        kinds = {a.model_type for a in self._family()}
+        if subject.architecture.model_type not in kinds:
+            said.append(f"model type is {subject.architecture.model_type}, not {' or '.join(sorted(kinds))}")
+        return said
+
+    def save(self, path: str | Path) -> None:
+        """Write the predictor to a JSON file: the curves it learned from, its hyper-parameters and its residuals.
+
+        Raises:
+            StorageError: the file cannot be written.
+        """
+        import madyn
+        from madyn.dataset.files import write_json
+
+        state = self.state
+        write_json(
+            Path(path),
+            {
+                "madyn_predictor": _FORMAT,
+                "version": madyn.__version__,
+                "approach": self.approach,
+                "seed": self.seed,
+                "settings": dict(state.fitted.settings),
+                "positions": state.table.positions.tolist(),
+                "models": {name: as_record(subject) for name, subject in state.table.subjects.items()},
+                "losses": dict(state.table.losses),
+                "left_out": dict(state.table.left_out),
+                "curves": state.table.curves.tolist(),
+                "predicted": state.predicted.tolist(),
+                "claimed": state.claimed.tolist(),
+            },
+        )
+
+    @classmethod
+    def load(cls, path: str | Path) -> Predictor:
+        """Read a predictor that `save` wrote. Nothing in the file is executed; the fit is made again from its numbers.
+
+        Raises:
+            DatasetError: the file is not one of a predictor, or of a later format.
+        """
+        from madyn.dataset.files import read_json
+
+        content = read_json(Path(path))
+        if not isinstance(content, dict) or content.get("madyn_predictor") != _FORMAT:
+            raise DatasetError(f"{path}: not a predictor that this version of madyn has saved")
+        try:
+            predictor = cls(content["approach"], seed=int(content["seed"]))
+            subjects = {name: from_record(record) for name, record in content["models"].items()}
+            table = table_of(
+                subjects, _floats(content["curves"]), _floats(content["positions"]), content["losses"],
+                content["left_out"],
+            )  # fmt: skip
+            predicted, claimed = _floats(content["predicted"]), _floats(content["claimed"])
+            if not table.curves.shape == predicted.shape == claimed.shape or not (claimed > 0).all():
+                raise ValueError("its curves do not belong together")
+            fitted = approach_named(predictor.approach).fit(table.averaged(), predictor.seed, content["settings"])
+        except (AttributeError, KeyError, TypeError, ValueError) as e:
+            raise DatasetError(f"{path}: damaged: {e}") from e
+        predictor._state = _calibrated(table, fitted, predicted, claimed)
+        return predictor
+
+    def _family(self) -> list[Architecture]:
+        return [subject.architecture for subject in self.state.table.subjects.values()]
+
+    def _drift(self, where: Floats, last_step: float) -> Floats:
+        """How far log curves wander after the end of training, as a standard deviation at each position, (S,)."""
+        table = self.state.table
+        half = positions(last_step / 2, last_step)
+        earlier = np.array([np.interp(half, table.positions, row) for row in table.curves])
+        moved = float(np.sqrt(np.square(table.curves[:, -1] - earlier).mean()))
+        doublings = np.log2(np.maximum((1 + last_step) ** (where - 1), 1.0))
+        return moved * np.sqrt(doublings)
 
 
-def _table(source: HasParameters | pd.DataFrame | str | Path) -> pd.DataFrame:
-    if isinstance(source, pd.DataFrame):
-        return source
-    if isinstance(source, (str, Path)):
-        from madyn.dataset import open_dataset
-
-        return open_dataset(source).parameters
-    table = getattr(source, "parameters", None)
-    if not isinstance(table, pd.DataFrame):
-        raise UsageError(f"a predictor is fitted to a dataset, its path or its parameter table, not to {source!r:.80}")
-    return table
+def claim(spread: Floats) -> Floats:
+    """One uncertainty for a whole curve, or for all curves of a model: the root mean square over all but the first
+    axis of (n, ..., P), shape (n,)."""
+    return np.sqrt(np.square(spread).mean(axis=tuple(range(1, spread.ndim))))
 
 
-def _honest_r2(scores: pd.DataFrame, target: str) -> dict[str, float]:
-    """R2 with whole models left out, by regressor; nan (a target that never varies) counts as worst."""
-    mine = (scores["protocol"] == WHOLE_MODELS) & (scores["target"] == target)
-    r2 = scores.loc[mine, "r2"].fillna(-np.inf).to_numpy(float)
-    return dict(zip(scores.loc[mine, "regressor"], r2, strict=True))
+def fitted_parameters(curves: Floats, at: Floats, last_step: float) -> pd.DataFrame:
+    """The reparam curve fitted to log curves (n, P): beta, tau0, A1, A2, K and r2, a row a curve."""
+    import pandas as pd
+
+    from madyn.curves.fits import fit_curves
+
+    fits = fit_curves(steps_of(at, last_step), np.exp(curves), model="reparam")
+    table = pd.DataFrame(np.asarray(fits.popt).reshape(len(curves), -1), columns=list(fits.model.param_names))
+    return table.assign(r2=np.asarray(fits.r2).reshape(-1))
 
 
-def _best(scores: pd.DataFrame, target: str) -> str:
-    r2 = _honest_r2(scores, target)
-    return max((name for name in r2 if name != BASELINE), key=r2.__getitem__)
+def _along(where: Floats, at: Floats, curves: Floats, spread: Floats) -> tuple[Floats, Floats]:
+    """Curves and spreads (L, P) at other positions, (L, S)."""
+    return tuple(np.array([np.interp(where, at, row) for row in part]) for part in (curves, spread))  # type: ignore[return-value]
 
 
-def _hopeless(scores: pd.DataFrame, chosen: dict[str, str]) -> str:
-    """Which targets no regressor predicts better than their mean does."""
-    honest = {target: _honest_r2(scores, target) for target in chosen}
-    names = [target for target, r2 in honest.items() if r2[chosen[target]] <= r2[BASELINE]]
-    if not names:
-        return ""
-    return f"With whole models left out, no regressor does better than the mean for {', '.join(names)}."
-
-
-def _residuals(predictions: pd.DataFrame, chosen: dict[str, str]) -> pd.DataFrame:
-    mine = predictions["regressor"].to_numpy() == [chosen[target] for target in predictions["target"]]
-    columns = ["model", "layer_index", "target", "observed", "predicted"]
-    return predictions.loc[mine, columns].reset_index(drop=True)
-
-
-def _least_positive(values: ArrayLike) -> float:
-    v = np.asarray(values, float)
-    return float(v[v > 0].min()) if (v > 0).any() else float(np.finfo(float).eps)
-
-
-def _steps(steps: ArrayLike) -> np.ndarray:
+def _steps(steps: ArrayLike) -> Floats:
     try:
         t = np.atleast_1d(np.asarray(steps, float))
     except (TypeError, ValueError):
@@ -253,21 +418,35 @@ def _steps(steps: ArrayLike) -> np.ndarray:
     return t
 
 
-def _outside(table: pd.DataFrame, architecture: Architecture) -> str:
-    """Each field in which an architecture lies outside what was trained on."""
-    said = []
-    for name in _RANGED_FIELDS:
-        if name not in table:
-            continue
-        column = np.asarray(pd.to_numeric(table[name], errors="coerce"), float)
-        seen, value = column[np.isfinite(column)], getattr(architecture, name)
-        if value is None:
-            if len(seen) == len(column):
-                said.append(f"{name} is none, where every model had one")
-        elif not len(seen):
-            said.append(f"{name} is {value:g}, where no model had one")
-        elif not seen.min() <= value <= seen.max():
-            said.append(f"{name} is {value:g}, outside {seen.min():g}..{seen.max():g}")
-    if not said:
-        return ""
-    return f"This architecture lies outside those trained on, so its curve is extrapolated: {'; '.join(said)}."
+def _quantiles(quantiles: Sequence[float]) -> list[float]:
+    try:
+        p = [float(q) for q in quantiles]
+    except (TypeError, ValueError):
+        p = []
+    if not p or not all(0 < q < 1 for q in p) or sorted(set(p)) != p:
+        raise UsageError(f"quantiles are ascending numbers between 0 and 1, not {quantiles!r:.80}")
+    return p
+
+
+def _floats(value: Any) -> Floats:
+    array = np.asarray(value, float)
+    if not np.isfinite(array).all():
+        raise ValueError("a number in it is not finite")
+    return array
+
+
+def nearest_models(table: CurveTable, subject: Subject) -> Mapping[str, float]:
+    """The models of a table by their distance in shape and training, the nearest first: root mean square of the
+    differences of the features that vary, each in standard deviations over the models."""
+    rows = table.rows.drop_duplicates("model")
+    values = {name: rows[name].to_numpy(float) for name in OF_MODEL}
+    asked = of_model(subject)
+    differences = [
+        (v - asked[name]) / v.std()
+        for name, v in values.items()
+        if np.isfinite(v).all() and np.ptp(v) > 0 and np.isfinite(asked[name])
+    ]
+    distance = np.sqrt(np.mean(np.square(differences), axis=0)) if differences else np.zeros(len(rows))
+    order = np.argsort(distance, kind="stable")
+    names = rows["model"].to_numpy()
+    return {str(names[i]): float(distance[i]) for i in order}

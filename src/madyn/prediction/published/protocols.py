@@ -21,8 +21,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from madyn.errors import DatasetError, UsageError
-from madyn.prediction.features import architecture_groups, features_of
-from madyn.prediction.regressors import (
+from madyn.prediction.published.features import architecture_groups, features_of
+from madyn.prediction.published.regressors import (
     BASELINE,
     REGRESSORS,
     available_regressors,
@@ -30,11 +30,14 @@ from madyn.prediction.regressors import (
     missing_regressors,
     training_rows,
 )
-from madyn.prediction.targets import TARGETS, targets_of
+from madyn.prediction.published.targets import TARGETS, targets_of
 
 RANDOM_LAYERS = "random layers"
 WHOLE_MODELS = "whole models left out"
 PROTOCOLS = (RANDOM_LAYERS, WHOLE_MODELS)
+
+FITTED = "predicted curve"
+"""The parameters of curves that were predicted as curves, scored beside the regressors where a caller has them."""
 
 FEWEST_ROWS = 10
 FEWEST_ARCHITECTURES = 2
@@ -45,7 +48,7 @@ _FEWEST_TRAINING_ROWS = 5  # one for each inner fold
 _TEST_SHARE = 0.2
 _MOST_OUTER_FOLDS = 20
 
-_Split = tuple[NDArray[np.intp], NDArray[np.intp]]
+Split = tuple[NDArray[np.intp], NDArray[np.intp]]
 
 
 def usable_rows(parameters: pd.DataFrame) -> pd.DataFrame:
@@ -76,7 +79,11 @@ def usable_rows(parameters: pd.DataFrame) -> pd.DataFrame:
 
 
 def out_of_fold(
-    parameters: pd.DataFrame, protocol: str = WHOLE_MODELS, seed: int = 0, regressors: Sequence[str] | None = None
+    parameters: pd.DataFrame,
+    protocol: str = WHOLE_MODELS,
+    seed: int = 0,
+    regressors: Sequence[str] | None = None,
+    splits: Sequence[Split] | None = None,
 ) -> pd.DataFrame:
     """What each regressor predicts for the rows it did not see.
 
@@ -84,11 +91,12 @@ def out_of_fold(
         protocol: `"random layers"`, a random fifth of the rows, or `"whole models left out"`, every row, each predicted
             with its architecture left out (with more than 20 architectures, several are left out together).
         regressors: names among `REGRESSORS`; all by default.
+        splits: rows of `usable_rows` to train on and to test, for another protocol, in which architectures are whole.
 
     Returns:
         A row for each target, regressor (the baseline `"mean"` among them) and row tested: target, regressor, protocol,
-        model, layer_index, observed, predicted (both in the transformed target's units), cv_r2 and n_train of the
-        regressor that predicted it.
+        model, layer_index, observed, predicted (both in the transformed target's units), value (what is predicted, in
+        the target's own units), cv_r2 and n_train of the regressor that predicted it.
 
     Raises:
         DatasetError: the table cannot be learned from (see `usable_rows`).
@@ -99,8 +107,8 @@ def out_of_fold(
     table = usable_rows(parameters)
     features, targets = features_of(table), targets_of(table)
     groups = architecture_groups(table).to_numpy()
-    splits = _splits(protocol, groups, seed)
-    inner_groups = groups if protocol == WHOLE_MODELS else None
+    splits = splits or _splits(protocol, groups, seed)
+    inner_groups = None if protocol == RANDOM_LAYERS else groups
     parts: list[pd.DataFrame] = []
     for target in TARGETS:
         values = targets[target].to_numpy()
@@ -115,6 +123,7 @@ def out_of_fold(
             )
             for name in names:
                 fitted = fit_regressor(name, rows)
+                value = fitted.predict(features.iloc[test])
                 part = {
                     "target": target,
                     "regressor": name,
@@ -122,7 +131,8 @@ def out_of_fold(
                     "model": table["model"].to_numpy()[test],
                     "layer_index": table["layer_index"].to_numpy()[test],
                     "observed": common.forward(values[test]),
-                    "predicted": common.forward(fitted.predict(features.iloc[test])),
+                    "predicted": common.forward(value),
+                    "value": value,
                     "cv_r2": fitted.cv_r2,
                     "n_train": len(train),
                 }
@@ -130,7 +140,7 @@ def out_of_fold(
     return pd.concat(parts, ignore_index=True)
 
 
-def _splits(protocol: str, groups: NDArray[np.intp], seed: int) -> list[_Split]:
+def _splits(protocol: str, groups: NDArray[np.intp], seed: int) -> list[Split]:
     from sklearn.model_selection import GroupKFold, train_test_split
 
     rows = np.arange(len(groups))
@@ -173,6 +183,14 @@ def score_predictions(predictions: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def best_regressors(scores: pd.DataFrame) -> dict[str, str]:
+    """The regressor that does best for each target with whole models left out; the baseline is none of them."""
+    honest = scores.loc[(scores["protocol"] == WHOLE_MODELS) & (scores["regressor"] != BASELINE)]
+    # A target that never varies has no R2, which counts as the worst.
+    best = honest.assign(r2=honest["r2"].fillna(-np.inf)).groupby("target", sort=False)["r2"].idxmax()
+    return {str(honest.loc[i, "target"]): str(honest.loc[i, "regressor"]) for i in best}
+
+
 def published_scores(parameters: pd.DataFrame, seed: int = 0, regressors: Sequence[str] | None = None) -> pd.DataFrame:
     """The scores of Table 3: trained on a random four fifths of the rows, tested on the others.
 
@@ -201,7 +219,7 @@ def score_table(scores: pd.DataFrame, score: str = "r2") -> dict[str, pd.DataFra
     Args:
         score: the column of the scores to show.
     """
-    labels = {name: regressor.label for name, regressor in REGRESSORS.items()} | {BASELINE: BASELINE}
+    labels = {name: regressor.label for name, regressor in REGRESSORS.items()} | {BASELINE: BASELINE, FITTED: FITTED}
     tables = {}
     for protocol, part in scores.groupby("protocol", sort=False):
         table = part.pivot(index="target", columns="regressor", values=score)

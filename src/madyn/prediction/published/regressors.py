@@ -18,7 +18,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from madyn.errors import MissingDependencyError, UsageError
-from madyn.prediction.targets import Transform, target_named
+from madyn.prediction.published.targets import Transform, target_named
 
 Floats = NDArray[np.float64]
 

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from madyn.architecture import Architecture
 from madyn.errors import DatasetError, MissingDependencyError, UsageError
-from madyn.prediction import (
+from madyn.prediction.published import (
     FEATURES,
     REGRESSORS,
     TARGETS,
-    Predictor,
+    ParameterPredictor,
     caution,
     feature_table,
     features_of,
@@ -31,10 +31,10 @@ from madyn.prediction import (
     scores,
     shap_values,
 )
-from madyn.prediction.evaluation import out_of_fold
-from madyn.prediction.features import architecture_groups
-from madyn.prediction.regressors import _squares_out_of_fold, fit_regressor, training_rows
-from madyn.prediction.targets import SignedLog1p, YeoJohnson
+from madyn.prediction.published.protocols import out_of_fold
+from madyn.prediction.published.features import architecture_groups
+from madyn.prediction.published.regressors import _squares_out_of_fold, fit_regressor, training_rows
+from madyn.prediction.published.targets import SignedLog1p, YeoJohnson
 from madyn.suites import PYTHIA
 
 STEPS = [0, 1, 10, 100, 1000, 10000, 143000]
@@ -95,12 +95,12 @@ def small():
 @pytest.fixture(scope="module")
 def forests(small):
     """Trees only."""
-    return Predictor(regressors=["xgboost"]).fit(small)
+    return ParameterPredictor(regressors=["xgboost"]).fit(small)
 
 
 @pytest.fixture(scope="module")
 def linear(small):
-    return Predictor(regressors=["ridge", "lasso"]).fit(small)
+    return ParameterPredictor(regressors=["ridge", "lasso"]).fit(small)
 
 
 # --- features and targets
@@ -286,9 +286,9 @@ def test_a_table_too_small_to_learn_from_is_refused(small):
     with pytest.raises(DatasetError, match="8 of the 8 rows"):
         published_scores(small.head(8))
     with pytest.raises(DatasetError, match="one architecture"):
-        Predictor().fit(parameter_table({"a": shape(12, 32, 2)}))
+        ParameterPredictor().fit(parameter_table({"a": shape(12, 32, 2)}))
     with pytest.raises(DatasetError, match="all but 2 of the usable rows"):
-        Predictor().fit(parameter_table({"a": shape(12, 32, 2), "b": shape(2, 32, 2)}))
+        ParameterPredictor().fit(parameter_table({"a": shape(12, 32, 2), "b": shape(2, 32, 2)}))
 
 
 def test_a_target_that_never_varies_and_models_without_rotary_embeddings_pass():
@@ -296,7 +296,7 @@ def test_a_target_that_never_varies_and_models_without_rotary_embeddings_pass():
     table = parameter_table(plain).assign(param_K=5.0)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        predictor = Predictor(regressors=["ridge"]).fit(table)
+        predictor = ParameterPredictor(regressors=["ridge"]).fit(table)
     assert predictor.parameters(plain["m1"])["K"].tolist() == pytest.approx([5.0] * 4)
     assert predictor.scores.set_index("target").loc["K", "r2"].isna().all()
     assert "rotary_emb_base is 10000, where no model had one" in predictor.caution(shape(4, 64, 2))
@@ -321,7 +321,7 @@ def test_every_regressor_under_both_protocols_on_the_nine_shapes():
 def test_predict_recovers_a_known_law_for_a_shape_it_never_saw():
     widths, depths = (48, 64, 96, 128), (4, 6, 8)
     seen = {f"m{d}x{n}": shape(n, d, 4) for i, d in enumerate(widths) for n in depths[i % 2 :: 2] or depths}
-    predictor = Predictor(regressors=["ridge"]).fit(parameter_table(seen))
+    predictor = ParameterPredictor(regressors=["ridge"]).fit(parameter_table(seen))
     unseen = shape(7, 80, 4)
     truth = law(unseen)
     predicted = predictor.parameters(unseen)
@@ -364,7 +364,7 @@ def test_what_lies_outside_the_training_range_is_named(linear):
 
 def test_targets_that_nothing_predicts_are_named(small):
     alternating = small.assign(param_γ=np.arange(len(small)) % 2 + 1.0)
-    said = Predictor(regressors=["ridge"]).fit(alternating).caution()
+    said = ParameterPredictor(regressors=["ridge"]).fit(alternating).caution()
     assert "no regressor does better than the mean for gamma" in said
 
 
@@ -374,12 +374,12 @@ class Stored:
 
 
 def test_fit_takes_anything_with_a_parameter_table(small, linear):
-    again = Predictor(regressors=["ridge", "lasso"]).fit(Stored(small))
+    again = ParameterPredictor(regressors=["ridge", "lasso"]).fit(Stored(small))
     pd.testing.assert_frame_equal(again.scores, linear.scores)
     with pytest.raises(UsageError, match="dataset"):
-        Predictor().fit(42)  # pyright: ignore[reportArgumentType]
+        ParameterPredictor().fit(42)  # pyright: ignore[reportArgumentType]
     with pytest.raises(DatasetError):
-        Predictor().fit("/no/such/folder")
+        ParameterPredictor().fit("/no/such/folder")
 
 
 @pytest.mark.parametrize("steps", [[-1], [], [[1, 2]], [float("nan")], "soon", [None]])
@@ -397,7 +397,7 @@ def test_nothing_is_answered_before_a_fit():
         lambda p: shap_values(p, "A"),
     ):
         with pytest.raises(UsageError, match="not fitted"):
-            ask(Predictor())
+            ask(ParameterPredictor())
 
 
 # --- explanations

@@ -1,0 +1,99 @@
+"""Intervals that hold for architectures that were not learned from.
+
+Residuals of left-out architectures, each divided by the uncertainty that was claimed for it, say how far off such a
+claim is; a new claim is scaled by their quantiles. That is split conformal prediction with normalised scores
+(Papadopoulos et al. 2002; Lei et al. 2018). Layers and steps of one architecture are not exchangeable with those of
+another, architectures are: so each counts for one, whatever its number of layers and seeds, and the quantiles are
+corrected for the number of architectures (Dunn, Wasserman & Ramdas 2023, arXiv 1809.07441, pooling distribution
+functions). The residuals are those of single runs, so that an interval is one for a run and holds its seed's chance.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import t as student
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Residuals over claimed uncertainties of architectures that were left out.
+
+    Attributes:
+        scale: (P,) what a claim is multiplied by at each position, for residuals of about unit size.
+        scores: (n, P) residuals over scaled claims.
+        weights: (n,) of each row; the rows of an architecture weigh the same together, all of them 1.
+        architectures: how many were left out in turn.
+    """
+
+    scale: Floats
+    scores: Floats
+    weights: Floats
+    architectures: int
+
+    @classmethod
+    def of(cls, residuals: Floats, claimed: Floats, groups: NDArray[np.intp]) -> Calibration:
+        """From residuals, observed less predicted, and claimed standard deviations, both (n, P), of n rows in groups
+        (n,)."""
+        distinct, number, counts = np.unique(groups, return_inverse=True, return_counts=True)
+        weights = 1 / (len(distinct) * counts[number])
+        raw = residuals / claimed
+        scale = np.maximum(np.sqrt(weights @ np.square(raw)), 1e-9)
+        return cls(scale, raw / scale, weights, len(distinct))
+
+    @property
+    def is_proven(self) -> bool:
+        """Whether there are architectures enough for the quantiles of a 90 % interval."""
+        return self._corrected(0.05) > 0
+
+    def quantile(self, p: float) -> float:
+        """How many scaled claims the p-quantile lies from the prediction, at any position.
+
+        With too few architectures for a quantile so far out, it is that of Student's t with as many degrees of freedom
+        as architectures but one, which assumes normal residuals.
+        """
+        corrected = self._corrected(p)
+        if not 0 < corrected < 1:
+            return float(student.ppf(p, max(1, self.architectures - 1)))
+        scores, below = self._sorted
+        return float(np.interp(corrected, below, scores))
+
+    def possible(self, curve: Floats, spread: Floats) -> Floats:
+        """What a run may do whose predicted curve and scaled claim are these, (P,): n curves, (n, P), of `weights`.
+
+        Each departs from the prediction as a left-out layer did, over the whole run at once, so that what depends on
+        more than one position (a largest value, the step of a peak) can be read off.
+        """
+        return curve + spread * self.scores
+
+    def quantile_of(self, values: Floats, p: float) -> float:
+        """The p-quantile of values (n,) that were read off the curves of `possible`, passing over those that are nan.
+
+        Corrected as `quantile` is; where there are too few architectures, it is their least or largest.
+        """
+        known = np.isfinite(values)
+        if not known.any():
+            return np.nan
+        order = np.argsort(values[known], kind="stable")
+        weights = self.weights[known][order]
+        below = (np.cumsum(weights) - weights / 2) / weights.sum()
+        return float(np.interp(self._corrected(p), below, values[known][order]))
+
+    @cached_property
+    def _sorted(self) -> tuple[Floats, Floats]:
+        """All scores, ascending, and what weighs less than each of them."""
+        scores = self.scores.ravel()
+        order = np.argsort(scores, kind="stable")
+        weights = np.repeat(self.weights / self.scores.shape[1], self.scores.shape[1])[order]
+        return scores[order], np.cumsum(weights) - weights / 2
+
+    def _corrected(self, p: float) -> float:
+        """A finite number of architectures moves both tails outward: ceil((G + 1) p) / G, without the rounding."""
+        if p == 0.5:
+            return p
+        return p - (1 - p) / self.architectures if p < 0.5 else p + p / self.architectures

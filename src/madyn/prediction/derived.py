@@ -1,0 +1,76 @@
+"""What a user asks of a curve: where it settles, how high it rises, and when.
+
+Read off the log curves themselves, at the positions at which they are known, and never off fitted parameters. A layer
+has a peak where its largest ratio lies before the last step and at least a tenth above the ratio there; what is less
+is chance of where on a plateau the largest value falls.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from madyn.errors import UsageError
+from madyn.prediction.table import positions
+
+Floats = NDArray[np.float64]
+
+FALL = np.log(1.1)
+"""How far a curve's logarithm must fall from its largest value to the end for it to have a peak."""
+
+QUANTITIES = ("final ratio", "largest ratio", "peak step")
+"""Besides them, `"ratio at STEP"`."""
+
+_AT = re.compile(r"ratio at (\d+)")
+
+
+def steps_of(at: Floats, last_step: float) -> Floats:
+    """The steps at positions of a run of so many."""
+    return np.expm1(at * np.log1p(last_step))
+
+
+def has_peak(curves: Floats) -> NDArray[np.bool_]:
+    """Which of (..., P) log curves have a peak, shape (...)."""
+    return curves.max(axis=-1) - curves[..., -1] >= FALL
+
+
+def quantity(name: str) -> Callable[[Floats, Floats, float], Floats]:
+    """A quantity by name: a function of log curves (..., P), their positions (P,) and the last step, giving (...).
+
+    It is the natural logarithm of the ratio that the name says, or of 1 + the peak's step, nan where there is no peak.
+
+    Raises:
+        UsageError: there is none of this name.
+    """
+    if name == "final ratio":
+        return lambda curves, at, last: curves[..., -1]
+    if name == "largest ratio":
+        return lambda curves, at, last: curves.max(axis=-1)
+    if name == "peak step":
+        return _peak
+    match = _AT.fullmatch(name)
+    if match:
+        step = int(match[1])
+        return lambda curves, at, last: _value(curves, at, last, step)
+    raise UsageError(f"there is no quantity {name!r}; there are {', '.join(QUANTITIES)}, and 'ratio at STEP'")
+
+
+def in_units(name: str, values: Floats) -> Floats:
+    """The ratio, or the step, from the logarithm that `quantity` gives."""
+    return np.expm1(values) if name == "peak step" else np.exp(values)
+
+
+def _peak(curves: Floats, at: Floats, last: float) -> Floats:
+    steps = np.log1p(steps_of(at, last))[curves.argmax(axis=-1)]
+    return np.where(has_peak(curves), steps, np.nan)
+
+
+def _value(curves: Floats, at: Floats, last: float, step: float) -> Floats:
+    """Linear between positions; the end's value after it."""
+    where = min(float(positions(step, last)), float(at[-1]))
+    above = min(max(1, int(np.searchsorted(at, where))), len(at) - 1)
+    share = (where - at[above - 1]) / (at[above] - at[above - 1])
+    return (1 - share) * curves[..., above - 1] + share * curves[..., above]

@@ -1,0 +1,177 @@
+"""What the predictor is told of a layer: the shape of its model, how that is trained, and where in it the layer stands.
+
+Sizes go in by their logarithm to base 2, since what doubling a size does is what a suite can show. Only what varies
+between the models of a dataset is learned from; what all have in common is remembered, so that a request that departs
+from it can be told. Adding a feature is adding one entry here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from madyn.architecture import Architecture
+from madyn.errors import ArchitectureError, UsageError
+
+if TYPE_CHECKING:
+    from madyn.dataset import Dataset
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a model is trained, as far as a predictor is told.
+
+    Attributes:
+        steps: updates of the whole run.
+        learning_rate: its peak; None where it is not known.
+        tokens_per_step: of a batch; None where it is not known.
+
+    Raises:
+        UsageError: a number is not positive.
+    """
+
+    steps: int
+    learning_rate: float | None = None
+    tokens_per_step: int | None = None
+
+    def __post_init__(self) -> None:
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if value is None and f.name != "steps":
+                continue
+            if not isinstance(value, (int, float)) or not math.isfinite(value) or value <= 0:
+                raise UsageError(f"{f.name} is {value!r}; it is a positive number")
+
+
+class Subject(NamedTuple):
+    """What a prediction is about: a model's shape, and how it is trained."""
+
+    architecture: Architecture
+    training: Training
+
+
+def _log2(value: float | None) -> float:
+    return math.nan if not value else math.log2(value)
+
+
+SHAPE: Mapping[str, Callable[[Subject], float]] = {
+    "hidden size": lambda s: _log2(s.architecture.hidden_size),
+    "layers": lambda s: _log2(s.architecture.num_hidden_layers),
+    "heads": lambda s: _log2(s.architecture.num_attention_heads),
+    "MLP ratio": lambda s: _log2(s.architecture.intermediate_size / s.architecture.hidden_size),
+    "rotary share": lambda s: s.architecture.rotary_pct,
+    "rotary base": lambda s: _log2(s.architecture.rotary_emb_base),
+    "vocabulary": lambda s: _log2(s.architecture.vocab_size),
+    "context": lambda s: _log2(s.architecture.max_position_embeddings),
+}
+"""What a feature of the shape is, by name; sizes by their logarithm to base 2."""
+
+TRAINING: Mapping[str, Callable[[Subject], float]] = {
+    "training steps": lambda s: _log2(s.training.steps),
+    "learning rate": lambda s: _log2(s.training.learning_rate),
+    "tokens a step": lambda s: _log2(s.training.tokens_per_step),
+}
+"""What a feature of the training is, by name; all by their logarithm to base 2."""
+
+OF_MODEL: Mapping[str, Callable[[Subject], float]] = {**SHAPE, **TRAINING}
+
+DEPTH = "depth"
+"""The layer's relative depth l/(L-1): 0 is the first layer, 1 the last; 0 where there is one layer only."""
+
+LINEAR = ("rotary share", DEPTH)
+"""The features that stand for themselves; all others are logarithms to base 2."""
+
+
+def of_model(subject: Subject) -> dict[str, float]:
+    """The features of a model, nan where one is not known."""
+    return {name: feature(subject) for name, feature in OF_MODEL.items()}
+
+
+def depths(layers: int) -> Floats:
+    """The relative depth of each of so many layers, shape (layers,)."""
+    return np.arange(layers) / max(1, layers - 1)
+
+
+def training_of(dataset: Dataset, model: str) -> Training:
+    """How a model was trained: from its record where the lab trained it, else the last step that was measured."""
+    record = dataset.training(model)
+    recipe = record.plan.get("recipe", {}) if record else {}
+    if not recipe:
+        return Training(steps=max(1, dataset.steps(model)[-1]))
+    return Training(
+        steps=int(recipe["steps"]),
+        learning_rate=float(recipe["learning_rate"]),
+        tokens_per_step=int(recipe["batch_size"]) * int(recipe["length"]),
+    )
+
+
+def in_words(feature: str, value: float) -> str:
+    """A feature's value as a person writes it: 64 for a hidden size of log2 6."""
+    return f"{value:.3g}" if feature in LINEAR else f"{2**value:.5g}"
+
+
+def complete(values: Mapping[str, Any], family: Iterable[Architecture]) -> Architecture:
+    """An architecture from the fields that are given and, for the others, what all of a family have in common.
+
+    Args:
+        values: fields by name; `mlp_ratio` may stand for `intermediate_size`.
+        family: the architectures of the models that are learned from.
+
+    Raises:
+        ArchitectureError: a size is missing that the family does not settle (it says which, and gives a whole
+            architecture of the family to start from), a name is unknown, or no such model can be built.
+    """
+    family = list(family)
+    given = {name: value for name, value in values.items() if value is not None}
+    ratio = given.pop("mlp_ratio", None)
+    needed = ("num_hidden_layers", "hidden_size", "num_attention_heads")
+    missing = [name for name in needed if name not in given]
+    if missing:
+        raise ArchitectureError(
+            f"an architecture needs {', '.join(missing)}; the models of this dataset have "
+            f"{'; '.join(_levels(name, family) for name in missing)}"
+        )
+    if ratio is not None:
+        if "intermediate_size" in given:
+            raise ArchitectureError("give mlp_ratio or intermediate_size, not both")
+        given["intermediate_size"] = ratio * given["hidden_size"]
+    for name in (f.name for f in fields(Architecture) if f.name not in (*needed, "intermediate_size")):
+        common = {getattr(a, name) for a in family}
+        if name not in given and len(common) == 1:
+            given[name] = common.pop()
+    architecture = Architecture.from_dict(given)
+    check_possible(architecture)
+    return architecture
+
+
+def check_possible(architecture: Architecture) -> None:
+    """Raises ArchitectureError where the width cannot be shared among the heads."""
+    width, heads = architecture.hidden_size, architecture.num_attention_heads
+    if width % heads:
+        fitting = [h for h in range(1, width + 1) if width % h == 0]
+        near = sorted(sorted(fitting, key=lambda h: abs(h - heads))[:2])
+        raise ArchitectureError(
+            f"no model has hidden_size {width} and {heads} heads: the width is shared evenly among the heads; "
+            f"{' or '.join(str(h) for h in near)} heads would do"
+        )
+
+
+def _levels(name: str, family: list[Architecture]) -> str:
+    counts = Counter(getattr(a, name) for a in family)
+    return f"{name} {', '.join(f'{value:g}' for value in sorted(counts))}"
+
+
+def as_record(subject: Subject) -> dict[str, Any]:
+    return {"architecture": subject.architecture.to_dict(), "training": asdict(subject.training)}
+
+
+def from_record(record: Mapping[str, Any]) -> Subject:
+    return Subject(Architecture.from_dict(record["architecture"]), Training(**record["training"]))

@@ -1,0 +1,169 @@
+"""The curves that a predictor learns from: the logarithm of each layer's ratio, on one grid of positions in a run.
+
+Runs of different length are laid over one another by the position log(1 + step) / log(1 + last step): a run's start
+is 0 and its end 1, as the learning rate's schedule has it, and the early steps, in which most happens, have room.
+The length itself is a feature. Where all runs were measured at the same steps, the grid is those steps, and nothing
+is interpolated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from madyn.errors import DatasetError
+from madyn.prediction.inputs import DEPTH, OF_MODEL, SHAPE, Subject, depths, of_model, training_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from madyn.dataset import Dataset
+
+Floats = NDArray[np.float64]
+
+_TO_THE_END = 0.98  # of a run's position: a model measured less far has not shown its end
+
+
+def positions(steps: ArrayLike, last_step: float) -> Floats:
+    """Where steps lie in a run of so many: 0 at the start, 1 at the end, more beyond it."""
+    return np.log1p(np.asarray(steps, float)) / np.log1p(last_step)
+
+
+@dataclass(frozen=True)
+class CurveTable:
+    """n layers' curves at P positions.
+
+    Attributes:
+        rows: n rows: model, layer, group (a number for each architecture, whatever its training and seed), cell (for
+            each architecture and training), the features of `inputs.OF_MODEL` and the relative depth.
+        curves: (n, P) natural logarithm of the ratio.
+        positions: (P,) ascending, from 0 to 1.
+        subjects: the shape and training of each model.
+        losses: the held-out loss at the end, for those models whose loss is known.
+        left_out: models that are not in the rows, with the reason.
+    """
+
+    rows: pd.DataFrame
+    curves: Floats
+    positions: Floats
+    subjects: Mapping[str, Subject]
+    losses: Mapping[str, float]
+    left_out: Mapping[str, str]
+
+    @cached_property
+    def groups(self) -> NDArray[np.intp]:
+        return self.rows["group"].to_numpy()
+
+    @cached_property
+    def keys(self) -> NDArray[np.intp]:
+        """(n,) a number for each architecture, training and layer: rows that differ by their seed alone share it."""
+        layer = self.rows["layer"].to_numpy()
+        return self.rows["cell"].to_numpy() * (1 + layer.max()) + layer
+
+    @property
+    def architectures(self) -> int:
+        return len(np.unique(self.groups))
+
+    def take(self, mask: NDArray[np.bool_]) -> CurveTable:
+        """These rows only."""
+        rows = self.rows.loc[mask].reset_index(drop=True)
+        names = set(rows["model"])
+        return replace(
+            self,
+            rows=rows,
+            curves=self.curves[mask],
+            subjects={name: subject for name, subject in self.subjects.items() if name in names},
+            losses={name: loss for name, loss in self.losses.items() if name in names},
+        )
+
+    def averaged(self) -> CurveTable:
+        """One row for each architecture, training and layer: the mean over its seeds, under its first model's name."""
+        _, first, inverse = np.unique(self.keys, return_index=True, return_inverse=True)
+        sums = np.zeros((len(first), self.curves.shape[1]))
+        np.add.at(sums, inverse, self.curves)
+        return replace(
+            self,
+            rows=self.rows.iloc[first].reset_index(drop=True),
+            curves=sums / np.bincount(inverse)[:, np.newaxis],
+        )
+
+
+def curve_table(dataset: Dataset) -> CurveTable:
+    """The curves of every model of a dataset that was measured to its end.
+
+    Raises:
+        DatasetError: there is none.
+    """
+    subjects, measured, losses, left_out = {}, {}, {}, {}
+    for model in dataset.models:
+        subject = Subject(dataset.architecture(model), training_of(dataset, model))
+        steps = np.asarray(dataset.steps(model), float)
+        at = positions(steps, subject.training.steps)
+        if len(steps) < 2 or at[-1] < _TO_THE_END:
+            left_out[model] = f"measured to step {steps[-1]:g} of {subject.training.steps}"
+            continue
+        log = np.log(dataset.trajectories(model, "ratio").transpose("layer", "step").values)
+        if not np.isfinite(log).all():
+            left_out[model] = "a ratio is not finite, or is 0"
+            continue
+        subjects[model], measured[model] = subject, (at, log)
+        record = dataset.training(model)
+        loss = record.losses[max(record.losses)].get("held_out") if record and record.losses else None
+        if loss is not None:
+            losses[model] = float(loss)
+    if not subjects:
+        raise DatasetError(
+            f"{dataset.path}: no model was measured to the end of its training, so there is nothing to learn from; "
+            + "; ".join(f"{model}: {reason}" for model, reason in list(left_out.items())[:3])
+        )
+    grid = max((at for at, _ in measured.values()), key=len)
+    curves = [np.array([np.interp(grid, at, row) for row in log]) for at, log in measured.values()]
+    return table_of(subjects, np.concatenate(curves), grid, losses, left_out)
+
+
+def table_of(
+    subjects: Mapping[str, Subject],
+    curves: Floats,
+    at: Floats,
+    losses: Mapping[str, float],
+    left_out: Mapping[str, str],
+) -> CurveTable:
+    """A table from its parts: log curves (n, P) at P positions, of the models' layers one after the other.
+
+    Raises:
+        ValueError: the shapes do not fit one another.
+    """
+    rows = _rows(subjects)
+    if curves.shape != (len(rows), len(at)):
+        raise ValueError(f"{curves.shape} curves for {len(rows)} layers at {len(at)} positions")
+    return CurveTable(rows, curves, at, dict(subjects), dict(losses), dict(left_out))
+
+
+def _rows(subjects: Mapping[str, Subject]) -> pd.DataFrame:
+    import pandas as pd
+
+    parts = []
+    for model, subject in subjects.items():
+        depth = depths(subject.architecture.num_hidden_layers)
+        parts.append(pd.DataFrame({"model": model, "layer": np.arange(len(depth)), **of_model(subject), DEPTH: depth}))
+    rows = pd.concat(parts, ignore_index=True)
+    group = rows.groupby(list(SHAPE), dropna=False, sort=False).ngroup()
+    cell = rows.groupby(list(OF_MODEL), dropna=False, sort=False).ngroup()
+    return rows.assign(group=group, cell=cell)
+
+
+def rows_of(subjects: Sequence[Subject]) -> pd.DataFrame:
+    """The rows of models that are not in a table, named by their number: model, layer, features and depth."""
+    return _rows({str(i): subject for i, subject in enumerate(subjects)})
+
+
+def fold_numbers(groups: NDArray[np.intp], most: int) -> NDArray[np.intp]:
+    """A fold for each row, (n,), that keeps architectures whole: as many folds as architectures, at most `most`."""
+    distinct = np.unique(groups)
+    # Neighbours in the numbering tend to be alike; every `most`-th one is put in a fold.
+    return np.searchsorted(distinct, groups) % min(most, len(distinct))
