@@ -11,7 +11,7 @@ import pytest
 import madyn
 from madyn.dataset import layout
 from madyn.errors import StorageError
-from tiny import TEXT, save_checkpoints, write_dataset
+from tiny import TEXT, save_checkpoints, write_dataset, write_family
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def test_help_is_grouped_with_an_example_each(run):
     for group in ("Start here", "Measure", "Fit and draw", "Predict", "Look into a dataset"):
         assert group in out
     flat = " ".join(out.replace("│", " ").split())
-    for command in ("demo", "scan", "trace", "fit", "figures", "predict", "show", "check"):
+    for command in ("demo", "scan", "trace", "fit", "figures", "predict", "evaluate", "show", "check"):
         assert f"madyn {command}" in flat
         assert run(command, "--help")[0] == 0
     assert run()[1] == out
@@ -97,15 +97,29 @@ def test_fit_show_check_predict(run, tmp_path):
     assert (code, "mean R2 of the ratio's fits" in out) == (0, True)
     code, out, _ = run("show", root)
     assert (code, out.count("ratio") >= 4, "0..20000" in out) == (0, True, True)
-    shape = json.dumps({"num_hidden_layers": 8, "hidden_size": 600, "num_attention_heads": 8})
-    code, out, _ = run("predict", root, "--architecture", shape, "--steps", "0,1000", "--out", tmp_path / "p.csv")
+
+
+def test_predict(run, tmp_path):
+    write_family(tmp_path / "d", count=6, repeated=0, locations=False)
+    shape = json.dumps({"num_hidden_layers": 3, "hidden_size": 96, "num_attention_heads": 4})
+    code, out, _ = run(
+        "predict", tmp_path / "d", "--architecture", shape, "--steps", "0,50", "--out", tmp_path / "p.csv",
+        "--save", tmp_path / "p.json",
+    )  # fmt: skip
     assert code == 0
-    for score in ("R2", "MAE", "RMSE"):
-        assert f"{score}, whole models left out" in out
-    assert "illustrate and do not prove" in out
+    assert "6 architectures, too few" in out
     rows = (tmp_path / "p.csv").read_text().splitlines()
-    assert rows[0] == "layer,step,ratio"
-    assert len(rows) == 1 + 8 * 2
+    assert rows[0] == "layer,step,quantile,ratio"
+    assert len(rows) == 1 + 3 * 2 * 3
+    again = run("predict", tmp_path / "p.json", "--architecture", shape, "--steps", "0,50")
+    assert again[0] == 0
+    assert "published curve fitted to the prediction" in again[1]
+    code, _, err = run("predict", tmp_path / "p.json", "--architecture", '{"hidden_size": 96}')
+    assert (code, "needs num_hidden_layers, num_attention_heads" in err) == (1, True)
+    longer = run("predict", tmp_path / "p.json", "--architecture", shape, "--training-steps", "1000")
+    assert "training steps is 1000, outside 100" in longer[1]
+    for wrong in ([], ["--out", tmp_path / "x.csv"], ["--save", tmp_path / "q.json", "--steps", "1"]):
+        assert run("predict", tmp_path / "p.json", *wrong)[0] == 2
 
 
 def test_a_series_too_short_is_one_line_and_1(run, tmp_path):
@@ -144,12 +158,13 @@ def test_ctrl_c_says_how_to_go_on(run, fitted, monkeypatch):
     assert "goes on from there" in err
 
 
-def test_without_an_extra_it_says_what_to_install(fitted):
+def test_without_an_extra_it_says_what_to_install(tmp_path):
+    write_family(tmp_path, count=2, repeated=0, locations=False)
     code = "import sys; sys.modules['sklearn'] = None; from madyn.cli import main; main()"
-    command = [sys.executable, "-c", code, "predict", str(fitted)]
+    command = [sys.executable, "-c", code, "predict", str(tmp_path), "--save", str(tmp_path / "p.json")]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "COLUMNS": "80"}, check=False)
     assert done.returncode == 1
-    assert done.stderr == 'madyn: predicting needs scikit-learn: pip install "madyn[predict]"\n'
+    assert done.stderr == 'madyn: sklearn is not installed: pip install "madyn[predict]"\n'
 
 
 def test_the_installed_command():

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+import madyn
 from madyn.architecture import Architecture
-from madyn.dataset import layout
+from madyn.dataset import layout, manifest
+from madyn.dataset.files import write_json
 from madyn.dataset.statistics import write_statistics
+from madyn.dataset.training import TrainingRecord, write_record
+from madyn.lab.designs import draw_design
 
 SENTENCES = [f"the {a} {b} runs over {n} lazy dogs and {a} {n + 1} cats.\n" for n in range(40)
              for a in ("quick", "slow", "red") for b in ("fox", "hen")]  # fmt: skip
@@ -66,3 +71,42 @@ def write_dataset(
         for step, statistics in zip(steps, values, strict=True):
             write_statistics(layout.statistics_path(root, model, step), statistics)
     return root
+
+
+FACTORS = {"hidden_size": [32, 64, 128], "num_hidden_layers": [2, 3, 4], "num_attention_heads": [1, 2, 4],
+           "mlp_ratio": [1, 2, 4]}  # fmt: skip
+STEPS = [0, 1, 2, 4, 8, *range(10, 101, 10)]
+WIDTH, HEADS, SEED = 0.5, -0.25, 0.2  # powers of the final ratio, and the base-2 logarithm's standard deviation
+
+
+def write_family(root, count=30, repeated=10, losses=True, locations=True, seed_noise=SEED):
+    """A family whose ratio grows from 8 to 40 (width/64)^.5 (heads/2)^-.25 in its last layer, linearly in log step."""
+    rng = np.random.default_rng(0)
+    t = np.array(STEPS, float)
+    growth = np.log1p(t) / np.log1p(t[-1])
+    for number, b in enumerate(draw_design(FACTORS, {}, count, seed=0)):
+        shape = Architecture(
+            num_hidden_layers=b.num_hidden_layers, hidden_size=b.hidden_size, num_attention_heads=b.num_attention_heads,
+            intermediate_size=b.intermediate_size,
+        )  # fmt: skip
+        final = 40 * (b.hidden_size / 64) ** WIDTH * (b.num_attention_heads / 2) ** HEADS
+        for seed in range(3 if number < repeated else 1):
+            model = f"{b.name}_s{seed}"
+            end = final * 2 ** (seed_noise * rng.standard_normal())
+            layers = np.linspace(0.6, 1.0, b.num_hidden_layers)
+            ratio = 8 + (end - 8) * growth[:, None] * layers
+            ratio = ratio * np.exp(0.002 * rng.standard_normal(ratio.shape))
+            for step, row in zip(STEPS, ratio, strict=True):
+                one = np.stack([row, 0.7 * row, 0.6 * row, np.ones_like(row)]) * (1 + step / 100)
+                write_statistics(layout.statistics_path(root, model, step), np.stack([one, one * 1.01]))
+                unit = manifest.Unit(model=model, step=step, source="made up", architecture=shape.to_dict())
+                write_json(layout.manifest_path(root, model, step), asdict(unit))
+                if locations:
+                    place = np.zeros((2, 3, len(row)), int) + (0 if step >= 20 else 5)
+                    value = {"position": place.tolist(), "feature": (place + 7).tolist()}
+                    write_json(layout.locations_path(root, model, step), value)
+            if losses:
+                curve = {step: {"train": None, "held_out": 7 - 3 * g} for step, g in zip(STEPS, growth, strict=True)}
+                record = TrainingRecord(plan={}, parameters=1, losses=curve, complete=True)
+                write_record(root, model, record)
+    return madyn.open_dataset(root)

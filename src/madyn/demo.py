@@ -16,7 +16,8 @@ from madyn.dataset.checking import check_dataset
 from madyn.errors import DatasetError
 from madyn.lab import LabReport, LabSuite, Measuring, ModelEntry, Recipe, TrainingText, run_suite
 from madyn.lab.corpora import probe_of
-from madyn.summaries import print_fits, print_scores
+from madyn.summaries import print_evaluation, print_fits
+from madyn.summaries.tables import band
 from madyn.sweep import trace
 from madyn.terminal import console, print_table
 
@@ -84,11 +85,11 @@ def run_demo(
     console.print("4. Predict a model that is not in the family", style="bold")
     predictor = Predictor().fit(dataset)
     shape = measured.architecture(measured.models[0])
-    _print_prediction(predictor, measured, shape)
+    _print_prediction(predictor, dataset, measured, shape)
     _draw_outcome(predictor, measured, shape, out / "unseen" / "predicted_and_measured.png")
 
     console.print("5. Draw the figures", style="bold")
-    drawing = draw_figures(dataset, predictor=predictor)
+    drawing = draw_figures(dataset)
     if drawing.failed:
         name, reason = next(iter(drawing.failed.items()))
         raise DatasetError(f"{len(drawing.failed)} figures failed, {name} first: {reason}")
@@ -122,19 +123,25 @@ def _trace_again(out: Path, suite: LabSuite) -> None:
     )
 
 
-def _print_prediction(predictor: Predictor, measured: Dataset, unseen: Architecture) -> None:
-    print_scores(predictor)
+def _print_prediction(predictor: Predictor, dataset: Dataset, measured: Dataset, unseen: Architecture) -> None:
+    from madyn.prediction.evaluation import evaluate
+
+    # Enough to see what a prediction is worth here; `madyn evaluate` compares all approaches.
+    print_evaluation(evaluate(dataset, approaches=["gaussian_process", "mean_curve", "nearest"]))
     model = measured.models[0]
     actual = measured.trajectories(model, "ratio")
     guess = predictor.predict(unseen, actual["step"].values)
+    low, high = (guess.sel(quantile=q, drop=True).transpose(*actual.dims) for q in (0.05, 0.95))
+    inside = int(((actual >= low) & (actual <= high)).sum())
     last = int(actual["step"][-1])
-    rows = [
-        [layer, guess.sel(layer=layer, step=last).item(), actual.sel(layer=layer, step=last).item(),
-         guess.sel(layer=layer).max().item(), actual.sel(layer=layer).max().item()]
-        for layer in actual["layer"].values
-    ]  # fmt: skip
-    columns = ["layer", f"step {last} predicted", "measured", "largest predicted", "measured"]
+    rows = []
+    for layer in actual["layer"].values:
+        ends = [guess.sel(layer=layer, step=last, quantile=q).item() for q in (0.5, 0.05, 0.95)]
+        rows.append([layer, band(*ends), actual.sel(layer=layer, step=last).item()])
+    columns = ["layer", f"step {last}: predicted (90 % interval)", "measured"]
     print_table(f"ratio of {model}, predicted and measured", columns, rows)
+    console.print(f"{inside} of {actual.size} measured values lie in their 90 % intervals")
+    console.print(predictor.caution(unseen), style="yellow")
 
 
 def _draw_outcome(predictor: Predictor, measured: Dataset, unseen: Architecture, path: Path) -> None:

@@ -7,7 +7,7 @@ on architectures that none of them has seen. Adding one is one entry of `APPROAC
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -62,11 +62,16 @@ def approach_named(name: str) -> Approach:
 
 
 class Inputs:
-    """The features that vary in a table, standardised: n rows to (n, F), the model's features first."""
+    """The features that vary in a table, standardised: n rows to (n, F), the model's features first.
 
-    def __init__(self, rows: pd.DataFrame) -> None:
+    Args:
+        of_model: the names of the model's features instead, for a part of a table in which not all of them vary.
+    """
+
+    def __init__(self, rows: pd.DataFrame, of_model: Sequence[str] | None = None) -> None:
         values = {name: rows[name].to_numpy(float) for name in OF_MODEL}
-        self.of_model = [name for name, v in values.items() if np.isfinite(v).all() and np.ptp(v) > 0]
+        varying = [name for name, v in values.items() if np.isfinite(v).all() and np.ptp(v) > 0]
+        self.of_model = varying if of_model is None else list(of_model)
         raw = self._raw(rows)
         self._centre, scale = raw.mean(axis=0), raw.std(axis=0)
         self._scale = np.where(scale > 0, scale, 1.0)
@@ -212,7 +217,7 @@ def _gaussian_process(table: CurveTable, seed: int, settings: Settings | None) -
         from madyn.prediction.process import fit_process
     except ModuleNotFoundError as e:
         raise missing_dependency(e) from e
-    return fit_process(table, Inputs(table.rows), settings)
+    return fit_process(table, Inputs(table.rows, None if settings is None else settings["features"]), settings)
 
 
 APPROACHES: Mapping[str, Approach] = {

@@ -54,14 +54,15 @@ class Calibration:
     def quantile(self, p: float) -> float:
         """How many scaled claims the p-quantile lies from the prediction, at any position.
 
-        With too few architectures for a quantile so far out, it is that of Student's t with as many degrees of freedom
-        as architectures but one, which assumes normal residuals.
+        With too few architectures for a quantile so far out, it is the farthest residual, or if that is farther the
+        quantile of Student's t with as many degrees of freedom as architectures but one.
         """
         corrected = self._corrected(p)
-        if not 0 < corrected < 1:
-            return float(student.ppf(p, max(1, self.architectures - 1)))
         scores, below = self._sorted
-        return float(np.interp(corrected, below, scores))
+        if 0 < corrected < 1:
+            return float(np.interp(corrected, below, scores))
+        assumed = float(student.ppf(p, max(1, self.architectures - 1)))
+        return min(assumed, scores[0]) if p < 0.5 else max(assumed, scores[-1])
 
     def possible(self, curve: Floats, spread: Floats) -> Floats:
         """What a run may do whose predicted curve and scaled claim are these, (P,): n curves, (n, P), of `weights`.

@@ -288,8 +288,8 @@ class Predictor:
             )
         elif not state.calibration.is_proven:
             said.append(
-                f"The data hold {count} architectures, too few for the quantiles of a 90 % interval: its ends are "
-                "those of Student's t."
+                f"The data hold {count} architectures, too few for the quantiles of a 90 % interval: its ends are the "
+                "farthest residuals, or those of Student's t."
             )
         if architecture is not None:
             outside = self.outside(Subject(architecture, training or self.training))

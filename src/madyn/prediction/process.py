@@ -116,7 +116,8 @@ def fit_process(table: CurveTable, inputs: Inputs, settings: Settings | None) ->
         warnings.simplefilter("ignore", ConvergenceWarning)
         regressor.fit(inputs(table.rows), coordinates.forward(table.curves))
     fitted: Any = regressor.kernel_
-    return _Process(inputs, coordinates, regressor, {"theta": [float(value) for value in fitted.theta]})
+    chosen = {"features": inputs.of_model, "theta": [float(value) for value in fitted.theta]}
+    return _Process(inputs, coordinates, regressor, chosen)
 
 
 def _kernel(of_model: int) -> Any:

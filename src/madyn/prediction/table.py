@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from madyn.errors import DatasetError
+from madyn.errors import ArchitectureError, DatasetError
 from madyn.prediction.inputs import DEPTH, OF_MODEL, SHAPE, Subject, depths, of_model, training_of
 
 if TYPE_CHECKING:
@@ -101,13 +101,21 @@ def curve_table(dataset: Dataset) -> CurveTable:
     """
     subjects, measured, losses, left_out = {}, {}, {}, {}
     for model in dataset.models:
-        subject = Subject(dataset.architecture(model), training_of(dataset, model))
+        try:
+            subject = Subject(dataset.architecture(model), training_of(dataset, model))
+        except ArchitectureError as e:
+            left_out[model] = str(e)
+            continue
         steps = np.asarray(dataset.steps(model), float)
         at = positions(steps, subject.training.steps)
         if len(steps) < 2 or at[-1] < _TO_THE_END:
             left_out[model] = f"measured to step {steps[-1]:g} of {subject.training.steps}"
             continue
-        log = np.log(dataset.trajectories(model, "ratio").transpose("layer", "step").values)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            log = np.log(dataset.trajectories(model, "ratio").transpose("layer", "step").values)
+        if len(log) != subject.architecture.num_hidden_layers:
+            left_out[model] = f"{len(log)} layers were measured, and it has {subject.architecture.num_hidden_layers}"
+            continue
         if not np.isfinite(log).all():
             left_out[model] = "a ratio is not finite, or is 0"
             continue
@@ -118,7 +126,7 @@ def curve_table(dataset: Dataset) -> CurveTable:
             losses[model] = float(loss)
     if not subjects:
         raise DatasetError(
-            f"{dataset.path}: no model was measured to the end of its training, so there is nothing to learn from; "
+            f"{dataset.path}: no model can be learned from: "
             + "; ".join(f"{model}: {reason}" for model, reason in list(left_out.items())[:3])
         )
     grid = max((at for at, _ in measured.values()), key=len)

@@ -1,6 +1,7 @@
 """What commands say when they are done: tables for a terminal, the same text without colours for a pipe."""
 
 from madyn.summaries.families import print_effects, print_lab, print_suite_costs
+from madyn.summaries.prediction import print_evaluation, print_prediction
 from madyn.summaries.tables import (
     print_comparison,
     print_contents,
@@ -9,9 +10,7 @@ from madyn.summaries.tables import (
     print_fits,
     print_forecast,
     print_locations,
-    print_prediction,
     print_scan,
-    print_scores,
     print_trace,
 )
 
@@ -21,13 +20,13 @@ __all__ = [
     "print_costs",
     "print_drawing",
     "print_effects",
+    "print_evaluation",
     "print_fits",
     "print_forecast",
     "print_lab",
     "print_locations",
     "print_prediction",
     "print_scan",
-    "print_scores",
     "print_suite_costs",
     "print_trace",
 ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from madyn.dataset.checking import failures_of, missing_units
@@ -13,11 +12,9 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
-    from madyn.architecture import Architecture
     from madyn.curves.comparison import Comparison
     from madyn.dataset import Dataset
     from madyn.figures.draw import Drawing
-    from madyn.prediction import Predictor
     from madyn.sweep import ModelCost, TraceReport
 
 
@@ -128,39 +125,6 @@ def print_drawing(drawing: Drawing) -> None:
     console.print(f"{len(drawing.drawn)} figures drawn, {len(drawing.unchanged)} unchanged")
     for name, reason in {**drawing.left_out, **drawing.failed}.items():
         console.print(f"not drawn: {name}: {reason}")
-
-
-def print_scores(predictor: Predictor) -> None:
-    from madyn.prediction.evaluation import score_table
-
-    for score in ("r2", "mae", "rmse"):
-        for protocol, table in score_table(predictor.scores, score).items():
-            rows = [[target, *values] for target, values in zip(table.index, table.to_numpy(), strict=True)]
-            columns = ["target", *(str(c) for c in table.columns)]
-            print_table(f"{score.upper()}, {protocol}", columns, rows, left=["target"])
-    console.print(predictor.caution(), style="yellow")
-
-
-def print_prediction(predictor: Predictor, architecture: Architecture, steps: Sequence[int], out: Path | None) -> None:
-    parameters = predictor.parameters(architecture)
-    curve = predictor.predict(architecture, steps)
-    shown = [steps[i] for i in sorted({0, len(steps) // 3, 2 * len(steps) // 3, len(steps) - 1})]
-    rows = [
-        [layer, *curve.sel(layer=layer, step=shown).values, *row]
-        for layer, row in zip(curve["layer"].values, parameters.drop(columns="layer_index").to_numpy(), strict=True)
-    ]
-    names = [c for c in parameters.columns if c != "layer_index"]
-    print_table(
-        f"predicted ratio: {architecture.num_hidden_layers} layers x {architecture.hidden_size}",
-        ["layer", *(f"step {step}" for step in shown), *names],
-        rows,
-    )
-    console.print(predictor.caution(architecture), style="yellow")
-    if out is not None:
-        from madyn.dataset.files import write_text
-
-        write_text(out, curve.to_series().reset_index().to_csv(index=False))
-        console.print(f"written: {out}")
 
 
 def print_forecast(forecast: xr.Dataset) -> None:
