@@ -31,8 +31,8 @@ from madyn.prediction.published import (
     scores,
     shap_values,
 )
-from madyn.prediction.published.protocols import out_of_fold
 from madyn.prediction.published.features import architecture_groups
+from madyn.prediction.published.protocols import out_of_fold
 from madyn.prediction.published.regressors import _squares_out_of_fold, fit_regressor, training_rows
 from madyn.prediction.published.targets import SignedLog1p, YeoJohnson
 from madyn.suites import PYTHIA

@@ -376,30 +376,36 @@ def _table_3(
     import pandas as pd
 
     from madyn.prediction.published import protocols as published
+    from madyn.prediction.published.targets import targets_of
 
     parameters = dataset.parameters
     parameters = parameters.loc[parameters["model"].isin(list(table.subjects))].reset_index(drop=True)
     usable = published.usable_rows(parameters)
     place = {key: i for i, key in enumerate(zip(table.rows["model"], table.rows["layer"], strict=True))}
     where = np.array([place[key] for key in zip(usable["model"], usable["layer_index"], strict=True)])
-    random = published.out_of_fold(parameters, published.RANDOM_LAYERS)
-    honest = published.out_of_fold(parameters, published.WHOLE_MODELS)
-    scores = published.score_predictions(pd.concat([random, honest], ignore_index=True))
-    best = published.best_regressors(scores)
-    by_protocol = {LEFT_OUT: _drawn(honest, best, table, place)}
+    parts = {
+        published.RANDOM_LAYERS: published.out_of_fold(parameters, published.RANDOM_LAYERS),
+        LEFT_OUT: published.out_of_fold(parameters, published.WHOLE_MODELS),
+    }
     for protocol, masks in protocols.items():
-        if protocol == LEFT_OUT:
-            continue
         test = masks[0][where]
-        if not test.any() or test.all():
-            continue
-        split = [(np.flatnonzero(~test), np.flatnonzero(test))]
-        names = list(dict.fromkeys(best.values()))
-        part = published.out_of_fold(parameters, protocol, regressors=names, splits=split)
-        by_protocol[protocol] = _drawn(part, best, table, place)
-    own = found[LEFT_OUT].get(DEFAULT)
-    if own is not None:
-        scores = pd.concat([scores, _own_parameters(usable, own.middle[where], table, where)], ignore_index=True)
+        if protocol != LEFT_OUT and test.any() and not test.all():
+            split = [(np.flatnonzero(~test), np.flatnonzero(test))]
+            parts[protocol] = published.out_of_fold(parameters, protocol, splits=split)
+    scores = published.score_predictions(pd.concat(parts.values(), ignore_index=True))
+    best = published.best_regressors(scores)
+    by_protocol = {
+        protocol: _drawn(part, best, table, place)
+        for protocol, part in parts.items()
+        if protocol != published.RANDOM_LAYERS
+    }
+    for protocol, by_name in found.items():
+        own = by_name.get(DEFAULT)
+        mine = protocols[protocol][0][where] if protocol != LEFT_OUT else np.ones(len(where), bool)
+        if own is not None and mine.any():
+            name = published.WHOLE_MODELS if protocol == LEFT_OUT else protocol
+            fitted = _own_parameters(usable.loc[mine], own.middle[where[mine]], table, name, targets_of(usable))
+            scores = pd.concat([scores, fitted], ignore_index=True)
     return scores, by_protocol
 
 
@@ -430,15 +436,18 @@ def _drawn(
     return Predictions(drawn, empty, empty, _peaks(table, np.ones(len(drawn), bool), drawn))
 
 
-def _own_parameters(usable: pd.DataFrame, curves: Floats, table: CurveTable, where: NDArray[np.intp]) -> pd.DataFrame:
-    """How close the parameters of the predicted curves come to those of the measured ones, scored as Table 3 is."""
+def _own_parameters(
+    rows: pd.DataFrame, curves: Floats, table: CurveTable, protocol: str, all_targets: pd.DataFrame
+) -> pd.DataFrame:
+    """How close the parameters of predicted curves come to those of the measured ones, scored as Table 3 is: on scales
+    that are fitted to the targets of the whole table."""
     import pandas as pd
 
     from madyn.prediction.published import protocols as published
     from madyn.prediction.published.targets import TARGETS, targets_of
 
-    observed = targets_of(usable)
-    last = np.array([table.subjects[model].training.steps for model in usable["model"]])
+    observed = targets_of(rows)
+    last = np.array([table.subjects[model].training.steps for model in rows["model"]])
     fits = pd.concat(
         [
             fitted_parameters(curves[last == steps], table.positions, float(steps)).set_axis(
@@ -449,20 +458,18 @@ def _own_parameters(usable: pd.DataFrame, curves: Floats, table: CurveTable, whe
     ).sort_index()
     parts = []
     for name, target in TARGETS.items():
-        scale = target.transform().fit(observed[name].to_numpy())
-        parts.append(
-            pd.DataFrame(
-                {
-                    "target": name,
-                    "regressor": published.FITTED,
-                    "protocol": published.WHOLE_MODELS,
-                    "model": usable["model"],
-                    "layer_index": usable["layer_index"],
-                    "observed": scale.forward(observed[name].to_numpy()),
-                    "predicted": scale.forward(fits[target.parameter].to_numpy()),
-                    "cv_r2": np.nan,
-                    "n_train": len(usable),
-                }
-            )
-        )
+        scale = target.transform().fit(all_targets[name].to_numpy())
+        part = {
+            "target": name,
+            "regressor": published.FITTED,
+            "protocol": protocol,
+            "model": rows["model"].to_numpy(),
+            "layer_index": rows["layer_index"].to_numpy(),
+            "observed": scale.forward(observed[name].to_numpy()),
+            "predicted": scale.forward(fits[target.parameter].to_numpy()),
+            "cv_r2": np.nan,
+            # One architecture at a time, where all rows were left out in turn.
+            "n_train": len(all_targets) - len(rows) or round(len(rows) * (1 - 1 / table.architectures)),
+        }
+        parts.append(pd.DataFrame(part))
     return published.score_predictions(pd.concat(parts, ignore_index=True))
