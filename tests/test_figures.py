@@ -15,7 +15,7 @@ from madyn.curves.hypotheses import HYPOTHESES
 from madyn.effects import FACTORS, RESPONSES
 from madyn.effects.layers import CLASSES, NO_CLASS, PLACES
 from madyn.effects.sizes import SHARES
-from madyn.figures import depth, fits, layers, models, predictor, style, surface, trajectories
+from madyn.figures import depth, fits, layers, models, published, style, surface, trajectories
 from madyn.figures import effects as family
 from madyn.suites import PYTHIA
 
@@ -130,11 +130,11 @@ def every_figure() -> dict[str, Figure]:
         "final_ratio": models.final_ratio(final),
         "sequence_spread": models.sequence_spread(spread),
         "t_peak_surface": surface.t_peak_surface(curves, 143000),
-        "importances": predictor.importances(pd.DataFrame({t: [0.5, 0.3, 0.2] for t in TARGETS}, index=list("abc"))),
-        "shap_summary": predictor.shap_summary(values, features, "K"),
-        "shap_waterfall": predictor.shap_waterfall(values.iloc[0], features.iloc[0], 0.5, "K", "m, layer 0"),
-        "partial_dependence": predictor.partial_dependence({"l/L": dependence, "layers": dependence}, "K"),
-        "residuals": predictor.residuals(seen),
+        "importances": published.importances(pd.DataFrame({t: [0.5, 0.3, 0.2] for t in TARGETS}, index=list("abc"))),
+        "shap_summary": published.shap_summary(values, features, "K"),
+        "shap_waterfall": published.shap_waterfall(values.iloc[0], features.iloc[0], 0.5, "K", "m, layer 0"),
+        "partial_dependence": published.partial_dependence({"l/L": dependence, "layers": dependence}, "K"),
+        "residuals": published.residuals(seen),
     }
 
 
@@ -146,7 +146,8 @@ def figures() -> dict[str, Figure]:
 def test_every_picture_of_the_list_is_tried_here(figures: dict[str, Figure]) -> None:
     from madyn.figures.draw import PICTURES
 
-    functions = {p.draw.__name__ for p in PICTURES.values()}
+    # Those of madyn.figures.explanation are tried in the same ways in test_explanation.py.
+    functions = {p.draw.__name__ for p in PICTURES.values() if p.draw.__module__ != "madyn.figures.explanation"}
     assert functions - {"quality_by_layer"} <= set(figures)
 
 
@@ -242,7 +243,7 @@ def test_peaks_outside_the_training_are_hatched_and_missing_fits_grey() -> None:
 
 def test_the_waterfall_ends_at_the_prediction_whatever_it_sums_up() -> None:
     values, features = effects(features=16)
-    figure = predictor.shap_waterfall(values.iloc[3], features.iloc[3], 0.25, "K")
+    figure = published.shap_waterfall(values.iloc[3], features.iloc[3], 0.25, "K")
     bars = figure.axes[0].patches
     last = bars[-1]
     assert isinstance(last, Rectangle)

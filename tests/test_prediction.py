@@ -219,6 +219,28 @@ def test_what_is_missing_or_impossible_is_named(predictor):
         predictor.predict(shape(4, 100, 12), [0])
 
 
+def test_what_the_data_differ_in_must_be_known():
+    table = draw_family(12, 1)
+    half = {m: s.architecture for i, (m, s) in enumerate(table.subjects.items()) if i % 2}
+    subjects = {
+        m: s._replace(architecture=replace(s.architecture, rotary_emb_base=500.0)) if m in half else s
+        for m, s in table.subjects.items()
+    }
+    predictor = Predictor().fit_table(table_of(subjects, table.curves, table.positions, {}, {}))
+    with pytest.raises(ArchitectureError, match="rotary base is not known"):
+        predictor.predict(shape(4, 64, 4, rotary_emb_base=None, rotary_pct=0), [0])
+
+
+def test_a_value_that_one_architecture_has_is_no_fault():
+    table = draw_family(8, 1)
+    subjects = {
+        m: s._replace(architecture=replace(s.architecture, num_attention_heads=8 if m == "m3_s0" else 4))
+        for m, s in table.subjects.items()
+    }
+    predictor = Predictor().fit_table(table_of(subjects, table.curves, table.positions, {}, {}))
+    assert np.isfinite(predictor.predict(shape(4, 64, 8), STEPS)).all()
+
+
 def test_what_all_have_in_common_need_not_be_given(predictor):
     whole = predictor.architecture(num_hidden_layers=4, hidden_size=64, num_attention_heads=4, mlp_ratio=2)
     assert whole == shape(4, 64, 4, 2)
@@ -337,7 +359,7 @@ def test_components_give_curves_back():
     sd = np.full((1, len(c.scale)), 0.3)
     draws = c.back(0.3 * rng.standard_normal((20000, len(c.scale)))).std(axis=0)
     np.testing.assert_allclose(c.spread(sd)[0], np.sqrt(draws**2 + c.rest), rtol=0.05)
-    assert Coordinates.of(np.ones((3, 5))).back(np.zeros((1, 1))).tolist() == [[1.0] * 5]
+    assert Coordinates.of(np.ones((3, 5))).back(np.zeros((1, 2))).tolist() == [[1.0] * 5]
 
 
 @settings(deadline=None)

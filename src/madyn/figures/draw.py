@@ -26,10 +26,11 @@ import numpy as np
 # Imported for the pictures that they enter in the list.
 import madyn.figures.depth
 import madyn.figures.effects
+import madyn.figures.explanation
 import madyn.figures.fits
 import madyn.figures.layers
 import madyn.figures.models
-import madyn.figures.predictor
+import madyn.figures.published
 import madyn.figures.surface
 import madyn.figures.trajectories  # noqa: F401
 from madyn.dataset import Dataset, open_dataset, open_to_write

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 _KEPT = 0.99  # of the variance
-_MOST = 8
+_LEAST, _MOST = 2, 8
 
 
 @dataclass(frozen=True)
@@ -35,13 +35,13 @@ class Coordinates:
 
     @classmethod
     def of(cls, curves: Floats) -> Coordinates:
-        """The components that hold 99 % of the variance of these curves, (n, P), at most eight."""
+        """The components that hold 99 % of the variance of these curves, (n, P), two to eight of them."""
         centre = curves.mean(axis=0)
         _, singular, components = np.linalg.svd(curves - centre, full_matrices=False)
         variance = np.square(singular)
         total = variance.sum()
         kept = 1 + int(np.searchsorted(np.cumsum(variance) / total, _KEPT)) if total > 0 else 1
-        components = components[: min(kept, _MOST)]
+        components = components[: min(max(kept, _LEAST), _MOST)]
         z = (curves - centre) @ components.T
         rest = np.square(curves - centre - z @ components).mean(axis=0)
         scale = z.std(axis=0)

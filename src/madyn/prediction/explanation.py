@@ -1,154 +1,542 @@
-"""Why a predictor says what it says: importances, SHAP values, partial dependence and residuals.
+"""Why the predictor says what it says: Shapley values, partial dependence, interactions, importances and residuals.
 
-Everything here is data for a figure or a table, in the transformed target's units (those of the scores), with features
-in their own. All of it explains the regressor, not training: the features are few shapes' worth of correlated numbers
-(l/L stands there with three of its powers), so that credit is shared among neighbours by accident as much as by merit.
-Look at the scores with whole models left out before reading anything into an explanation.
+All of it is about one quantity of a layer (`derived.quantity`), on the scale of its natural logarithm, on which an
+effect is a factor. The players are what a user can change: the features of a model that vary in the data, and the
+layer's relative depth. That a layer is the first or the last follows from its depth inside the model, so that no
+credit is split among several columns of one number. What moves here is the predictor and not a training: other inputs
+are held where they are while one is moved, also where no model of the data stands. So read the scores on architectures
+left out first, and of what is said here that which holds over resamples of them.
 """
 
 from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import Any
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
+from numpy.typing import NDArray
 
-from madyn.errors import MissingDependencyError, UsageError
-from madyn.prediction.predictor import Predictor
-from madyn.prediction.regressors import INSTALL, FittedRegressor
+from madyn.errors import DatasetError, UsageError, missing_dependency
+from madyn.prediction import derived
+from madyn.prediction.approaches import Inputs, approach_named
+from madyn.prediction.calibration import Calibration
+from madyn.prediction.inputs import DEPTH, LINEAR, OF_MODEL, Subject, check_possible
+from madyn.prediction.predictor import ENOUGH_ARCHITECTURES, QUANTILES, Calibrated
+from madyn.prediction.table import CurveTable, rows_of
 
-_PERMUTATIONS = 20
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from madyn.architecture import Architecture
+    from madyn.prediction.predictor import Predictor
+
+Floats = NDArray[np.float64]
+
+_EVALUATIONS = 2_000_000  # of the predictor for all Shapley values, before those are saved that occur twice
+_FEWEST_ROWS = 20
+_MOST_ROWS = 250  # that a two-way partial dependence is a mean over
 _GRID_POINTS = 20
 _BAND = (0.1, 0.9)
+_SHUFFLES = 5
+_INTERVAL = (0.05, 0.95)
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """SHAP values of a target: for every row, how much each feature moves its prediction away from the base value.
+    """Shapley values: how much each input moves the prediction of a layer away from that of the layers of the data.
 
     Attributes:
-        target: which of the targets.
-        values: rows x features, in the transformed target's units; a row's sum plus `base_value` is its prediction.
-        base_value: the prediction that the values start from, the mean over the training rows (for trees, over the
-            rows as each tree's nodes counted them).
-        features: rows x features, in the features' own units.
+        quantity: what is predicted.
+        values: rows x features, in natural logarithms of the quantity (of 1 + step for a step); a row's sum plus
+            `base_value` is its prediction.
+        base_value: the mean prediction of the layers that the values start from, a logarithm.
+        features: rows x features, in people's units (64 for a hidden size).
     """
 
-    target: str
+    quantity: str
     values: pd.DataFrame
     base_value: float
     features: pd.DataFrame
 
     @property
     def prediction(self) -> pd.Series:
-        """The prediction for each row, in the transformed target's units."""
+        """The logarithm of the prediction for each row."""
         return self.values.sum(axis=1) + self.base_value
 
+    @property
+    def factors(self) -> pd.DataFrame:
+        """What each input multiplies the quantity by, rows x features; their product leads from the geometric mean."""
+        return self.values.map(np.exp)
 
-def importances(predictor: Predictor, target: str) -> pd.Series:
-    """How much the regressor of a target relies on each feature, the most important first.
 
-    For trees it is their built-in importance, which sums to 1: for forests and gradient boosting the share of the
-    squared error that splits on the feature remove, for XGBoost the mean gain of its splits. For linear regressors it
-    is the permutation importance: how far R2 with the regressor's own predictions falls when the feature is shuffled
-    among the training rows, the mean of 20 shuffles. The name of the series says which.
+@dataclass(frozen=True)
+class Interaction:
+    """How two inputs act together.
 
-    Raises:
-        UsageError: the target is unknown, or the predictor is not fitted.
+    Attributes:
+        feature, other: which.
+        grid: the two-way partial dependence, a row a value of `feature` and a column one of `other`, both in people's
+            units; the quantity itself (a geometric mean over the rows).
+        seen: of the same shape: whether the data hold a layer with both values (the nearest on the grid).
+        h2: Friedman's H2, see `interactions`.
+        strength: the same without the denominator, as a factor, see `interactions`.
     """
-    fitted = predictor.regressor(target)
-    if fitted.trees:
-        values, kind = fitted.pipeline[-1].feature_importances_, "built-in importance"
-    else:
-        values, kind = _permutation_importances(predictor, fitted), "permutation importance (drop of R2)"
-    series = pd.Series(np.asarray(values, float), index=list(predictor.features.columns), name=kind)
-    return series.sort_values(ascending=False, kind="stable")
+
+    feature: str
+    other: str
+    grid: pd.DataFrame
+    seen: pd.DataFrame
+    h2: float
+    strength: float
 
 
-def _permutation_importances(predictor: Predictor, fitted: FittedRegressor) -> np.ndarray:
-    from sklearn.inspection import permutation_importance
-
-    X = predictor.features.to_numpy()
-    # Against the regressor's own predictions on intact features: what is asked is what it relies on.
-    result: Any = permutation_importance(
-        fitted.pipeline,
-        X,
-        fitted.pipeline.predict(X),
-        scoring="r2",
-        n_repeats=_PERMUTATIONS,
-        random_state=predictor.seed,
-    )
-    return result.importances_mean
-
-
-def shap_values(predictor: Predictor, target: str) -> Explanation:
-    """The SHAP values of every training row (Lundberg & Lee 2017): exact for trees and for linear regressors alike.
-
-    Trees are explained along their own paths (`shap.TreeExplainer` without a background sample), linear regressors
-    against the mean of the training rows, as if features were independent (`shap.LinearExplainer`).
-
-    Raises:
-        MissingDependencyError: shap is not installed.
-        UsageError: the target is unknown, or the predictor is not fitted.
-    """
-    fitted = predictor.regressor(target)
-    features = predictor.features
-    X = fitted.pipeline[:-1].transform(features.to_numpy())
-    # numba, under shap, warns of its own deprecations while it is imported and while it compiles.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            import shap
-        except ImportError as error:
-            raise MissingDependencyError(f"SHAP values need shap: {INSTALL}") from error
-        explainer: Any
-        if fitted.trees:
-            explainer = shap.TreeExplainer(fitted.pipeline[-1])
-        else:
-            explainer = shap.LinearExplainer(fitted.pipeline[-1], X)
-        values = np.asarray(explainer.shap_values(X), float)
-    base = float(np.ravel(explainer.expected_value)[0])
-    return Explanation(
-        target=target,
-        values=pd.DataFrame(values * fitted.scale, index=features.index, columns=features.columns),
-        base_value=fitted.centre + fitted.scale * base,
-        features=features,
-    )
-
-
-def partial_dependence(predictor: Predictor, target: str, feature: str) -> pd.DataFrame:
-    """What becomes of the predictions when one feature is set to each of its values in turn, all others left alone.
-
-    Returns:
-        A row a value (those that occur, or 20 from the least to the largest if more do): value, in the feature's own
-        units; prediction, the mean over the training rows; lower and upper, their 10 % and 90 % quantiles. Predictions
-        are in the transformed target's units. A feature's powers and ratios are not moved along with it.
-
-    Raises:
-        UsageError: the target or the feature is unknown, or the predictor is not fitted.
-    """
-    fitted = predictor.regressor(target)
-    features = predictor.features
-    if feature not in features:
-        raise UsageError(f"there is no feature {feature!r}; the features are {', '.join(features.columns)}")
-    values = np.unique(features[feature].dropna())
-    if len(values) > _GRID_POINTS:
-        values = np.linspace(values[0], values[-1], _GRID_POINTS)
-    curves = [fitted.transformed(features.assign(**{feature: value})) for value in values]
-    rows = [(float(v), c.mean(), *np.quantile(c, _BAND)) for v, c in zip(values, curves, strict=True)]
-    return pd.DataFrame(rows, columns=["value", "prediction", "lower", "upper"])
-
-
-def residuals(predictor: Predictor) -> pd.DataFrame:
-    """What was observed and what the chosen regressors predicted for it with its whole architecture left out.
-
-    Returns:
-        A row for each target and training row: model, layer_index, target, observed, predicted, both in the transformed
-        target's units, so that their R2 is the score with whole models left out.
+def features_of(predictor: Predictor) -> list[str]:
+    """The inputs that are explained: the features of a model that vary in the data, and the relative depth.
 
     Raises:
         UsageError: the predictor is not fitted.
     """
-    return predictor.residuals
+    return [*Inputs(predictor.state.table.rows).of_model, DEPTH]
+
+
+def in_units(feature: str, values: Floats) -> Floats:
+    """A feature's values as people write them: 64 for a hidden size of log2 6, without the noise of the logarithm."""
+    return np.array([float(f"{v:.9g}") for v in (values if feature in LINEAR else np.exp2(values))])
+
+
+class _Response:
+    """The logarithm of a quantity as a function of the explained inputs alone, (n, F) to (n,).
+
+    Few values of each input occur, and explanations ask for the same layers over and over; each is computed once.
+    """
+
+    def __init__(self, predictor: Predictor, quantity: str) -> None:
+        derived.quantity(quantity)  # the error for an unknown one comes first
+        self._state = predictor.state
+        self._quantity = quantity
+        self._known: dict[bytes, float] = {}
+        self.features = features_of(predictor)
+        self.table = self._state.table.averaged()
+        self.x = self.table.rows[self.features].to_numpy(float)
+
+    def __call__(self, x: Floats) -> Floats:
+        distinct, number = np.unique(np.asarray(x, float), axis=0, return_inverse=True)
+        keys = [row.tobytes() for row in distinct]
+        new = [i for i, key in enumerate(keys) if key not in self._known]
+        if new:
+            values = self._computed(distinct[new]).tolist()
+            self._known.update(zip((keys[i] for i in new), values, strict=True))
+        return np.array([self._known[key] for key in keys])[number.reshape(-1)]
+
+    def column(self, feature: str) -> int:
+        if feature not in self.features:
+            raise UsageError(f"there is no feature {feature!r}; the features are {', '.join(self.features)}")
+        return self.features.index(feature)
+
+    def units(self, x: Floats) -> pd.DataFrame:
+        """Inputs (n, F) in people's units."""
+        import pandas as pd
+
+        return pd.DataFrame({name: in_units(name, x[:, i]) for i, name in enumerate(self.features)})
+
+    def _computed(self, x: Floats) -> Floats:
+        import pandas as pd
+
+        # What does not vary is not learned from, but the table's columns are all expected, and the run's length read.
+        common = self.table.rows.loc[[0], list(OF_MODEL)]
+        rows = pd.concat([common] * len(x), ignore_index=True)
+        rows = rows.assign(**{name: x[:, i] for i, name in enumerate(self.features)})
+        curves = self._state.fitted.predict(rows)[0]
+        return _read(self._quantity, curves, self.table.positions, rows, everywhere=True)
+
+
+def _read(quantity: str, curves: Floats, at: Floats, rows: pd.DataFrame, *, everywhere: bool = False) -> Floats:
+    """A quantity's logarithm from log curves (n, P) of these rows, shape (n,).
+
+    Args:
+        everywhere: give the step of the largest value also for a curve without a peak, where it would be nan.
+    """
+    of = _step_of_largest if everywhere and quantity == "peak step" else derived.quantity(quantity)
+    last, found = _last_steps(rows), np.empty(len(curves))
+    for steps in np.unique(last):
+        mine = last == steps
+        found[mine] = of(curves[mine], at, float(steps))
+    return found
+
+
+def _last_steps(rows: pd.DataFrame) -> Floats:
+    """How long the runs of these rows are, (n,)."""
+    return np.rint(np.exp2(rows["training steps"].to_numpy(float)))
+
+
+def _step_of_largest(curves: Floats, at: Floats, last: float) -> Floats:
+    return np.log1p(derived.steps_of(at, last))[curves.argmax(axis=-1)]
+
+
+def _sample(x: Floats, most: int) -> Floats:
+    """All rows, or so many of them without replacement, always the same ones."""
+    if len(x) <= most:
+        return x
+    return x[np.sort(np.random.default_rng(0).choice(len(x), most, replace=False))]
+
+
+# Shapley values ----------------------------------------------------------------------------------------------------
+
+
+def explain_layer(predictor: Predictor, architecture: Architecture, layer: int, quantity: str) -> Explanation:
+    """The Shapley values of one layer, trained as the dataset's models were; see `shapley_values`.
+
+    Returns:
+        an explanation with one row.
+
+    Raises:
+        UsageError: there is no such layer or quantity, the model lacks something that all others have (a rotary base,
+            say), or the predictor is not fitted.
+        ArchitectureError: no such model can be built.
+        MissingDependencyError: shap is not installed.
+    """
+    response = _Response(predictor, quantity)
+    check_possible(architecture)
+    if layer not in range(architecture.num_hidden_layers):
+        raise UsageError(f"there is no layer {layer!r}; the model has layers 0 to {architecture.num_hidden_layers - 1}")
+    rows = rows_of([Subject(architecture, predictor.training)])
+    x = rows.loc[[layer], response.features].to_numpy(float)
+    unknown = [name for name, value in zip(response.features, x[0], strict=True) if not np.isfinite(value)]
+    if unknown:
+        raise UsageError(f"{', '.join(unknown)}: the model has none, where every model that was learned from had one")
+    return _shapley(response, x, quantity)
+
+
+def shapley_values(predictor: Predictor, quantity: str) -> Explanation:
+    """The Shapley values of every layer that was learned from (the means over seeds, `table.averaged()`).
+
+    Exact: all subsets of the inputs are enumerated (`shap.ExactExplainer`). What a subset is worth is the mean
+    prediction with the inputs of the subset taken from the layer that is explained and the others from a background
+    layer (the interventional game of Lundberg & Lee 2017 and Janzing et al. 2020). The background is all layers, or so
+    many of them that two million combinations are not exceeded, at least 20. That is seconds for five inputs and
+    minutes for ten.
+
+    For "peak step" the logarithm of 1 + the step at which the predicted curve is largest is explained, which every
+    curve has; `derived.quantity` gives nan where that is no peak. It moves in jumps, from one step of the grid to
+    another.
+
+    Raises:
+        UsageError: there is no such quantity, or the predictor is not fitted.
+        MissingDependencyError: shap is not installed.
+    """
+    response = _Response(predictor, quantity)
+    return _shapley(response, response.x, quantity)
+
+
+def _shapley(response: _Response, x: Floats, quantity: str) -> Explanation:
+    import pandas as pd
+
+    most = _EVALUATIONS // (len(response.x) << len(response.features))
+    background = _sample(response.x, max(_FEWEST_ROWS, most))
+    # numba, under shap, warns of its own deprecations while it is imported and while it compiles.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            from shap import ExactExplainer
+            from shap.maskers import Independent
+        except ModuleNotFoundError as e:
+            raise missing_dependency(e) from e
+        found: Any = ExactExplainer(response, Independent(background, max_samples=len(background)))(x, silent=True)
+    values = pd.DataFrame(np.asarray(found.values, float), columns=response.features)
+    return Explanation(quantity, values, float(response(background).mean()), response.units(x))
+
+
+# Partial dependence ------------------------------------------------------------------------------------------------
+
+
+def dependence(predictor: Predictor, quantity: str, feature: str) -> pd.DataFrame:
+    """What becomes of the predictions of all layers when one input is set to each of its values in turn.
+
+    Partial dependence (Friedman 2001), and how far the layers differ in it.
+
+    Returns:
+        A row a value (those that occur, or 20 evenly from the least to the largest, sizes by their logarithm, if more
+        do): value, in people's units; prediction, the geometric mean over the layers that were learned from, in the
+        quantity's own unit (for a step, of 1 + step); lower and upper, the 10 % and 90 % quantiles over them. A peak's
+        step is that of the largest value, see `shapley_values`.
+
+    Raises:
+        UsageError: there is no such quantity or feature (the message lists them), or the predictor is not fitted.
+    """
+    import pandas as pd
+
+    response = _Response(predictor, quantity)
+    column = response.column(feature)
+    values = _grid(response.x[:, column])
+    curves = _predictions(response, response.x, [column], values[:, np.newaxis])
+    columns = {
+        "prediction": curves.mean(axis=1),
+        "lower": np.quantile(curves, _BAND[0], axis=1),
+        "upper": np.quantile(curves, _BAND[1], axis=1),
+    }
+    own = {name: derived.in_units(quantity, logs) for name, logs in columns.items()}
+    return pd.DataFrame({"value": in_units(feature, values), **own})
+
+
+def _grid(values: Floats) -> Floats:
+    found = np.unique(values)
+    return found if len(found) <= _GRID_POINTS else np.linspace(found[0], found[-1], _GRID_POINTS)
+
+
+def _predictions(response: _Response, rows: Floats, columns: list[int], points: Floats) -> Floats:
+    """The response of n rows with these columns set to each of m points (m, C): (m, n)."""
+    x = np.tile(rows, (len(points), 1))
+    x[:, columns] = np.repeat(points, len(rows), axis=0)
+    return response(x).reshape(len(points), len(rows))
+
+
+# Interactions ------------------------------------------------------------------------------------------------------
+
+
+def interactions(predictor: Predictor, quantity: str) -> pd.DataFrame:
+    """How strongly each pair of inputs acts together, the strongest first.
+
+    `h2` is H2 of Friedman & Popescu (2008, equation 44): with F the partial dependence of one or both inputs, centred
+    over the layers, the sum of (F_jk - F_j - F_k)^2 over the layers, as a share of that of F_jk^2. It is 0 where the
+    two add up (in logarithms: where their factors multiply) and 1 where there is nothing but their interaction. A pair
+    that does next to nothing can have a large share of it; `strength` has no denominator: the exponential of the root
+    mean square of F_jk - F_j - F_k, the factor by which the interaction typically moves the quantity. Both are means
+    over the layers that were learned from, over 250 of them where there are more.
+
+    Returns:
+        A row a pair: feature, other, h2 (0 where neither does anything) and strength.
+
+    Raises:
+        UsageError: there is no such quantity, or the predictor is not fitted.
+    """
+    import pandas as pd
+
+    response = _Response(predictor, quantity)
+    pairs = [
+        (*pair, *_h2(response, *(response.column(name) for name in pair)))
+        for pair in combinations(response.features, 2)
+    ]
+    table = pd.DataFrame(pairs, columns=["feature", "other", "h2", "strength"])
+    return table.sort_values("strength", ascending=False, kind="stable").reset_index(drop=True)
+
+
+def interaction(predictor: Predictor, quantity: str, feature: str, other: str) -> Interaction:
+    """The two-way partial dependence on a pair of inputs, and how strongly they act together; see `interactions`.
+
+    Raises:
+        UsageError: there is no such quantity or feature (the message lists them), the two are one, or the predictor is
+            not fitted.
+    """
+    import pandas as pd
+
+    response = _Response(predictor, quantity)
+    columns = [response.column(feature), response.column(other)]
+    if feature == other:
+        raise UsageError(f"{feature} with itself is no pair")
+    first, second = (_grid(response.x[:, column]) for column in columns)
+    points = np.array([(a, b) for a in first for b in second])
+    means = _predictions(response, _sample(response.x, _MOST_ROWS), columns, points).mean(axis=1)
+    seen = np.zeros((len(first), len(second)), bool)
+    seen[_nearest(first, response.x[:, columns[0]]), _nearest(second, response.x[:, columns[1]])] = True
+    index = pd.Index(in_units(feature, first), name=feature)
+    names = pd.Index(in_units(other, second), name=other)
+    grid = derived.in_units(quantity, means).reshape(seen.shape)
+    return Interaction(
+        feature,
+        other,
+        pd.DataFrame(grid, index=index, columns=names),
+        pd.DataFrame(seen, index=index, columns=names),
+        *_h2(response, *columns),
+    )
+
+
+def _nearest(grid: Floats, values: Floats) -> NDArray[np.intp]:
+    return np.abs(values[:, np.newaxis] - grid).argmin(axis=1)
+
+
+def _h2(response: _Response, column: int, other: int) -> tuple[float, float]:
+    """H2 and the strength of a pair."""
+    rows = _sample(response.x, _MOST_ROWS)
+
+    def centred(columns: list[int]) -> Floats:
+        points, number = np.unique(rows[:, columns], axis=0, return_inverse=True)
+        means = _predictions(response, rows, columns, points).mean(axis=1)[number.reshape(-1)]
+        return means - means.mean()
+
+    together = centred([column, other])
+    apart = np.square(together - centred([column]) - centred([other])).mean()
+    whole = np.square(together).mean()
+    # Below a millionth part the numbers are what rounding left.
+    return (float(apart / whole) if whole > 1e-12 else 0.0), float(np.exp(np.sqrt(apart)))
+
+
+# Importances -------------------------------------------------------------------------------------------------------
+
+
+def importances(predictor: Predictor, quantity: str, resamples: int = 20, seed: int = 0) -> pd.DataFrame:
+    """How much worse architectures that were left out are predicted when one input of theirs is exchanged.
+
+    Permutation importance (Breiman 2001; as switched values, Fisher, Rudin & Dominici 2019), over resamples of two
+    thirds of the architectures: the approach is fitted to these, with its hyper-parameters kept, and the importance of
+    an input is how far R2 of the quantity's logarithm on the layers of the other third falls when every architecture is
+    given the value of another one (all its layers the same), or every layer the depth of another layer of its own
+    model. The architectures are drawn without replacement: a bootstrap draws some of them twice, and a model whose
+    layers come twice is no second witness but looks like one to a regression. Two thirds are about as many distinct
+    ones as a bootstrap holds.
+
+    The interval shows which differences hold whatever architectures were trained. Each resample is scored on a third
+    only, so it is wider than that of a mean, and what is learned from two thirds is a little less than what the
+    predictor knows.
+
+    Args:
+        resamples: how many.
+        seed: of the resamples and of the exchanges, of which each resample takes the mean of five.
+
+    Returns:
+        A row a feature, the most important first: feature; importance, the mean over the resamples; lower and upper,
+        their 5 % and 95 % quantiles; r2, the mean with nothing exchanged, the same in all rows. The fall of R2 can
+        exceed 1; where r2 is not above 0, nothing was learned that could fall. Of "peak step", layers whose measured
+        curve has a peak are scored.
+
+    Raises:
+        UsageError: there is no such quantity, no resample is asked for, or the predictor is not fitted.
+        DatasetError: there are fewer than five architectures; R2 cannot be told in any resample; or a feature has
+            another value in so few architectures that two thirds of them rarely show it.
+    """
+    import pandas as pd
+
+    features = _Response(predictor, quantity).features
+    if resamples < 1:
+        raise UsageError(f"resamples is {resamples}; it must be 1 or more")
+    table = predictor.state.table.averaged()
+    require_architectures(table.architectures)
+    fit, rng = approach_named(predictor.approach).fit, np.random.default_rng(seed)
+    falls, scores = [], []
+    for _ in range(resamples):
+        drawn = _two_thirds(table, features, rng)
+        fitted, rest = fit(table.take(drawn), predictor.seed, predictor.state.fitted.settings), table.take(~drawn)
+        observed = _read(quantity, rest.curves, rest.positions, rest.rows)
+
+        def score(rows: pd.DataFrame, fitted: Any = fitted, observed: Floats = observed) -> float:
+            predicted = _read(quantity, fitted.predict(rows)[0], table.positions, rows, everywhere=True)
+            return _r2(observed, predicted)
+
+        scores.append(score(rest.rows))
+        exchanged = [[score(_exchanged(rest.rows, f, rng)) for _ in range(_SHUFFLES)] for f in features]
+        falls.append(scores[-1] - np.mean(exchanged, axis=1))
+    told = np.isfinite(scores)
+    if not told.any():
+        raise DatasetError(f"in no resample can R2 of the {quantity} be told; too few layers have one")
+    by_feature = np.array(falls)[told]
+    found = pd.DataFrame(
+        {
+            "feature": features,
+            "importance": by_feature.mean(axis=0),
+            "lower": np.quantile(by_feature, _INTERVAL[0], axis=0),
+            "upper": np.quantile(by_feature, _INTERVAL[1], axis=0),
+            "r2": float(np.array(scores)[told].mean()),
+        }
+    )
+    return found.sort_values("importance", ascending=False, kind="stable").reset_index(drop=True)
+
+
+def require_architectures(count: int) -> None:
+    """Raises DatasetError where there are too few to leave some out."""
+    if count < ENOUGH_ARCHITECTURES:
+        raise DatasetError(
+            f"{count} architecture{'' if count == 1 else 's'}: with fewer than {ENOUGH_ARCHITECTURES} nothing can be "
+            "said of one that is left out"
+        )
+
+
+def _two_thirds(table: CurveTable, features: list[str], rng: np.random.Generator) -> NDArray[np.bool_]:
+    """The rows of two thirds of the architectures, drawn until every feature varies among them, as it does in all."""
+    groups = np.unique(table.groups)
+    for _ in range(100):
+        drawn = np.isin(table.groups, rng.choice(groups, round(2 * len(groups) / 3), replace=False))
+        if [*Inputs(table.rows.loc[drawn]).of_model, DEPTH] == features:
+            return drawn
+    raise DatasetError("a feature has another value in so few architectures that two thirds of them rarely show it")
+
+
+def _exchanged(rows: pd.DataFrame, feature: str, rng: np.random.Generator) -> pd.DataFrame:
+    """Rows in which every model has this feature of another model, or every layer the depth of another of its model.
+
+    In a cycle of random order, so that none keeps its own unless it is the only one.
+    """
+    cells, values = rows["cell"].to_numpy(), rows[feature].to_numpy(float)
+    given = np.empty_like(values)
+    if feature == DEPTH:
+        for cell in np.unique(cells):
+            order = rng.permutation(np.flatnonzero(cells == cell))
+            given[order] = values[np.roll(order, 1)]
+        return rows.assign(**{feature: given})
+    _, first, number = np.unique(cells, return_index=True, return_inverse=True)
+    order = rng.permutation(first)
+    given[order] = values[np.roll(order, 1)]
+    return rows.assign(**{feature: given[first][number]})
+
+
+def _r2(observed: Floats, predicted: Floats) -> float:
+    """Over the rows that have the quantity; nan where they are one, or all alike."""
+    known = np.isfinite(observed)
+    y, p = observed[known], predicted[known]
+    if not known.any() or np.ptp(y) == 0:
+        return np.nan
+    return float(1 - np.square(y - p).sum() / np.square(y - y.mean()).sum())
+
+
+# Residuals ---------------------------------------------------------------------------------------------------------
+
+
+def residuals(predictor: Predictor, quantity: str) -> pd.DataFrame:
+    """What was measured of every layer of every run, and what was predicted for it with its architecture left out.
+
+    Returns:
+        A row a model and layer: model, layer, architecture (a number), observed, predicted (the median for a single
+        run), lower and upper (its 90 % interval), all in the quantity's own unit. The intervals, too, are made from
+        the residuals of the other architectures. Of a step: observed is nan where the curve has no peak, the others
+        are those of a peak if there is one. Of a dataset with one architecture, the predictions are its mean.
+
+    Raises:
+        UsageError: there is no such quantity, or the predictor is not fitted.
+    """
+    import pandas as pd
+
+    derived.quantity(quantity)
+    table = predictor.state.table
+    ends = np.full((len(table.rows), len(QUANTILES)), np.nan)
+    for group in np.unique(table.groups):
+        mine = np.flatnonzero(table.groups == group)
+        calibration = _without(predictor.state, group)
+        for i in mine:
+            claimed = predictor.state.claimed[i] * calibration.scale
+            possible = calibration.possible(predictor.state.predicted[i], claimed)
+            values = derived.quantity(quantity)(possible, table.positions, float(_last_steps(table.rows.loc[[i]])[0]))
+            ends[i] = [calibration.quantile_of(values, p) for p in QUANTILES]
+    # No largest value lies under the median, as in `Predictor.predict`.
+    low, middle, high = derived.in_units(quantity, np.maximum(ends, 0.0)).T
+    observed = _read(quantity, table.curves, table.positions, table.rows)
+    return pd.DataFrame(
+        {
+            "model": table.rows["model"],
+            "layer": table.rows["layer"],
+            "architecture": table.groups,
+            "observed": derived.in_units(quantity, observed),
+            "predicted": middle,
+            "lower": low,
+            "upper": high,
+        }
+    )
+
+
+def _without(state: Calibrated, group: int) -> Calibration:
+    """The calibration from the residuals of the other architectures, where there are any."""
+    others = state.table.groups != group
+    if not others.any():
+        return state.calibration
+    return Calibration.of(
+        state.table.curves[others] - state.predicted[others], state.claimed[others], state.table.groups[others]
+    )

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from madyn.architecture import Architecture
-from madyn.errors import DatasetError, UsageError
-from madyn.prediction.approaches import Fitted, Settings, approach_named
+from madyn.errors import ArchitectureError, DatasetError, UsageError
+from madyn.prediction.approaches import Fitted, Inputs, Settings, approach_named
 from madyn.prediction.calibration import Calibration
 from madyn.prediction.derived import QUANTITIES, in_units, quantity, steps_of
 from madyn.prediction.inputs import (
@@ -211,6 +211,11 @@ class Predictor:
         for subject in subjects:
             check_possible(subject.architecture)
         rows = rows_of(subjects)
+        for name in Inputs(self.state.table.rows).of_model:
+            if not np.isfinite(rows[name].to_numpy(float)).all():
+                raise ArchitectureError(
+                    f"{name} is not known of this model, and the models that were learned from differ in it: give it"
+                )
         curves, claimed = self.state.fitted.predict(rows)
         spread = claimed * self.state.calibration.scale
         ends = np.cumsum([subject.architecture.num_hidden_layers for subject in subjects])[:-1]
