@@ -18,9 +18,10 @@ from madyn.prediction.approaches import APPROACHES, approach_named
 from madyn.prediction.calibration import Calibration
 from madyn.prediction.coordinates import Coordinates
 from madyn.prediction.derived import has_peak, quantity
-from madyn.prediction.evaluation import CEILING, LEFT_OUT, leave_out, protocols_of, score, score_all
+from madyn.prediction.evaluation import leave_out, protocols_of
 from madyn.prediction.inputs import Subject, depths
 from madyn.prediction.predictor import nearest_models
+from madyn.prediction.scoring import CEILING, LEFT_OUT, score, score_all
 from madyn.prediction.table import curve_table, fold_numbers, positions, table_of
 from tiny import write_family
 

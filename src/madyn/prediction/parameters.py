@@ -1,0 +1,137 @@
+"""Parameters in place of curves: what the regressors of Table 3 would have said of the same models.
+
+The published scores, the same with architectures and regions left out, and the curves that predicted parameters draw:
+both ways of predicting are held against the same measurements.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from madyn.prediction.derived import steps_of
+from madyn.prediction.predictor import DEFAULT, fitted_parameters
+from madyn.prediction.scoring import LEFT_OUT, Predictions, peaks_of
+from madyn.prediction.table import CurveTable
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from madyn.dataset import Dataset
+
+Floats = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+
+def table_3(
+    dataset: Dataset,
+    table: CurveTable,
+    protocols: Mapping[str, list[Mask]],
+    found: Mapping[str, Mapping[str, Predictions]],
+) -> tuple[pd.DataFrame, dict[str, Predictions]]:
+    """The published scores, and the curves drawn from the parameters that the best regressor of each target gives.
+
+    Which regressor is best is told by the scores with whole models left out, which flatters these curves a little.
+    """
+    import pandas as pd
+
+    from madyn.prediction.published import protocols as published
+    from madyn.prediction.published.targets import targets_of
+
+    parameters = dataset.parameters
+    parameters = parameters.loc[parameters["model"].isin(list(table.subjects))].reset_index(drop=True)
+    usable = published.usable_rows(parameters)
+    place = {key: i for i, key in enumerate(zip(table.rows["model"], table.rows["layer"], strict=True))}
+    where = np.array([place[key] for key in zip(usable["model"], usable["layer_index"], strict=True)])
+    parts = {
+        published.RANDOM_LAYERS: published.out_of_fold(parameters, published.RANDOM_LAYERS),
+        LEFT_OUT: published.out_of_fold(parameters, published.WHOLE_MODELS),
+    }
+    for protocol, masks in protocols.items():
+        test = masks[0][where]
+        if protocol != LEFT_OUT and test.any() and not test.all():
+            split = [(np.flatnonzero(~test), np.flatnonzero(test))]
+            parts[protocol] = published.out_of_fold(parameters, protocol, splits=split)
+    scores = published.score_predictions(pd.concat(parts.values(), ignore_index=True))
+    best = published.best_regressors(scores)
+    by_protocol = {
+        protocol: _drawn(part, best, table, place)
+        for protocol, part in parts.items()
+        if protocol != published.RANDOM_LAYERS
+    }
+    for protocol, by_name in found.items():
+        own = by_name.get(DEFAULT)
+        mine = protocols[protocol][0][where] if protocol != LEFT_OUT else np.ones(len(where), bool)
+        if own is not None and mine.any():
+            name = published.WHOLE_MODELS if protocol == LEFT_OUT else protocol
+            fitted = _own_parameters(usable.loc[mine], own.middle[where[mine]], table, name, targets_of(usable))
+            scores = pd.concat([scores, fitted], ignore_index=True)
+    return scores, by_protocol
+
+
+def _drawn(
+    predictions: pd.DataFrame, best: Mapping[str, str], table: CurveTable, place: Mapping[tuple[Any, Any], int]
+) -> Predictions:
+    """Curves from predicted parameters, nan for layers without."""
+    from madyn.curves.hypotheses import HYPOTHESES
+    from madyn.prediction.published.targets import TARGETS
+
+    curve = HYPOTHESES["reparam"]
+    chosen = predictions.loc[
+        [best[t] == r for t, r in zip(predictions["target"], predictions["regressor"], strict=True)]
+    ]
+    wide = chosen.pivot_table(index=["model", "layer_index"], columns="target", values="value")
+    by_name = {target.parameter: wide[name].to_numpy(float) for name, target in TARGETS.items()}
+    floor = np.finfo(float).tiny
+    for target in TARGETS.values():
+        if target.positive:
+            by_name[target.parameter] = np.maximum(by_name[target.parameter], floor)
+    popt = np.column_stack([by_name[name] for name in curve.param_names])
+    drawn = np.full(table.curves.shape, np.nan)
+    for row, key in zip(popt, wide.index, strict=True):
+        steps = steps_of(table.positions, table.subjects[key[0]].training.steps)
+        drawn[place[key]] = np.log(np.maximum(curve.values(steps, row[np.newaxis])[0], 1.0))
+    empty = np.full(drawn.shape, np.nan)
+    return Predictions(drawn, empty, empty, peaks_of(table, np.ones(len(drawn), bool), drawn))
+
+
+def _own_parameters(
+    rows: pd.DataFrame, curves: Floats, table: CurveTable, protocol: str, all_targets: pd.DataFrame
+) -> pd.DataFrame:
+    """How close the parameters of predicted curves come to those of the measured ones, scored as Table 3 is: on scales
+    that are fitted to the targets of the whole table."""
+    import pandas as pd
+
+    from madyn.prediction.published import protocols as published
+    from madyn.prediction.published.targets import TARGETS, targets_of
+
+    observed = targets_of(rows)
+    last = np.array([table.subjects[model].training.steps for model in rows["model"]])
+    fits = pd.concat(
+        [
+            fitted_parameters(curves[last == steps], table.positions, float(steps)).set_axis(
+                np.flatnonzero(last == steps), axis=0
+            )
+            for steps in np.unique(last)
+        ]
+    ).sort_index()
+    parts = []
+    for name, target in TARGETS.items():
+        scale = target.transform().fit(all_targets[name].to_numpy())
+        part = {
+            "target": name,
+            "regressor": published.FITTED,
+            "protocol": protocol,
+            "model": rows["model"].to_numpy(),
+            "layer_index": rows["layer_index"].to_numpy(),
+            "observed": scale.forward(observed[name].to_numpy()),
+            "predicted": scale.forward(fits[target.parameter].to_numpy()),
+            "cv_r2": np.nan,
+            # One architecture at a time, where all rows were left out in turn.
+            "n_train": len(all_targets) - len(rows) or round(len(rows) * (1 - 1 / table.architectures)),
+        }
+        parts.append(pd.DataFrame(part))
+    return published.score_predictions(pd.concat(parts, ignore_index=True))
