@@ -22,7 +22,7 @@ from madyn.prediction.evaluation import leave_out, protocols_of
 from madyn.prediction.inputs import Subject, depths
 from madyn.prediction.predictor import nearest_models
 from madyn.prediction.scoring import CEILING, LEFT_OUT, score, score_all
-from madyn.prediction.table import curve_table, fold_numbers, positions, table_of
+from madyn.prediction.table import curve_table, fold_numbers, positions, rows_of, table_of
 from tiny import write_family
 
 STEPS = np.array([0, 1, 2, 4, 8, 16, 32, 64, 128, 250, 500, 750, 1000])
@@ -141,14 +141,29 @@ def test_the_five_parameters_draw_the_predicted_curve(predictor):
     assert (found["r2"][1:] > 0.9).all()
 
 
-def test_a_known_architecture_keeps_what_is_its_own(table):
-    """Another seed of an architecture that was trained is predicted nearer to its runs than its features alone tell."""
-    odd = replace(table, curves=table.curves + 0.5 * (table.groups == 3)[:, np.newaxis])
-    subject = odd.subjects[odd.rows["model"].to_numpy()[odd.groups == 3][0]]
-    seen = Predictor().fit_table(odd).log_curves([subject])[0][0]
-    unseen = Predictor().fit_table(odd.take(odd.groups != 3)).log_curves([subject])[0][0]
-    mean = odd.averaged().curves[odd.averaged().groups == 3]
-    assert np.abs(seen - mean).mean() < 0.5 * np.abs(unseen - mean).mean()
+def test_the_next_seed_of_a_trained_shape_is_a_model_like_any_other(table):
+    """What one seed did is no trait of its shape: the interval of another is as wide as that of a shape unseen."""
+    first = np.array([name.endswith("_s0") for name in table.rows["model"]])
+    predictor = Predictor().fit_table(table.take(first))
+    inside, widths = [], []
+    for name in dict.fromkeys(table.rows["model"].to_numpy()[~first]):
+        observed = np.exp(table.curves[(table.rows["model"] == name).to_numpy()])
+        guess = predictor.predict(table.subjects[name].architecture, STEPS)
+        inside.append(((observed >= guess.sel(quantile=0.05)) & (observed <= guess.sel(quantile=0.95))).mean())
+        widths.append(np.log(guess.sel(quantile=0.95) / guess.sel(quantile=0.05)).mean())
+    assert np.mean(inside) > 0.85
+    unseen = predictor.predict(UNSEEN, STEPS)
+    assert np.mean(widths) > 0.8 * float(np.log(unseen.sel(quantile=0.95) / unseen.sel(quantile=0.05)).mean())
+
+
+def test_the_process_agrees_with_the_formulas_of_a_dense_one(table):
+    """Mean and variance of a shape that was not trained are scikit-learn's own."""
+    fitted = approach_named("gaussian_process").fit(table.averaged(), 0, None)
+    rows = rows_of([Subject(UNSEEN, Training(steps=1000))])
+    mean, sd = fitted.regressor.predict(fitted.inputs(rows), return_std=True)  # pyright: ignore
+    curves, spread = fitted.predict(rows)
+    np.testing.assert_allclose(curves, fitted.coordinates.back(mean), rtol=1e-8)  # pyright: ignore
+    np.testing.assert_allclose(spread, fitted.coordinates.spread(sd), rtol=1e-6)  # pyright: ignore
 
 
 # --- outside the data

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from madyn.lab.running import LabReport, run_suite
     from madyn.lab.suites import LabSuite, read_suite
     from madyn.measurement.forward import measure
+    from madyn.prediction.design import Designs, search_designs
+    from madyn.prediction.evaluation import Evaluation, evaluate_dataset
+    from madyn.prediction.inputs import Training
     from madyn.prediction.predictor import Predictor
     from madyn.suites import PYTHIA, Suite
     from madyn.sweep.scanning import scan_checkpoint
@@ -41,6 +44,8 @@ _HOMES = {
     "Architecture": "madyn.architecture",
     "Comparison": "madyn.curves.comparison",
     "Dataset": "madyn.dataset.view",
+    "Designs": "madyn.prediction.design",
+    "Evaluation": "madyn.prediction.evaluation",
     "Fits": "madyn.curves.fits",
     "LabReport": "madyn.lab.running",
     "LabSuite": "madyn.lab.suites",
@@ -55,10 +60,12 @@ _HOMES = {
     "Settings": "madyn.sweep.settings",
     "Suite": "madyn.suites",
     "TraceReport": "madyn.sweep.tracing",
+    "Training": "madyn.prediction.inputs",
     "check_dataset": "madyn.dataset.checking",
     "compare_dataset": "madyn.curves.comparison",
     "curve_quantities": "madyn.curves.quantities",
     "draw_figures": "madyn.figures.draw",
+    "evaluate_dataset": "madyn.prediction.evaluation",
     "fit_curves": "madyn.curves.fits",
     "fit_dataset": "madyn.curves.fitting",
     "forecast_dataset": "madyn.curves.forecasting",
@@ -72,6 +79,7 @@ _HOMES = {
     "read_suite": "madyn.lab.suites",
     "run_suite": "madyn.lab.running",
     "scan_checkpoint": "madyn.sweep.scanning",
+    "search_designs": "madyn.prediction.design",
     "trace": "madyn.sweep.tracing",
 }
 
@@ -80,6 +88,8 @@ __all__ = [
     "Architecture",
     "Comparison",
     "Dataset",
+    "Designs",
+    "Evaluation",
     "Fits",
     "LabReport",
     "LabSuite",
@@ -93,10 +103,12 @@ __all__ = [
     "Settings",
     "Suite",
     "TraceReport",
+    "Training",
     "check_dataset",
     "compare_dataset",
     "curve_quantities",
     "draw_figures",
+    "evaluate_dataset",
     "fit_curves",
     "fit_dataset",
     "forecast_dataset",
@@ -110,6 +122,7 @@ __all__ = [
     "read_suite",
     "run_suite",
     "scan_checkpoint",
+    "search_designs",
     "trace",
 ]
 

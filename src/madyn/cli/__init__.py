@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from madyn.cli import comparing, effects, explaining, fitting, forecasting, measuring, training
+from madyn.cli import comparing, designing, effects, explaining, fitting, forecasting, measuring, training
 from madyn.errors import MadynError
 
 STOPPED = 130  # what a shell reports for a command stopped by Ctrl-C
@@ -19,7 +19,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-for room in (measuring, training, fitting, comparing, forecasting, explaining, effects):
+for room in (measuring, training, fitting, comparing, forecasting, explaining, designing, effects):
     room.register(app)
 
 

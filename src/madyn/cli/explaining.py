@@ -73,7 +73,7 @@ def evaluate(
 ) -> None:
     """Score predictions of models left out, beside baselines and ceiling. [dim]madyn evaluate tiny-suite[/dim]"""
     from madyn.dataset import open_dataset
-    from madyn.prediction.evaluation import evaluate
+    from madyn.prediction.evaluation import evaluate_dataset
     from madyn.summaries import print_evaluation
     from madyn.terminal import console, progress_display
 
@@ -85,7 +85,7 @@ def evaluate(
             console.print(f"{folds} folds, each fitted anew: a few minutes for a suite of fifty architectures")
             progress.update(bar, total=folds)
 
-        evaluation = evaluate(
+        evaluation = evaluate_dataset(
             opened, approaches=approach, jobs=jobs, on_start=start, on_fold=lambda: progress.advance(bar)
         )
     print_evaluation(evaluation)

@@ -75,7 +75,7 @@ class Evaluation:
     notes: list[str] = field(default_factory=list)
 
 
-def evaluate(
+def evaluate_dataset(
     dataset: Dataset,
     *,
     approaches: Sequence[str] | None = None,

@@ -6,7 +6,8 @@ covariance of two layers has four parts:
 
 - a straight line in all features (sizes are logarithms, so this is a power law);
 - a smooth departure from it, with a length scale for each feature;
-- what a model has of its own, shared among its layers by a smooth function of depth, and with no other model;
+- what a model has of its own, shared among its layers by a smooth function of depth, and with no other model, not even
+  the next of its shape;
 - noise of the single layer.
 
 It is the mixed model of statistics (Laird & Ware 1982) with Gaussian process priors (Rasmussen & Williams 2006). The
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import solve_triangular
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel, DotProduct, Hyperparameter, Kernel, WhiteKernel
@@ -96,11 +98,16 @@ class _Process:
     settings: Settings
 
     def predict(self, rows: pd.DataFrame) -> tuple[Floats, Floats]:
-        z, sd = (
-            np.asarray(part, float).reshape(len(rows), -1)
-            for part in self.regressor.predict(self.inputs(rows), return_std=True)
-        )
-        return self.coordinates.back(z), self.coordinates.spread(sd)
+        """Of models yet to be trained, also where the shape is one that was: what a trained model has of its own is not
+        carried over to the next of its shape, since most of it is its seed's chance."""
+        x = self.inputs(rows)
+        fitted: Any = self.regressor
+        across = _shared(fitted.kernel_)(x, fitted.X_train_)
+        solved = solve_triangular(fitted.L_, across.T, lower=True)
+        sd = np.sqrt(np.maximum(fitted.kernel_.diag(x) - np.square(solved).sum(axis=0), 1e-12))
+        # The coordinates share their hyper-parameters and, being standardised, their uncertainty.
+        z = (across @ fitted.alpha_).reshape(len(x), -1)
+        return self.coordinates.back(z), self.coordinates.spread(np.repeat(sd[:, np.newaxis], z.shape[1], axis=1))
 
 
 def fit_process(table: CurveTable, inputs: Inputs, settings: Settings | None) -> _Process:
@@ -118,6 +125,12 @@ def fit_process(table: CurveTable, inputs: Inputs, settings: Settings | None) ->
     fitted: Any = regressor.kernel_
     chosen = {"features": inputs.of_model, "theta": [float(value) for value in fitted.theta]}
     return _Process(inputs, coordinates, regressor, chosen)
+
+
+def _shared(kernel: Any) -> Any:
+    """The part of `_kernel` that one model shares with another: the line and the smooth departure."""
+    without_noise = kernel.k1
+    return without_noise if isinstance(without_noise.k1, DotProduct) else without_noise.k1
 
 
 def _kernel(of_model: int) -> Any:

@@ -1,5 +1,6 @@
 """What commands say when they are done: tables for a terminal, the same text without colours for a pipe."""
 
+from madyn.summaries.designs import print_designs
 from madyn.summaries.families import print_effects, print_lab, print_suite_costs
 from madyn.summaries.prediction import print_evaluation, print_prediction
 from madyn.summaries.tables import (
@@ -18,6 +19,7 @@ __all__ = [
     "print_comparison",
     "print_contents",
     "print_costs",
+    "print_designs",
     "print_drawing",
     "print_effects",
     "print_evaluation",

@@ -1,0 +1,107 @@
+"""`madyn design`."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from madyn.errors import UsageError
+
+_SIZES = {"": 1.0, "k": 1e3, "m": 1e6, "b": 1e9}
+_NUMBER = re.compile(r"([0-9]+(?:\.[0-9]+)?)([kmb]?)", re.IGNORECASE)
+
+
+def register(app: typer.Typer) -> None:
+    app.command(rich_help_panel="Predict")(design)
+
+
+def design(
+    suite: Annotated[
+        str,
+        typer.Option("--suite", metavar="DATASET", help="The models to learn from: a folder, a name, or OWNER/NAME."),
+    ] = "tiny-suite",
+    predictor: Annotated[
+        Path | None, typer.Option("--predictor", help="JSON file of a fitted predictor, instead of a suite.")
+    ] = None,
+    params: Annotated[str | None, typer.Option("--params", help="Parameters: 200k..2M, ..2M, 64k.., or 1M.")] = None,
+    layers: Annotated[str | None, typer.Option("--layers", help="As 2..8; by default what the suite has.")] = None,
+    width: Annotated[str | None, typer.Option("--width", help="Hidden size, as 64..128.")] = None,
+    heads: Annotated[str | None, typer.Option("--heads", help="As 1..8.")] = None,
+    head_size: Annotated[str | None, typer.Option("--head-size", help="Features of a head, as 16..64.")] = None,
+    mlp_ratio: Annotated[str | None, typer.Option("--mlp-ratio", help="Inner over hidden size, as 2..4.")] = None,
+    minimize: Annotated[
+        str | None, typer.Option("--minimize", help="'max ratio', 'final ratio' or 'peak step', over all layers.")
+    ] = None,
+    maximize: Annotated[str | None, typer.Option("--maximize", help="One of the same, instead.")] = None,
+    at: Annotated[int | None, typer.Option("--at", help="The step at which the max ratio counts.")] = None,
+    max_loss: Annotated[
+        float | None, typer.Option("--max-loss", help="The predicted held-out loss is at most this.")
+    ] = None,
+    below: Annotated[
+        float | None,
+        typer.Option("--below", help="The max ratio is below this: the upper end of its 90 % interval, that is."),
+    ] = None,
+    extrapolate: Annotated[
+        bool, typer.Option("--extrapolate", help="Answer for shapes and steps that lie outside the suite.")
+    ] = False,
+    out: Annotated[Path | None, typer.Option("--out", help="CSV file for all designs.")] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Designs shown, spread over those found.")] = 12,
+) -> None:
+    """Search architectures for wanted dynamics. [dim]madyn design --params 200k..2M --minimize "max ratio"[/dim]"""
+    from madyn.prediction import Predictor
+    from madyn.prediction.candidates import Limits
+    from madyn.prediction.design import search_designs
+    from madyn.summaries import print_designs
+
+    limits = Limits(
+        parameters=parse_range(params, "--params"),
+        layers=parse_range(layers, "--layers"),
+        hidden_size=parse_range(width, "--width"),
+        heads=parse_range(heads, "--heads"),
+        head_size=parse_range(head_size, "--head-size"),
+        mlp_ratio=parse_range(mlp_ratio, "--mlp-ratio"),
+        max_loss=max_loss,
+        below=below,
+    )
+    fitted = Predictor.load(predictor) if predictor is not None else Predictor().fit(suite)
+    designs = search_designs(fitted, limits, minimize=minimize, maximize=maximize, at=at, extrapolate=extrapolate)
+    print_designs(designs, limit)
+    if out is not None:
+        from madyn.dataset.files import write_text
+
+        write_text(out, designs.table.to_csv(index=False))
+        typer.echo(f"written: {out}")
+
+
+def parse_range(text: str | None, option: str) -> tuple[float | None, float | None]:
+    """From and to, both included; None for an open end, and twice for no text.
+
+    Numbers may end in k, M or B, in either case.
+
+    Raises:
+        UsageError: it is no range, or ends before it begins.
+
+    >>> parse_range("200k..2M", "--params")
+    (200000.0, 2000000.0)
+    >>> parse_range("..8", "--layers"), parse_range("64", "--width")
+    ((None, 8.0), (64.0, 64.0))
+    """
+    if text is None:
+        return None, None
+    first, dots, last = text.strip().partition("..")
+    low, high = _number(first), _number(last if dots else first)
+    malformed = any(part.strip() and _number(part) is None for part in (first, last))
+    if malformed or (low is None and high is None):
+        raise UsageError(f"{option} {text!r}: expected a range such as 200k..2M, 2..8, ..64, 64.., or one number")
+    if low is not None and high is not None and low > high:
+        raise UsageError(f"{option} {text!r}: a range begins with the smaller number")
+    return low, high
+
+
+def _number(text: str) -> float | None:
+    match = _NUMBER.fullmatch(text.strip())
+    # More digits than any size has would only overflow further on.
+    return float(match[1]) * _SIZES[match[2].lower()] if match and len(match[1]) < 16 else None

@@ -1,0 +1,73 @@
+"""What a search for designs says: the designs, the trained model nearest to each, and how far to believe both."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from madyn.summaries.tables import band
+from madyn.terminal import console, print_table
+
+if TYPE_CHECKING:
+    from madyn.prediction.design import Designs
+    from madyn.prediction.losses import Evidence
+
+_DETERMINED = 20.0  # an interval wider than this many times the value says nothing
+
+
+def print_designs(designs: Designs, limit: int = 12) -> None:
+    """Two tables of at most `limit` designs, spread evenly from the best in what is wanted to the best in the other."""
+    found = len(designs.table)
+    shown = np.unique(np.linspace(0, found - 1, min(limit, found)).round().astype(int))
+    rows = [(int(i) + 1, designs.table.iloc[i].to_dict()) for i in shown]
+    name = designs.objective.partition(" ")[2]
+    has_loss = designs.against == "held-out loss"
+    title = (
+        f"{designs.objective} against {designs.against}: {found} of {designs.searched:,} shapes are beaten by no other"
+        + (f", {len(rows)} shown" if len(rows) < found else "")
+    )
+    columns = ["", "layers", "width", "heads", "MLP", "parameters", f"{name} (90 %)"]
+    columns += ["held-out loss (90 %)"] if has_loss else []
+    print_table(title, columns, [_design(number, row, has_loss) for number, row in rows])
+    columns = ["", "nearest trained model", "distance", f"its {name}", "its loss"]
+    kept = len(columns) if has_loss else len(columns) - 1
+    print_table(
+        "measured nearby", columns[:kept], [_nearest(number, row)[:kept] for number, row in rows], left=[columns[1]]
+    )
+    console.print(
+        "Values are medians and 90 % intervals for a single run, of shapes left out of the fit. The distance is in "
+        "standard deviations of the trained shapes, 0 is the same shape; what was measured is a mean over its seeds."
+    )
+    for what, one in designs.evidence.items():
+        console.print(_evidence(name if what == "objective" else "held-out loss", one))
+    for number, row in rows:
+        if row["outside"]:
+            console.print(f"{number}: outside the data, so extrapolated: {row['outside']}", style="yellow")
+    for note in designs.notes:
+        console.print(note, style="yellow")
+
+
+def _design(number: int, row: Mapping[str, Any], has_loss: bool) -> list[Any]:
+    sizes = [row[name] for name in ("num_hidden_layers", "hidden_size", "num_attention_heads")]
+    ends = ("", "_lower", "_upper")
+    wanted, loss = ([row[f"{what}{end}"] for end in ends] for what in ("objective", "loss"))
+    cells = [number, *sizes, f"x {row['mlp_ratio']:g}", row["parameters"], band(*wanted, known=_DETERMINED * wanted[0])]
+    return [*cells, band(*loss)] if has_loss else cells
+
+
+def _nearest(number: int, row: Mapping[str, Any]) -> list[Any]:
+    value, loss = row["nearest_objective"], row["nearest_loss"]
+    measured = None if value != value else f"{value:,.{0 if value >= 100 else 1}f}"
+    return [number, row["nearest"], f"{row['distance']:.2f}", measured, None if loss != loss else f"{loss:.2f}"]
+
+
+def _evidence(name: str, one: Evidence) -> str:
+    if one.coverage != one.coverage:
+        return f"{name}: there is no architecture to leave out, so nothing says how good the predictions are"
+    r2 = "not defined" if one.r2 != one.r2 else f"{one.r2:.2f}"
+    return (
+        f"{name} of {one.calibration.architectures} architectures left out: R2 {r2}, and {100 * one.coverage:.0f} % of "
+        "the runs lie in their 90 % interval"
+    )
