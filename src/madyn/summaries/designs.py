@@ -37,7 +37,7 @@ def print_designs(designs: Designs, limit: int = 12) -> None:
         "measured nearby", columns[:kept], [_nearest(number, row)[:kept] for number, row in rows], left=[columns[1]]
     )
     console.print(
-        "Values are medians and 90 % intervals for a single run, of shapes left out of the fit. The distance is in "
+        "Values are medians and 90 % intervals for a single run. The distance is in "
         "standard deviations of the trained shapes, 0 is the same shape; what was measured is a mean over its seeds."
     )
     for what, one in designs.evidence.items():
