@@ -21,7 +21,8 @@ def test_the_demo_from_end_to_end(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     dataset = run_demo(tmp_path / "demo", FAMILY, UNSEEN, SMALL)
     out = capsys.readouterr().out
-    assert "illustrate and do not prove" in out
+    assert "measured values lie in their 90 % intervals" in out
+    assert "6 architectures, too few for the quantiles" in out
     assert "predicted and measured" in out
     assert "mean R2 of the ratio's fits" in out
     assert madyn.check_dataset(dataset.path).faults == []
