@@ -28,7 +28,7 @@ start = time.perf_counter()
 from madyn.prediction import Predictor
 predictor = Predictor.load(sys.argv[1])
 loaded = time.perf_counter()
-shape = predictor.architecture(num_hidden_layers=4, hidden_size=96, num_attention_heads=4)
+shape = predictor.architecture(num_hidden_layers=4, hidden_size=96, num_attention_heads=4, mlp_ratio=4)
 predictor.predict(shape)
 print(loaded - start, time.perf_counter() - loaded)
 """
@@ -51,7 +51,7 @@ def timed(dataset: str, rounds: int) -> None:
             for _ in range(rounds)
         ]
         size = path.stat().st_size / 1e6
-    shape = predictor.architecture(num_hidden_layers=4, hidden_size=96, num_attention_heads=4)
+    shape = predictor.architecture(num_hidden_layers=4, hidden_size=96, num_attention_heads=4, mlp_ratio=4)
     warm = []
     for _ in range(10 * rounds):
         start = time.perf_counter()

@@ -101,7 +101,7 @@ def test_fit_show_check_predict(run, tmp_path):
 
 def test_predict(run, tmp_path):
     write_family(tmp_path / "d", count=6, repeated=0, locations=False)
-    shape = json.dumps({"num_hidden_layers": 3, "hidden_size": 96, "num_attention_heads": 4})
+    shape = json.dumps({"num_hidden_layers": 3, "hidden_size": 96, "num_attention_heads": 4, "mlp_ratio": 2})
     code, out, _ = run(
         "predict", tmp_path / "d", "--architecture", shape, "--steps", "0,50", "--out", tmp_path / "p.csv",
         "--save", tmp_path / "p.json",
@@ -115,9 +115,12 @@ def test_predict(run, tmp_path):
     assert again[0] == 0
     assert "published curve fitted to the prediction" in again[1]
     code, _, err = run("predict", tmp_path / "p.json", "--architecture", '{"hidden_size": 96}')
-    assert (code, "needs num_hidden_layers, num_attention_heads" in err) == (1, True)
+    assert (code, "needs num_hidden_layers, num_attention_heads, mlp_ratio" in err) == (1, True)
+    for wrong in ('"rotary_pct": "x"', '"model_type": [1]', '"num_hidden_layers": 3000000', '"mlp_ratio": {}'):
+        code, _, err = run("predict", tmp_path / "p.json", "--architecture", shape[:-1] + ", " + wrong + "}")
+        assert (code, one_line(err)) == (1, True)
     longer = run("predict", tmp_path / "p.json", "--architecture", shape, "--training-steps", "1000")
-    assert "training steps is 1000, outside 100" in longer[1]
+    assert "training steps is 1000, not 100" in longer[1]
     for wrong in ([], ["--out", tmp_path / "x.csv"], ["--save", tmp_path / "q.json", "--steps", "1"]):
         assert run("predict", tmp_path / "p.json", *wrong)[0] == 2
 

@@ -21,7 +21,7 @@ from madyn.prediction.derived import has_peak, quantity
 from madyn.prediction.evaluation import leave_out, protocols_of
 from madyn.prediction.inputs import Subject, depths
 from madyn.prediction.predictor import nearest_models
-from madyn.prediction.scoring import CEILING, LEFT_OUT, score, score_all
+from madyn.prediction.scoring import CEILING, LEFT_OUT, Predictions, ceiling, ceiling_interval, score, score_all
 from madyn.prediction.table import curve_table, fold_numbers, positions, rows_of, table_of
 from tiny import write_family
 
@@ -180,16 +180,51 @@ def test_outside_the_data_it_is_said_in_words_and_in_width(predictor):
     said = predictor.predict(far[1], [1000]).attrs["caution"]
     assert "Outside the data" in said
     assert "hidden size is 1024, outside 16..128" in said
-    assert "model type is llama" in predictor.caution(shape(4, 64, 4, model_type="llama"))
-    assert "vocabulary is 50304, outside 300" in predictor.caution(shape(4, 64, 4, vocab_size=50304))
+    assert "wider" not in predictor.caution(shape(4, 64, 4, model_type="llama"))
+    assert "know nothing: model type is llama" in predictor.caution(shape(4, 64, 4, model_type="llama"))
+    assert "know nothing: vocabulary is 50304, not 300" in predictor.caution(shape(4, 64, 4, vocab_size=50304))
     assert "rotary base is none" in predictor.caution(shape(4, 64, 4, rotary_emb_base=None, rotary_pct=0))
 
 
 def test_after_the_end_the_value_is_held_and_the_interval_widens(predictor):
     late = predictor.predict(UNSEEN, [1000, 2000, 8000])
-    np.testing.assert_allclose(late.sel(quantile=0.5, step=8000), late.sel(quantile=0.5, step=1000), rtol=0.05)
+    np.testing.assert_allclose(late.sel(quantile=0.5, step=8000), late.sel(quantile=0.5, step=1000))
     width = np.log(late.sel(quantile=0.95) / late.sel(quantile=0.05)).values
     assert (np.diff(width, axis=1) > 0).all()
+
+
+def test_quantiles_that_so_few_architectures_cannot_show_are_named(predictor):
+    assert "farthest residuals" in predictor.predict(UNSEEN, [1000], quantiles=(0.001, 0.5)).attrs["caution"]
+    assert predictor.predict(UNSEEN, [1000]).attrs["caution"] == ""
+
+
+def test_a_short_run_has_every_step_once(predictor):
+    steps = predictor.predict(UNSEEN, training=Training(steps=20))["step"].values
+    assert (np.diff(steps) > 0).all()
+
+
+def test_models_of_one_layer_are_no_fault():
+    at = positions(STEPS, 1000)
+    one, four = (Subject(shape(layers, 64, 4), Training(steps=1000)) for layers in (1, 4))
+    curves = np.concatenate([truth(one, at), truth(four, at)])
+    predictor = Predictor().fit_table(table_of({"a": one, "b": four}, curves, at, {}, {}))
+    assert np.isfinite(predictor.predict(UNSEEN, STEPS)).all()
+    with pytest.raises(DatasetError, match="single layer"):
+        Predictor().fit_table(table_of({"a": one}, truth(one, at), at, {}, {}))
+
+
+def test_a_feature_that_is_unknown_of_some_is_left_out_and_named():
+    table = draw_family(8, 1)
+    subjects = {
+        m: s._replace(training=Training(1000, learning_rate=None if m == "m0_s0" else 0.001 * (1 + i)))
+        for i, (m, s) in enumerate(table.subjects.items())
+    }
+    odd = table_of(subjects, table.curves, table.positions, {}, {})
+    assert "learning rate" not in odd.features
+    assert (
+        "Not learned from, since it is not known of all models: learning rate" in Predictor().fit_table(odd).caution()
+    )
+    assert np.isfinite(leave_out(odd, ["ridge"], jobs=1)[LEFT_OUT]["ridge"].middle).all()
 
 
 def test_the_length_of_training_is_learned_where_it_varies():
@@ -222,11 +257,11 @@ def test_with_few_architectures_it_answers_and_says_what_is_missing(count):
 
 def test_what_is_missing_or_impossible_is_named(predictor):
     with pytest.raises(ArchitectureError, match=r"needs num_hidden_layers; .* have num_hidden_layers 2, 3, 4, 5, 6"):
-        predictor.architecture(hidden_size=64, num_attention_heads=4)
+        predictor.architecture(hidden_size=64, num_attention_heads=4, mlp_ratio=4)
     with pytest.raises(ArchitectureError, match=r"100 and 12 heads.*10 heads would do"):
-        predictor.architecture(num_hidden_layers=4, hidden_size=100, num_attention_heads=12)
+        predictor.architecture(num_hidden_layers=4, hidden_size=100, num_attention_heads=12, mlp_ratio=4)
     with pytest.raises(ArchitectureError, match="unknown in an architecture: depth"):
-        predictor.architecture(num_hidden_layers=4, hidden_size=64, num_attention_heads=4, depth=3)
+        predictor.architecture(num_hidden_layers=4, hidden_size=64, num_attention_heads=4, mlp_ratio=4, depth=3)
     with pytest.raises(ArchitectureError, match="not both"):
         predictor.architecture(
             num_hidden_layers=4, hidden_size=64, num_attention_heads=4, mlp_ratio=2, intermediate_size=128
@@ -346,6 +381,14 @@ def test_a_dataset_is_read_and_what_cannot_be_used_is_named(tmp_path):
     assert "1 models that were not measured to their end" in said
 
 
+def test_a_model_measured_seldom_is_left_out(tmp_path):
+    family = write_family(tmp_path, count=6, repeated=0, locations=False)
+    for step in family.steps(family.models[0])[:-2]:
+        layout.statistics_path(tmp_path, family.models[0], step).unlink()
+    table = curve_table(madyn.open_dataset(tmp_path))
+    assert "gaps in which nothing is known" in table.left_out[family.models[0]]
+
+
 def test_a_dataset_with_nothing_to_learn_from(tmp_path):
     family = write_family(tmp_path, count=1, repeated=0, locations=False)
     plan = {"recipe": {"steps": 400, "learning_rate": 0.01, "batch_size": 8, "length": 64}}
@@ -390,7 +433,7 @@ def test_intervals_cover_new_groups(count, layers):
     calibration = Calibration.of(groups(count), np.full((count * layers, 5), 3.0), np.repeat(np.arange(count), layers))
     low, high = (calibration.quantile(p) * calibration.scale * 3.0 for p in (0.05, 0.95))
     new = groups(4000)
-    assert ((new >= low) & (new <= high)).mean() > 0.75
+    assert ((new >= low) & (new <= high)).mean() > 0.8
     assert calibration.quantile(0.02) <= calibration.quantile(0.05) < calibration.quantile(0.5)
     assert calibration.is_proven == (count > 19)
 
@@ -434,7 +477,8 @@ def test_the_nearest_architecture_lends_its_curve(table):
 
 
 @pytest.mark.parametrize("name", [name for name, approach in APPROACHES.items() if approach.learns])
-def test_every_approach_beats_the_baselines_on_a_smooth_law(table, name):
+def test_every_approach_beats_the_baselines_on_a_smooth_law(name):
+    table = draw_family(16, 1, seed=2)
     found = leave_out(table, [name, "mean_curve", "nearest"], jobs=1)
     scores = score_all(table, found).set_index(["protocol", "approach"])
     mine, others = scores.loc[(LEFT_OUT, name)], scores.loc[LEFT_OUT].loc[["mean_curve", "nearest"]]
@@ -468,6 +512,22 @@ def test_the_ceiling_is_what_the_law_itself_would_score(table):
     assert 0.5 < scores.loc[(LEFT_OUT, "gaussian_process"), "way"] < 1.02
 
 
+def test_the_ceiling_holds_where_few_architectures_have_several_seeds():
+    """A run without a second seed keeps all of its chance in the means, and the law that made it cannot do better."""
+    family = draw_family(300, 3, seed=7)
+    single = (family.groups % 5 != 0) & np.array([not name.endswith("_s0") for name in family.rows["model"]])
+    table = family.take(~single)
+    law = np.concatenate([truth(subject, table.positions) for subject in table.subjects.values()])
+    nothing = np.full(law.shape, np.nan)
+    rows = np.ones(len(law), bool)
+    best = score(table, rows, Predictions(law, nothing, nothing, np.full(len(law), np.nan)))
+    found = ceiling(table, rows)
+    for name in ("r2", "r2_means", "final_r2_means", "largest_r2_means"):
+        assert found[name] == pytest.approx(best[name], abs=0.03)
+    low, high = ceiling_interval(table)
+    assert low < best["r2"] < high
+
+
 def test_regions_are_the_highest_levels_and_are_not_seen(table):
     protocols = protocols_of(table)
     assert list(protocols) == [
@@ -486,7 +546,18 @@ def test_evaluation_of_a_dataset_from_the_command_line(tmp_path, run):
         (layout.training_path(family.path, model)).unlink()
     madyn.fit_dataset(family.path, hypotheses=["reparam"], quantities=["ratio"])
     code, out, _ = run(
-        "evaluate", tmp_path / "d", "--approach", "ridge", "--approach", "nearest", "--jobs", "2", "--out", tmp_path
+        "evaluate",
+        tmp_path / "d",
+        "--approach",
+        "ridge",
+        "--approach",
+        "nearest",
+        "--approach",
+        "table_3",
+        "--jobs",
+        "2",
+        "--out",
+        tmp_path,
     )
     assert code == 0
     for words in (

@@ -50,6 +50,12 @@ class Architecture:
         for f in fields(self):
             if f.type == "int":
                 object.__setattr__(self, f.name, _whole(f.name, getattr(self, f.name)))
+        for name in ("rotary_pct", "rotary_emb_base"):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, (int, float)):
+                raise ArchitectureError(f"{name} is {value!r:.80}; it must be a number")
+        if not isinstance(self.model_type, str):
+            raise ArchitectureError(f"model_type is {self.model_type!r:.80}; it must be a name")
         if not 0 <= self.rotary_pct <= 1:
             raise ArchitectureError(f"rotary_pct is {self.rotary_pct!r}; it is a share of each head, from 0 to 1")
         if self.rotary_emb_base is not None and not self.rotary_emb_base > 0:

@@ -20,15 +20,20 @@ def register(app: typer.Typer) -> None:
 
 def design(
     suite: Annotated[
-        str,
-        typer.Option("--suite", metavar="DATASET", help="The models to learn from: a folder, a name, or OWNER/NAME."),
-    ] = "tiny-suite",
+        str | None,
+        typer.Option(
+            "--suite", metavar="DATASET", help="The models to learn from: a folder, or a name; tiny-suite by default."
+        ),
+    ] = None,
     predictor: Annotated[
         Path | None, typer.Option("--predictor", help="JSON file of a fitted predictor, instead of a suite.")
     ] = None,
     params: Annotated[str | None, typer.Option("--params", help="Parameters: 200k..2M, ..2M, 64k.., or 1M.")] = None,
     layers: Annotated[str | None, typer.Option("--layers", help="As 2..8; by default what the suite has.")] = None,
     width: Annotated[str | None, typer.Option("--width", help="Hidden size, as 64..128.")] = None,
+    width_multiple: Annotated[
+        int | None, typer.Option("--width-multiple", help="Hidden sizes are multiples of this.")
+    ] = None,
     heads: Annotated[str | None, typer.Option("--heads", help="As 1..8.")] = None,
     head_size: Annotated[str | None, typer.Option("--head-size", help="Features of a head, as 16..64.")] = None,
     mlp_ratio: Annotated[str | None, typer.Option("--mlp-ratio", help="Inner over hidden size, as 2..4.")] = None,
@@ -63,10 +68,13 @@ def design(
         heads=parse_range(heads, "--heads"),
         head_size=parse_range(head_size, "--head-size"),
         mlp_ratio=parse_range(mlp_ratio, "--mlp-ratio"),
+        width_multiple=width_multiple,
         max_loss=max_loss,
         below=below,
     )
-    fitted = Predictor.load(predictor) if predictor is not None else Predictor().fit(suite)
+    if suite is not None and predictor is not None:
+        raise UsageError("give --suite or --predictor, not both")
+    fitted = Predictor.load(predictor) if predictor is not None else Predictor().fit(suite or "tiny-suite")
     designs = search_designs(fitted, limits, minimize=minimize, maximize=maximize, at=at, extrapolate=extrapolate)
     print_designs(designs, limit)
     if out is not None:

@@ -53,7 +53,9 @@ def _statistics(source: Source, **case: str) -> dict[str, Any]:
     from madyn.prediction.explanation import require_architectures
 
     require_architectures(len({source.dataset.architecture(model) for model in source.models}))
-    return {"statistics": {model: source.dataset.statistics_hash(model) for model in source.models}, **case}
+    dataset = source.dataset
+    known = {m: (dataset.statistics_hash(m), dataset.architecture(m), dataset.training(m)) for m in source.models}
+    return {"models": known, **case}
 
 
 def _predictor(source: Source) -> Predictor:

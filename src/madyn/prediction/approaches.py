@@ -7,7 +7,7 @@ on architectures that none of them has seen. Adding one is one entry of `APPROAC
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from madyn.errors import UsageError, missing_dependency
-from madyn.prediction.coordinates import Coordinates
-from madyn.prediction.inputs import DEPTH, OF_MODEL
+from madyn.prediction.coordinates import LEAST_SPREAD, Coordinates
+from madyn.prediction.inputs import DEPTH
 from madyn.prediction.table import CurveTable
 
 if TYPE_CHECKING:
@@ -62,17 +62,12 @@ def approach_named(name: str) -> Approach:
 
 
 class Inputs:
-    """The features that vary in a table, standardised: n rows to (n, F), the model's features first.
+    """A table's features, standardised: n rows to (n, F), the model's features first. One that is the same in all rows
+    (of a part of a table) is 0."""
 
-    Args:
-        of_model: the names of the model's features instead, for a part of a table in which not all of them vary.
-    """
-
-    def __init__(self, rows: pd.DataFrame, of_model: Sequence[str] | None = None) -> None:
-        values = {name: rows[name].to_numpy(float) for name in OF_MODEL}
-        varying = [name for name, v in values.items() if np.isfinite(v).all() and np.ptp(v) > 0]
-        self.of_model = varying if of_model is None else list(of_model)
-        raw = self._raw(rows)
+    def __init__(self, table: CurveTable) -> None:
+        self.of_model = list(table.features)
+        raw = self._raw(table.rows)
         self._centre, scale = raw.mean(axis=0), raw.std(axis=0)
         self._scale = np.where(scale > 0, scale, 1.0)
 
@@ -91,13 +86,14 @@ class Inputs:
 
 @dataclass(frozen=True)
 class _Regression:
-    """A regressor of coordinates; uncertainty grows with the leverage of a row in a linear regression."""
+    """A regressor of coordinates. It claims the spread of all curves, (P,), as its uncertainty, more of it with the
+    leverage of a row in a linear regression; calibration does the rest."""
 
     inputs: Inputs
     coordinates: Coordinates
     estimator: Any
     precision: Floats
-    residual: Floats
+    spread: Floats
     settings: Settings
 
     def predict(self, rows: pd.DataFrame) -> tuple[Floats, Floats]:
@@ -105,18 +101,18 @@ class _Regression:
         z = np.asarray(self.estimator.predict(x)).reshape(len(x), -1)
         x1 = np.column_stack([np.ones(len(x)), x])
         leverage = np.einsum("ij,jk,ik->i", x1, self.precision, x1)
-        return self.coordinates.back(z), np.sqrt(1 + leverage)[:, np.newaxis] * self.residual
+        return self.coordinates.back(z), np.sqrt(1 + leverage)[:, np.newaxis] * self.spread
 
 
 def _regression(make: Callable[[int], Any]) -> Callable[[CurveTable, int, Settings | None], Fitted]:
     def fit(table: CurveTable, seed: int, settings: Settings | None) -> Fitted:
-        inputs, coordinates = Inputs(table.rows), Coordinates.of(table.curves)
+        inputs, coordinates = Inputs(table), Coordinates.of(table.curves)
         x, z = inputs(table.rows), coordinates.forward(table.curves)
         estimator = make(seed).fit(x, z)
         x1 = np.column_stack([np.ones(len(x)), x])
         precision = np.asarray(np.linalg.pinv(x1.T @ x1 + np.eye(x1.shape[1])), float)
-        residual = np.maximum(np.sqrt(np.square(table.curves - table.curves.mean(axis=0)).mean(axis=0)), 1e-6)
-        return _Regression(inputs, coordinates, estimator, precision, residual, {})
+        spread = np.maximum(table.curves.std(axis=0), LEAST_SPREAD)
+        return _Regression(inputs, coordinates, estimator, precision, spread, {})
 
     return fit
 
@@ -131,9 +127,9 @@ def _ridge(seed: int) -> Any:
 
 
 def _forest(seed: int) -> Any:
-    from sklearn.ensemble import ExtraTreesRegressor
+    from sklearn.ensemble import RandomForestRegressor
 
-    return ExtraTreesRegressor(100, min_samples_leaf=2, random_state=seed)
+    return RandomForestRegressor(100, min_samples_leaf=2, max_features=0.5, random_state=seed)
 
 
 def _boosting(seed: int) -> Any:
@@ -205,11 +201,11 @@ class _Baseline:
 
 
 def _mean_curve(table: CurveTable, seed: int, settings: Settings | None) -> Fitted:
-    return _Baseline(table, Inputs(table.rows), nearest=False, settings={})
+    return _Baseline(table, Inputs(table), nearest=False, settings={})
 
 
 def _nearest(table: CurveTable, seed: int, settings: Settings | None) -> Fitted:
-    return _Baseline(table, Inputs(table.rows), nearest=True, settings={})
+    return _Baseline(table, Inputs(table), nearest=True, settings={})
 
 
 def _gaussian_process(table: CurveTable, seed: int, settings: Settings | None) -> Fitted:
@@ -217,7 +213,7 @@ def _gaussian_process(table: CurveTable, seed: int, settings: Settings | None) -
         from madyn.prediction.process import fit_process
     except ModuleNotFoundError as e:
         raise missing_dependency(e) from e
-    return fit_process(table, Inputs(table.rows, None if settings is None else settings["features"]), settings)
+    return fit_process(table, Inputs(table), settings)
 
 
 APPROACHES: Mapping[str, Approach] = {

@@ -49,7 +49,11 @@ class Calibration:
     @property
     def is_proven(self) -> bool:
         """Whether there are architectures enough for the quantiles of a 90 % interval."""
-        return self._corrected(0.05) > 0
+        return self.shows(0.05)
+
+    def shows(self, p: float) -> bool:
+        """Whether there are architectures enough for a quantile so far out."""
+        return 0 < self._corrected(p) < 1
 
     def quantile(self, p: float) -> float:
         """How many scaled claims the p-quantile lies from the prediction, at any position.
@@ -59,7 +63,7 @@ class Calibration:
         """
         corrected = self._corrected(p)
         scores, below = self._sorted
-        if 0 < corrected < 1:
+        if self.shows(p):
             return float(np.interp(corrected, below, scores))
         assumed = float(student.ppf(p, max(1, self.architectures - 1)))
         return min(assumed, scores[0]) if p < 0.5 else max(assumed, scores[-1])

@@ -18,6 +18,7 @@ import numpy as np
 
 from madyn.architecture import Architecture
 from madyn.errors import UsageError
+from madyn.prediction.inputs import divisors
 from madyn.prediction.predictor import Predictor
 
 Range = tuple[float | None, float | None]
@@ -67,6 +68,8 @@ class Limits:
     below: float | None = None
 
     def __post_init__(self) -> None:
+        if self.width_multiple is not None and not isinstance(self.width_multiple, int):
+            raise UsageError(f"width_multiple is {self.width_multiple!r}; it is a whole number")
         for f in fields(self):
             value = getattr(self, f.name)
             ends = value if isinstance(value, tuple) else (value,)
@@ -114,7 +117,7 @@ def candidates(
     points, notes = _grid(limits, bounds, family)
     common, said = _common(family)
     sizes = [dict(zip(SEARCHED, point, strict=True)) for point in points]
-    base = replace(predictor.architecture(**sizes[0]), **common)
+    base = predictor.architecture(**common, **sizes[0])
     shapes = [replace(base, **changed) for changed in sizes]
     verdicts = [_faults(shape, limits, bounds) for shape in shapes]
     allowed = [shape for shape, faults in zip(shapes, verdicts, strict=True) if not faults]
@@ -154,14 +157,16 @@ def _grid(
     """
     multiple = limits.width_multiple or math.gcd(*(architecture.hidden_size for architecture in family))
     low, high = bounds["hidden size"]
-    widths = [int(low)] if low == high and low == int(low) else _levels(low, high, multiple)
+    exactly = low == high and low == int(low) and limits.width_multiple is None
+    widths = [int(low)] if exactly else _levels(low, high, multiple)
     layers = _levels(*bounds["layers"])
     low, high = bounds["MLP ratio"]
     usual = {AXES["MLP ratio"](architecture) for architecture in family}
     ratios = sorted(
         {r for r in usual if low <= r <= high} | set(_levels(low, high)) | ({low} if low == high else set())
     )
-    pairs = [(width, heads) for width in widths for heads in _divisors(width, *bounds["heads"])]
+    least, most = bounds["heads"]
+    pairs = [(width, heads) for width in widths for heads in divisors(width) if least <= heads <= most]
     for found, why in (
         (layers, f"there is no whole number of layers in {span(*bounds['layers'])}"),
         (widths, f"no hidden size in {span(*bounds['hidden size'])} is a multiple of {multiple}"),
@@ -192,11 +197,6 @@ def _levels(low: float, high: float, multiple: int = 1) -> list[int]:
     if last - first < _LEVELS_AT_MOST:
         return [multiple * n for n in range(first, last + 1)]
     return [multiple * int(n) for n in np.unique(np.rint(np.geomspace(first, last, _LEVELS_AT_MOST)))]
-
-
-def _divisors(width: int, low: float, high: float) -> list[int]:
-    small = [n for n in range(1, math.isqrt(width) + 1) if width % n == 0]
-    return [n for n in sorted({*small, *(width // n for n in small)}) if low <= n <= high]
 
 
 def _faults(shape: Architecture, limits: Limits, bounds: Mapping[str, tuple[float, float]]) -> list[str]:

@@ -16,6 +16,9 @@ Floats = NDArray[np.float64]
 _KEPT = 0.99  # of the variance
 _LEAST, _MOST = 2, 8
 
+LEAST_SPREAD = 0.01
+"""No curve's logarithm is claimed to be known better than this: 1 %."""
+
 
 @dataclass(frozen=True)
 class Coordinates:
@@ -56,5 +59,7 @@ class Coordinates:
         return self.centre + (z * self.scale) @ self.components
 
     def spread(self, sd: Floats) -> Floats:
-        """(n, P) standard deviation of curves whose coordinates have independent standard deviations `sd`, (n, K)."""
-        return np.sqrt(np.square(sd * self.scale) @ np.square(self.components) + self.rest)
+        """(n, P) standard deviation of curves whose coordinates have independent standard deviations `sd`, (n, K); at
+        least `LEAST_SPREAD`."""
+        variance = np.square(sd * self.scale) @ np.square(self.components) + self.rest
+        return np.sqrt(np.maximum(variance, LEAST_SPREAD**2))

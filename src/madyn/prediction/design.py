@@ -326,7 +326,7 @@ def _table(
         nearest, distance = next(iter(nearest_models(table, subject).items()))
         seeds = [model for model, cell in cells.items() if cell == cells[nearest]]
         losses = [table.losses[model] for model in seeds if model in table.losses]
-        outside = predictor.outside(subject)
+        outside = predictor.outside(subject) + predictor.unvaried(subject)
         head = shape.hidden_size // shape.num_attention_heads
         if not min(heads) <= head <= max(heads):
             outside.append(f"head size is {head}, outside {span(min(heads), max(heads))}")
@@ -366,7 +366,7 @@ def _remarks(
     for name, column in ((objective.name, "objective"), ("held-out loss", "loss")):
         low, high = (table[f"{column}{end}"].to_numpy(float) for end in ("_lower", "_upper"))
         if len(table) > 1 and low.max() <= high.min():
-            yield f"The 90 % intervals of the {name} all overlap: by it, these designs cannot be told apart."
+            yield f"The 90 % intervals of the {name} all overlap: any two single runs may come out either way."
     if objective.is_step and (table["objective"].to_numpy() > last - 0.5).any():
         yield f"A peak step of {last:,}, the last one, says that the largest ratio does not peak before the end."
     if searched > 1:

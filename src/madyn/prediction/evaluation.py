@@ -28,7 +28,7 @@ from madyn.prediction.predictor import (
     Calibrated,
     fit_calibrated,
 )
-from madyn.prediction.scoring import CEILING, LEFT_OUT, Predictions, score_all
+from madyn.prediction.scoring import CEILING, LEFT_OUT, Predictions, ceiling_interval, score_all
 from madyn.prediction.table import CurveTable, curve_table
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def evaluate_dataset(
     """Score approaches on architectures and regions left out, and the regressors of Table 3 under their protocol.
 
     Args:
-        approaches: names among `approaches.APPROACHES`; all by default.
+        approaches: names among `approaches.APPROACHES`, and `"table_3"`; all by default.
         jobs: folds at the same time, each in a process; as many as there are cores by default.
         on_start: called with the number of folds; `on_fold` as each ends.
 
@@ -95,24 +95,34 @@ def evaluate_dataset(
         UsageError: an approach is unknown.
         MissingDependencyError: scikit-learn is not installed.
     """
-    names = list(dict.fromkeys(approaches)) if approaches else list(APPROACHES)
+    names = list(dict.fromkeys(approaches)) if approaches else [*APPROACHES, TABLE_3]
     for name in names:
-        approach_named(name)
+        if name != TABLE_3:
+            approach_named(name)
     table = curve_table(dataset)
     if table.architectures < ENOUGH_ARCHITECTURES:
         raise DatasetError(
             f"{dataset.path}: an honest score needs {ENOUGH_ARCHITECTURES} architectures measured to their end, and it "
             f"has {table.architectures}; `madyn predict` still answers, and says so"
         )
-    found = leave_out(table, names, jobs, on_start, on_fold)
     notes = [f"{model} is left out: {reason}." for model, reason in table.left_out.items()]
+    protocols = protocols_of(table)
+    folds = sum(map(len, protocols.values()))
+    on_start(folds * (1 + (TABLE_3 in names)) + (TABLE_3 in names))
+    found = leave_out(table, [name for name in names if name != TABLE_3], jobs, on_fold)
     parameters = None
-    try:
-        parameters, by_protocol = table_3(dataset, table, protocols_of(table), found)
-        for protocol, predictions in by_protocol.items():
-            found[protocol][TABLE_3] = predictions
-    except MadynError as e:
-        notes.append(f"The regressors of Table 3 are not scored: {e}.")
+    if TABLE_3 in names:
+        try:
+            parameters, by_protocol = table_3(dataset, table, protocols, found, jobs, on_fold)
+            for protocol, predictions in by_protocol.items():
+                found[protocol][TABLE_3] = predictions
+        except MadynError as e:
+            notes.append(f"The regressors of Table 3 are not scored: {e}.")
+    low, high = ceiling_interval(table)
+    if np.isfinite(low):
+        notes.append(
+            f"The ceiling's R2 against single runs is {low:.3f} to {high:.3f}: 90 %, drawing its architectures again."
+        )
     return Evaluation(score_all(table, found), parameters, table, found, notes)
 
 
@@ -120,13 +130,11 @@ def leave_out(
     table: CurveTable,
     names: Sequence[str],
     jobs: int | None = None,
-    on_start: Callable[[int], None] = lambda count: None,
     on_fold: Callable[[], None] = lambda: None,
 ) -> dict[str, dict[str, Predictions]]:
     """What approaches predict of the rows of a table without them, by protocol and approach."""
     protocols = protocols_of(table)
     folds = [(protocol, mask) for protocol, masks in protocols.items() for mask in masks]
-    on_start(len(folds))
     found = {protocol: {name: _nothing(table) for name in names} for protocol in protocols}
     for number, by_name in _in_processes(table, [mask for _, mask in folds], list(names), jobs):
         protocol, mask = folds[number]

@@ -20,10 +20,11 @@ from numpy.typing import NDArray
 
 from madyn.errors import DatasetError, UsageError, missing_dependency
 from madyn.prediction import derived
-from madyn.prediction.approaches import Inputs, approach_named
+from madyn.prediction.approaches import approach_named
 from madyn.prediction.calibration import Calibration
 from madyn.prediction.inputs import DEPTH, LINEAR, OF_MODEL, Subject, check_possible
 from madyn.prediction.predictor import ENOUGH_ARCHITECTURES, QUANTILES, Calibrated
+from madyn.prediction.scoring import r_squared
 from madyn.prediction.table import CurveTable, rows_of
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def features_of(predictor: Predictor) -> list[str]:
     Raises:
         UsageError: the predictor is not fitted.
     """
-    return [*Inputs(predictor.state.table.rows).of_model, DEPTH]
+    return [*predictor.state.table.features, DEPTH]
 
 
 def in_units(feature: str, values: Floats) -> Floats:
@@ -456,7 +457,8 @@ def _two_thirds(table: CurveTable, features: list[str], rng: np.random.Generator
     groups = np.unique(table.groups)
     for _ in range(100):
         drawn = np.isin(table.groups, rng.choice(groups, round(2 * len(groups) / 3), replace=False))
-        if [*Inputs(table.rows.loc[drawn]).of_model, DEPTH] == features:
+        part = table.rows.loc[drawn, features].to_numpy(float)
+        if (np.ptp(part, axis=0) > 0).all():
             return drawn
     raise DatasetError("a feature has another value in so few architectures that two thirds of them rarely show it")
 
@@ -480,12 +482,9 @@ def _exchanged(rows: pd.DataFrame, feature: str, rng: np.random.Generator) -> pd
 
 
 def _r2(observed: Floats, predicted: Floats) -> float:
-    """Over the rows that have the quantity; nan where they are one, or all alike."""
+    """Over the rows that have the quantity; nan where there are none."""
     known = np.isfinite(observed)
-    y, p = observed[known], predicted[known]
-    if not known.any() or np.ptp(y) == 0:
-        return np.nan
-    return float(1 - np.square(y - p).sum() / np.square(y - y.mean()).sum())
+    return r_squared(observed[known], predicted[known]) if known.any() else np.nan
 
 
 # Residuals ---------------------------------------------------------------------------------------------------------

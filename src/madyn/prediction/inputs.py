@@ -7,8 +7,8 @@ from it can be told. Adding a feature is adding one entry here.
 
 from __future__ import annotations
 
+import json
 import math
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -101,16 +101,23 @@ def depths(layers: int) -> Floats:
 
 
 def training_of(dataset: Dataset, model: str) -> Training:
-    """How a model was trained: from its record where the lab trained it, else the last step that was measured."""
+    """How a model was trained: from its record where the lab trained it, else the last step that was measured.
+
+    Raises:
+        UsageError: the record's numbers cannot be those of a training.
+    """
     record = dataset.training(model)
-    recipe = record.plan.get("recipe", {}) if record else {}
+    recipe = record.plan.get("recipe") if record else None
     if not recipe:
         return Training(steps=max(1, dataset.steps(model)[-1]))
-    return Training(
-        steps=int(recipe["steps"]),
-        learning_rate=float(recipe["learning_rate"]),
-        tokens_per_step=int(recipe["batch_size"]) * int(recipe["length"]),
-    )
+    try:
+        return Training(
+            steps=int(recipe["steps"]),
+            learning_rate=float(recipe["learning_rate"]),
+            tokens_per_step=int(recipe["batch_size"]) * int(recipe["length"]),
+        )
+    except (KeyError, TypeError, ValueError) as e:
+        raise UsageError(f"its training record is not one of the lab's: {e!r}") from e
 
 
 def in_words(feature: str, value: float) -> str:
@@ -126,47 +133,82 @@ def complete(values: Mapping[str, Any], family: Iterable[Architecture]) -> Archi
         family: the architectures of the models that are learned from.
 
     Raises:
-        ArchitectureError: a size is missing that the family does not settle (it says which, and gives a whole
-            architecture of the family to start from), a name is unknown, or no such model can be built.
+        ArchitectureError: a field is missing in which the family differs (it says which, what the family has, and gives
+            one of its architectures to start from), a name is unknown, or no such model can be built.
     """
     family = list(family)
     given = {name: value for name, value in values.items() if value is not None}
     ratio = given.pop("mlp_ratio", None)
-    needed = ("num_hidden_layers", "hidden_size", "num_attention_heads")
-    missing = [name for name in needed if name not in given]
+    missing = []
+    for name in (f.name for f in fields(Architecture) if f.name != "intermediate_size"):
+        common = {getattr(a, name) for a in family}
+        if name not in given and len(common) == 1 and name not in _ALWAYS_GIVEN:
+            given[name] = common.pop()
+        elif name not in given:
+            missing.append((name, common))
+    if ratio is not None and "intermediate_size" in given:
+        raise ArchitectureError("give mlp_ratio or intermediate_size, not both")
+    if ratio is None and "intermediate_size" not in given:
+        ratios = {a.intermediate_size / a.hidden_size for a in family}
+        if len(ratios) == 1:
+            ratio = ratios.pop()
+        else:
+            missing.append(("mlp_ratio", ratios))
     if missing:
+        example = min(family, key=lambda a: abs(a.num_parameters - np.median([b.num_parameters for b in family])))
+        shown = {name: getattr(example, name) for name in (*_ALWAYS_GIVEN, "intermediate_size")}
+        had = "; ".join(f"{name} {', '.join(_word(v) for v in sorted(vs, key=_word_order))}" for name, vs in missing)
         raise ArchitectureError(
-            f"an architecture needs {', '.join(missing)}; the models of this dataset have "
-            f"{'; '.join(_levels(name, family) for name in missing)}"
+            f"an architecture needs {', '.join(name for name, _ in missing)}; the models of this dataset have {had}; "
+            f"one of them is {json.dumps(shown)}"
         )
     if ratio is not None:
-        if "intermediate_size" in given:
-            raise ArchitectureError("give mlp_ratio or intermediate_size, not both")
-        given["intermediate_size"] = ratio * given["hidden_size"]
-    for name in (f.name for f in fields(Architecture) if f.name not in (*needed, "intermediate_size")):
-        common = {getattr(a, name) for a in family}
-        if name not in given and len(common) == 1:
-            given[name] = common.pop()
+        given["intermediate_size"] = _inner_size(ratio, given["hidden_size"])
     architecture = Architecture.from_dict(given)
     check_possible(architecture)
     return architecture
 
 
+_ALWAYS_GIVEN = ("num_hidden_layers", "hidden_size", "num_attention_heads")
+_MOST_LAYERS = 10_000
+
+
+def _inner_size(ratio: Any, width: Any) -> Any:
+    try:
+        size = float(ratio) * float(width)
+        return round(size) if abs(size - round(size)) < 1e-6 * max(1.0, abs(size)) else size
+    except (TypeError, ValueError, OverflowError):
+        raise ArchitectureError(f"mlp_ratio is {ratio!r:.40} and hidden_size {width!r:.40}; both are numbers") from None
+
+
+def _word(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, (int, float)) else str(value)
+
+
+def _word_order(value: Any) -> tuple[bool, float, str]:
+    number = isinstance(value, (int, float))
+    return (not number, float(value) if number else 0.0, str(value))
+
+
 def check_possible(architecture: Architecture) -> None:
-    """Raises ArchitectureError where the width cannot be shared among the heads."""
+    """Raises ArchitectureError where the width cannot be shared among the heads, or there are absurdly many layers."""
     width, heads = architecture.hidden_size, architecture.num_attention_heads
     if width % heads:
-        fitting = [h for h in range(1, width + 1) if width % h == 0]
-        near = sorted(sorted(fitting, key=lambda h: abs(h - heads))[:2])
+        near = sorted(sorted(divisors(width), key=lambda h: abs(h - heads))[:2])
         raise ArchitectureError(
             f"no model has hidden_size {width} and {heads} heads: the width is shared evenly among the heads; "
             f"{' or '.join(str(h) for h in near)} heads would do"
         )
+    if architecture.num_hidden_layers > _MOST_LAYERS:
+        raise ArchitectureError(
+            f"num_hidden_layers is {architecture.num_hidden_layers}; at most {_MOST_LAYERS} are predicted"
+        )
 
 
-def _levels(name: str, family: list[Architecture]) -> str:
-    counts = Counter(getattr(a, name) for a in family)
-    return f"{name} {', '.join(f'{value:g}' for value in sorted(counts))}"
+def divisors(width: int) -> list[int]:
+    """All whole numbers that divide a width, ascending."""
+    small = [n for n in range(1, math.isqrt(width) + 1) if width % n == 0]
+    return sorted({*small, *(width // n for n in small)})
 
 
 def as_record(subject: Subject) -> dict[str, Any]:

@@ -9,7 +9,7 @@ better when its hyper-parameters, too, are chosen without the architecture that 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -20,6 +20,7 @@ from madyn.prediction.approaches import Inputs
 from madyn.prediction.calibration import Calibration
 from madyn.prediction.inputs import DEPTH, Subject, of_model
 from madyn.prediction.predictor import ENOUGH_ARCHITECTURES, QUANTILES
+from madyn.prediction.scoring import r_squared
 from madyn.prediction.table import CurveTable
 
 if TYPE_CHECKING:
@@ -62,9 +63,7 @@ class Evidence:
         inside = (observed >= low) & (observed <= high)
         coverage = float(np.mean(np.bincount(number, inside) / counts))
         seen, said = (np.bincount(number, values) / counts for values in (observed, middle))
-        total = np.square(seen - seen.mean()).sum()
-        r2 = float(1 - np.square(seen - said).sum() / total) if total > 0 else np.nan
-        return cls(calibration, r2, coverage)
+        return cls(calibration, r_squared(seen, said), coverage)
 
     def interval(self, value: Floats, claimed: Floats, more: float = 0.0) -> tuple[Floats, Floats, Floats]:
         """The 0.05, 0.5 and 0.95 quantiles for a single run, each (n,).
@@ -118,15 +117,15 @@ def fit_losses(table: CurveTable) -> LossLaw | None:
     rows = rows.loc[rows["model"].isin(list(table.losses))].reset_index(drop=True)
     groups = rows["group"].to_numpy()
     distinct = np.unique(groups)
-    if len(distinct) < ENOUGH_ARCHITECTURES or not Inputs(rows).of_model:
+    if len(distinct) < ENOUGH_ARCHITECTURES or not table.features:
         return None
     losses = np.array([table.losses[model] for model in rows["model"]])
     predicted, claimed = np.empty_like(losses), np.empty_like(losses)
     for group in distinct:
         mine = groups == group
-        part = _quadratic(rows.loc[~mine], losses[~mine])
+        part = _quadratic(table, rows.loc[~mine], losses[~mine])
         predicted[mine], claimed[mine] = part.predict(rows.loc[mine])
-    return LossLaw(_quadratic(rows, losses), Evidence.of(losses, predicted, claimed, groups))
+    return LossLaw(_quadratic(table, rows, losses), Evidence.of(losses, predicted, claimed, groups))
 
 
 @dataclass(frozen=True)
@@ -144,8 +143,8 @@ class _Quadratic:
         return np.asarray(self.regressor.predict(q)), np.sqrt(1 + leverage)
 
 
-def _quadratic(rows: pd.DataFrame, losses: Floats) -> _Quadratic:
-    """Fit to the mean over the seeds of each architecture and training; a row a run."""
+def _quadratic(table: CurveTable, rows: pd.DataFrame, losses: Floats) -> _Quadratic:
+    """Fit to the mean over the seeds of each architecture and training; a row a run. The table tells what varies."""
     try:
         from sklearn.linear_model import RidgeCV
         from sklearn.pipeline import make_pipeline
@@ -154,7 +153,7 @@ def _quadratic(rows: pd.DataFrame, losses: Floats) -> _Quadratic:
         raise missing_dependency(e) from e
     _, first, cell = np.unique(rows["cell"].to_numpy(), return_index=True, return_inverse=True)
     means = np.bincount(cell, losses) / np.bincount(cell)
-    inputs = Inputs(rows)
+    inputs = Inputs(replace(table, rows=rows))
     terms = make_pipeline(PolynomialFeatures(2, include_bias=False), StandardScaler())
     q = np.asarray(terms.fit_transform(inputs.shape(rows.iloc[first])))
     regressor: Any = RidgeCV(_PENALTIES).fit(q, means)

@@ -6,7 +6,7 @@ both ways of predicting are held against the same measurements.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,10 +31,20 @@ def table_3(
     table: CurveTable,
     protocols: Mapping[str, list[Mask]],
     found: Mapping[str, Mapping[str, Predictions]],
+    jobs: int | None = None,
+    on_fold: Callable[[], None] = lambda: None,
 ) -> tuple[pd.DataFrame, dict[str, Predictions]]:
-    """The published scores, and the curves drawn from the parameters that the best regressor of each target gives.
+    """The published scores, the same for what `protocols` leave out, and the curves that predicted parameters draw.
 
-    Which regressor is best is told by the scores with whole models left out, which flatters these curves a little.
+    For each target and fold the curve takes the regressor that did best in the cross-validation on what was not left
+    out.
+
+    Args:
+        found: predicted curves, whose fitted parameters are scored beside the regressors'.
+        jobs, on_fold: as in `evaluation.evaluate_dataset`.
+
+    Raises:
+        DatasetError: the dataset has no fits, or too few to learn from.
     """
     import pandas as pd
 
@@ -46,43 +56,58 @@ def table_3(
     usable = published.usable_rows(parameters)
     place = {key: i for i, key in enumerate(zip(table.rows["model"], table.rows["layer"], strict=True))}
     where = np.array([place[key] for key in zip(usable["model"], usable["layer_index"], strict=True)])
-    parts = {
-        published.RANDOM_LAYERS: published.out_of_fold(parameters, published.RANDOM_LAYERS),
-        LEFT_OUT: published.out_of_fold(parameters, published.WHOLE_MODELS),
-    }
+    tasks: list[tuple[str, Mask | None]] = [(published.RANDOM_LAYERS, None)]
     for protocol, masks in protocols.items():
-        test = masks[0][where]
-        if protocol != LEFT_OUT and test.any() and not test.all():
-            split = [(np.flatnonzero(~test), np.flatnonzero(test))]
-            parts[protocol] = published.out_of_fold(parameters, protocol, splits=split)
-    scores = published.score_predictions(pd.concat(parts.values(), ignore_index=True))
-    best = published.best_regressors(scores)
-    by_protocol = {
-        protocol: _drawn(part, best, table, place)
-        for protocol, part in parts.items()
-        if protocol != published.RANDOM_LAYERS
-    }
+        tests = [mask[where] for mask in masks]
+        tasks += [(_published_name(protocol), test) for test in tests if test.any() and not test.all()]
+    parts: dict[str, list[pd.DataFrame]] = {}
+    for protocol, part in _in_processes(parameters, tasks, jobs):
+        parts.setdefault(protocol, []).append(part)
+        on_fold()
+    whole = {protocol: pd.concat(folds, ignore_index=True) for protocol, folds in parts.items()}
+    scores = [published.score_predictions(part) for part in whole.values()]
+    drawn = {p: _drawn(whole[_published_name(p)], table, place) for p in protocols if _published_name(p) in whole}
     for protocol, by_name in found.items():
-        own = by_name.get(DEFAULT)
-        mine = protocols[protocol][0][where] if protocol != LEFT_OUT else np.ones(len(where), bool)
-        if own is not None and mine.any():
-            name = published.WHOLE_MODELS if protocol == LEFT_OUT else protocol
-            fitted = _own_parameters(usable.loc[mine], own.middle[where[mine]], table, name, targets_of(usable))
-            scores = pd.concat([scores, fitted], ignore_index=True)
-    return scores, by_protocol
+        mine = np.any([mask[where] for mask in protocols[protocol]], axis=0)
+        if DEFAULT in by_name and mine.any():
+            curves = by_name[DEFAULT].middle[where[mine]]
+            name = _published_name(protocol)
+            scores.append(_own_parameters(usable.loc[mine], curves, table, name, targets_of(usable)))
+    return pd.concat(scores, ignore_index=True), drawn
 
 
-def _drawn(
-    predictions: pd.DataFrame, best: Mapping[str, str], table: CurveTable, place: Mapping[tuple[Any, Any], int]
-) -> Predictions:
+def _published_name(protocol: str) -> str:
+    from madyn.prediction.published.protocols import WHOLE_MODELS
+
+    return WHOLE_MODELS if protocol == LEFT_OUT else protocol
+
+
+def _in_processes(
+    parameters: pd.DataFrame, tasks: list[tuple[str, Mask | None]], jobs: int | None
+) -> Iterator[tuple[str, pd.DataFrame]]:
+    from joblib import Parallel, delayed
+
+    work = (delayed(_fold)(parameters, protocol, test) for protocol, test in tasks)
+    yield from Parallel(n_jobs=jobs or -1, return_as="generator")(work)  # type: ignore[misc]
+
+
+def _fold(parameters: pd.DataFrame, protocol: str, test: Mask | None) -> tuple[str, pd.DataFrame]:
+    from madyn.prediction.published.protocols import out_of_fold
+
+    split = None if test is None else [(np.flatnonzero(~test), np.flatnonzero(test))]
+    return protocol, out_of_fold(parameters, protocol, splits=split)
+
+
+def _drawn(predictions: pd.DataFrame, table: CurveTable, place: Mapping[tuple[Any, Any], int]) -> Predictions:
     """Curves from predicted parameters, nan for layers without."""
     from madyn.curves.hypotheses import HYPOTHESES
+    from madyn.prediction.published.regressors import BASELINE
     from madyn.prediction.published.targets import TARGETS
 
     curve = HYPOTHESES["reparam"]
-    chosen = predictions.loc[
-        [best[t] == r for t, r in zip(predictions["target"], predictions["regressor"], strict=True)]
-    ]
+    learned = predictions.loc[predictions["regressor"] != BASELINE].reset_index(drop=True)
+    by_row = learned.assign(cv_r2=learned["cv_r2"].fillna(-np.inf)).groupby(["target", "model", "layer_index"])
+    chosen = learned.loc[by_row["cv_r2"].idxmax().to_numpy()]
     wide = chosen.pivot_table(index=["model", "layer_index"], columns="target", values="value")
     by_name = {target.parameter: wide[name].to_numpy(float) for name, target in TARGETS.items()}
     floor = np.finfo(float).tiny

@@ -16,12 +16,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from madyn.architecture import Architecture
-from madyn.errors import ArchitectureError, DatasetError, UsageError
-from madyn.prediction.approaches import Fitted, Inputs, Settings, approach_named
+from madyn.errors import ArchitectureError, DatasetError, MadynError, UsageError
+from madyn.prediction.approaches import Fitted, Settings, approach_named
 from madyn.prediction.calibration import Calibration
 from madyn.prediction.derived import QUANTITIES, in_units, quantity, steps_of
 from madyn.prediction.inputs import (
     OF_MODEL,
+    SHAPE,
     Subject,
     Training,
     as_record,
@@ -48,6 +49,8 @@ ENOUGH_ARCHITECTURES = 5
 """With fewer, nothing honest can be said of an architecture that is left out."""
 
 _FOLDS = 10
+_SAME = 1e-9
+_FINITE = 700.0  # logarithms above have no exponential
 _FORMAT = 1
 
 
@@ -59,7 +62,8 @@ class Calibrated:
         table: single runs.
         fitted: to all of them.
         predicted, claimed: (n, P) log curves and standard deviations for the table's rows, each from a fit without its
-            architecture; of a table with one architecture, its mean curve.
+            architecture, though with hyper-parameters that were chosen with it (`evaluation` chooses them without); of
+            a table with one architecture, its mean curve.
         calibration: from their residuals.
     """
 
@@ -74,7 +78,13 @@ def fit_calibrated(
     table: CurveTable, approach: str, seed: int = 0, folds: int = _FOLDS, settings: Settings | None = None
 ) -> Calibrated:
     """Fit an approach to all of a table, and calibrate it on architectures left out, several at a time where there are
-    more of them than folds. Hyper-parameters are chosen once, from the whole table, or are those of `settings`."""
+    more of them than folds. Hyper-parameters are chosen once, from the whole table, or are those of `settings`.
+
+    Raises:
+        DatasetError: the table holds a single layer.
+    """
+    if len(table.averaged().rows) < 2:
+        raise DatasetError("the data hold a single layer: with nothing to compare it with, nothing can be learned")
     fit = approach_named(approach).fit
     fitted = fit(table.averaged(), seed, settings)
     predicted, claimed = np.empty_like(table.curves), np.empty_like(table.curves)
@@ -84,7 +94,10 @@ def fit_calibrated(
         numbers = fold_numbers(table.groups, folds)
         for number in np.unique(numbers):
             test = numbers == number
-            part = fit(table.take(~test).averaged(), seed, fitted.settings)
+            train = table.take(~test).averaged()
+            # Of a single layer nothing can be learned but its curve.
+            learn = fit if len(train.rows) > 1 else approach_named("mean_curve").fit
+            part = learn(train, seed, fitted.settings)
             predicted[test], claimed[test] = part.predict(table.rows.loc[test])
     return _calibrated(table, fitted, predicted, claimed)
 
@@ -187,19 +200,28 @@ class Predictor:
         import xarray as xr
 
         subject = Subject(architecture, training or self.training)
-        at = steps_of(self.state.table.positions, subject.training.steps) if steps is None else _steps(steps)
-        p = _quantiles(quantiles)
+        grid = steps_of(self.state.table.positions, subject.training.steps)
+        at = np.unique(np.rint(grid)) if steps is None else _steps(steps)
+        p, calibration = _quantiles(quantiles), self.state.calibration
         curves, spread = self.log_curves([subject])[0]
         where = positions(at, subject.training.steps)
         middle, width = _along(where, self.state.table.positions, curves, spread)
+        median = middle + width * calibration.quantile(0.5)
         width = np.hypot(width, self._drift(where, subject.training.steps))
-        log = middle[..., np.newaxis] + width[..., np.newaxis] * [self.state.calibration.quantile(q) for q in p]
+        off = [calibration.quantile(q) - calibration.quantile(0.5) for q in p]
+        log = median[..., np.newaxis] + width[..., np.newaxis] * off
+        said = [self.caution(architecture, subject.training)]
+        if calibration.is_proven and not all(calibration.shows(q) for q in p):
+            said.append(
+                f"Quantiles so far out cannot be shown by {calibration.architectures} architectures: they are the "
+                "farthest residuals."
+            )
         return xr.DataArray(
-            np.exp(np.maximum(log, 0.0)),
-            {"layer": np.arange(len(curves)), "step": np.rint(at) if steps is None else at, "quantile": p},
+            np.exp(np.clip(log, 0.0, _FINITE)),
+            {"layer": np.arange(len(curves)), "step": at, "quantile": p},
             ("layer", "step", "quantile"),
             "ratio",
-            {"caution": self.caution(architecture, subject.training)},
+            {"caution": " ".join(sentence for sentence in said if sentence)},
         )
 
     def log_curves(self, subjects: Sequence[Subject]) -> list[tuple[Floats, Floats]]:
@@ -211,7 +233,7 @@ class Predictor:
         for subject in subjects:
             check_possible(subject.architecture)
         rows = rows_of(subjects)
-        for name in Inputs(self.state.table.rows).of_model:
+        for name in self.state.table.features:
             if not np.isfinite(rows[name].to_numpy(float)).all():
                 raise ArchitectureError(
                     f"{name} is not known of this model, and the models that were learned from differ in it: give it"
@@ -233,15 +255,21 @@ class Predictor:
 
         subject = Subject(architecture, training or self.training)
         lines: list[dict[str, Any]] = []
+        calibration = self.state.calibration
         for layer, (curve, spread) in enumerate(zip(*self.log_curves([subject])[0], strict=True)):
-            possible = self.state.calibration.possible(curve, spread)
+            possible = calibration.possible(curve, spread)
             for name in QUANTITIES:
                 values = quantity(name)(possible, self.state.table.positions, subject.training.steps)
                 if name == "peak step":
-                    chance = float(self.state.calibration.weights @ np.isfinite(values))
+                    chance = float(calibration.weights @ np.isfinite(values))
                     lines.append({"layer": layer, "quantity": "peak chance", "value": chance})
-                low, middle, high = (self.state.calibration.quantile_of(values, p) for p in QUANTILES)
-                ends = in_units(name, np.maximum([low, middle, high], 0.0))
+                ends = [calibration.quantile_of(values, p) for p in QUANTILES]
+                if not calibration.is_proven and name != "peak step":
+                    # Too few residuals to show the ends: those of the whole curve's interval.
+                    band = [curve + spread * calibration.quantile(p) for p in QUANTILES]
+                    low, _, high = quantity(name)(np.array(band), self.state.table.positions, subject.training.steps)
+                    ends[0], ends[2] = min(ends[0], low), max(ends[2], high)
+                ends = in_units(name, np.clip(ends, 0.0, _FINITE))
                 lines.append(
                     {"layer": layer, "quantity": name, **dict(zip(("lower", "value", "upper"), ends, strict=True))}
                 )
@@ -296,27 +324,48 @@ class Predictor:
                 f"The data hold {count} architectures, too few for the quantiles of a 90 % interval: its ends are the "
                 "farthest residuals, or those of Student's t."
             )
+        unlearned = [
+            name
+            for name in OF_MODEL
+            if name not in state.table.features and len(set(state.table.rows[name].dropna())) > 1
+        ]
+        if unlearned:
+            said.append(f"Not learned from, since it is not known of all models: {', '.join(unlearned)}.")
         if architecture is not None:
-            outside = self.outside(Subject(architecture, training or self.training))
+            subject = Subject(architecture, training or self.training)
+            outside, unvaried = self.outside(subject), self.unvaried(subject)
             if outside:
                 said.append(f"Outside the data, so extrapolated and wider: {'; '.join(outside)}.")
+            if unvaried:
+                said.append(
+                    "Unlike all of the data, of which the prediction and its interval know nothing: "
+                    f"{'; '.join(unvaried)}."
+                )
         return " ".join(said)
 
     def outside(self, subject: Subject) -> list[str]:
-        """In which features a model lies outside the data, in words; an empty list for one that lies within."""
-        said, rows = [], self.state.table.rows
+        """In which features that vary in the data a model lies outside their range, in words; [] for one within."""
+        rows, said = self.state.table.rows, []
+        for name in self.state.table.features:
+            seen, value = rows[name].to_numpy(float), of_model(subject)[name]
+            if not seen.min() - _SAME <= value <= seen.max() + _SAME:
+                ends = f"{in_words(name, seen.min())}..{in_words(name, seen.max())}"
+                said.append(f"{name} is {in_words(name, value)}, outside {ends}")
+        return said
+
+    def unvaried(self, subject: Subject) -> list[str]:
+        """In what a model departs from that in which all models of the data agree, in words."""
+        rows, said = self.state.table.rows, []
         for name, value in of_model(subject).items():
-            seen = rows[name].to_numpy(float)
-            seen = seen[np.isfinite(seen)]
-            if not np.isfinite(value):
-                if len(seen) == len(rows):
-                    said.append(f"{name} is none, where every model had one")
-            elif not len(seen):
-                if name in OF_MODEL and name not in ("learning rate", "tokens a step"):
-                    said.append(f"{name} is {in_words(name, value)}, where no model had one")
-            elif not seen.min() - 1e-9 <= value <= seen.max() + 1e-9:
-                low, high = in_words(name, seen.min()), in_words(name, seen.max())
-                said.append(f"{name} is {in_words(name, value)}, outside {low}{'' if low == high else f'..{high}'}")
+            seen = rows[name].dropna().unique()
+            if name in self.state.table.features or len(seen) > 1:
+                continue
+            if len(seen) and not np.isfinite(value):
+                said.append(f"{name} is none, not {in_words(name, seen[0])}")
+            elif len(seen) and abs(value - seen[0]) > _SAME:
+                said.append(f"{name} is {in_words(name, value)}, not {in_words(name, seen[0])}")
+            elif not len(seen) and np.isfinite(value) and name in SHAPE:
+                said.append(f"{name} is {in_words(name, value)}, where no model had one")
         kinds = {a.model_type for a in self._family()}
         if subject.architecture.model_type not in kinds:
             said.append(f"model type is {subject.architecture.model_type}, not {' or '.join(sorted(kinds))}")
@@ -366,14 +415,20 @@ class Predictor:
             predictor = cls(content["approach"], seed=int(content["seed"]))
             subjects = {name: from_record(record) for name, record in content["models"].items()}
             table = table_of(
-                subjects, _floats(content["curves"]), _floats(content["positions"]), content["losses"],
-                content["left_out"],
+                subjects, _floats(content["curves"]), _floats(content["positions"]),
+                {name: float(_floats(loss)) for name, loss in content["losses"].items()}, content["left_out"],
             )  # fmt: skip
             predicted, claimed = _floats(content["predicted"]), _floats(content["claimed"])
             if not table.curves.shape == predicted.shape == claimed.shape or not (claimed > 0).all():
                 raise ValueError("its curves do not belong together")
+            if (
+                not (np.diff(table.positions) > 0).all()
+                or table.positions[0] < 0
+                or np.abs(table.curves).max() > _FINITE
+            ):
+                raise ValueError("its curves are none of a ratio over the steps of a run")
             fitted = approach_named(predictor.approach).fit(table.averaged(), predictor.seed, content["settings"])
-        except (AttributeError, KeyError, TypeError, ValueError) as e:
+        except (AttributeError, KeyError, TypeError, ValueError, OverflowError, MadynError) as e:
             raise DatasetError(f"{path}: damaged: {e}") from e
         predictor._state = _calibrated(table, fitted, predicted, claimed)
         return predictor

@@ -115,7 +115,10 @@ def fit_process(table: CurveTable, inputs: Inputs, settings: Settings | None) ->
     coordinates = Coordinates.of(table.curves)
     kernel = _kernel(len(inputs.of_model))
     if settings is not None:
-        kernel = kernel.clone_with_theta(np.asarray(settings["theta"], float))
+        theta = np.asarray(settings["theta"], float)
+        if theta.shape != kernel.theta.shape or (np.abs(theta - np.clip(theta, *kernel.bounds.T)) > 1e-6).any():
+            raise ValueError("hyper-parameters outside the bounds of this version of madyn")
+        kernel = kernel.clone_with_theta(theta)
     optimizer: Any = None if settings else "fmin_l_bfgs_b"
     regressor = GaussianProcessRegressor(kernel, alpha=1e-8, optimizer=optimizer)
     with warnings.catch_warnings():
@@ -123,8 +126,7 @@ def fit_process(table: CurveTable, inputs: Inputs, settings: Settings | None) ->
         warnings.simplefilter("ignore", ConvergenceWarning)
         regressor.fit(inputs(table.rows), coordinates.forward(table.curves))
     fitted: Any = regressor.kernel_
-    chosen = {"features": inputs.of_model, "theta": [float(value) for value in fitted.theta]}
-    return _Process(inputs, coordinates, regressor, chosen)
+    return _Process(inputs, coordinates, regressor, {"theta": [float(value) for value in fitted.theta]})
 
 
 def _shared(kernel: Any) -> Any:

@@ -105,13 +105,14 @@ def peaks_of(table: CurveTable, rows: Mask, curves: Floats) -> Floats:
 def _r2s(y: Floats, p: Floats, at: Floats) -> dict[str, float]:
     largest, final = quantity("largest ratio"), quantity("final ratio")
     return {
-        "r2": _r2(y, p),
-        "final_r2": _r2(final(y, at, 0), final(p, at, 0)),
-        "largest_r2": _r2(largest(y, at, 0), largest(p, at, 0)),
+        "r2": r_squared(y, p),
+        "final_r2": r_squared(final(y, at, 0), final(p, at, 0)),
+        "largest_r2": r_squared(largest(y, at, 0), largest(p, at, 0)),
     }
 
 
-def _r2(y: Floats, p: Floats) -> float:
+def r_squared(y: Floats, p: Floats) -> float:
+    """1 - the squares of what is predicted wrong over those around the mean; nan where only one value was seen."""
     spread = np.square(y - y.mean()).sum()
     return float(1 - np.square(y - p).sum() / spread) if spread > 0 else np.nan
 
@@ -142,19 +143,44 @@ def ceiling(table: CurveTable, rows: Mask) -> dict[str, float]:
     mask = np.zeros(len(rows), bool)
     mask[mine] = True
     close = _closeness(table, mask, y[repeated], known, peaks_of(table, mask, known))
-    # One variance for all rows, so that the ceiling and the scores are shares of the same spread.
-    at, found = table.positions, {}
+    # Over all rows, as the scores are: a run that has no second seed is its own mean, and keeps all of its chance.
+    at, found, share = table.positions, {}, float(np.mean(1 / n))
     for name, of in (("r2", lambda c: c), *((f"{q}_r2", _quantity_of(q, at)) for q in ("final", "largest"))):
-        noise = np.square(of(y[repeated]) - of(known))
-        found[name] = 1 - float(noise.mean()) / float(np.var(of(y)))
-        shares = n[repeated] if noise.ndim == 2 else n[repeated][:, 0]
-        found[f"{name}_means"] = 1 - float((noise / shares).mean()) / float(np.var(of(means)))
+        noise = float(np.square(of(y[repeated]) - of(known)).mean())
+        found[name] = _share_left(noise, of(y))
+        found[f"{name}_means"] = _share_left(noise * share, of(means))
     return {
         **close,
         **found,
         "layers": int(repeated.sum()),
         "architectures": len(np.unique(table.groups[mask])),
     }
+
+
+def ceiling_interval(table: CurveTable, draws: int = 400, seed: int = 0) -> tuple[float, float]:
+    """A 90 % interval of the ceiling's R2 against single runs, over architectures drawn again with replacement.
+
+    Returns:
+        (nan, nan) where fewer than two architectures were trained with several seeds.
+    """
+    _, number, counts = np.unique(table.keys, return_inverse=True, return_counts=True)
+    n = counts[number].astype(float)
+    squares = np.square(table.curves - _means(table, np.ones(len(n), bool))).mean(axis=1) * n / np.maximum(n - 1, 1)
+    repeated = n > 1
+    groups = np.unique(table.groups[repeated])
+    if len(groups) < 2:
+        return np.nan, np.nan
+    of_group = [repeated & (table.groups == group) for group in groups]
+    sums, sizes = np.array([squares[mine].sum() for mine in of_group]), np.array([mine.sum() for mine in of_group])
+    drawn = np.random.default_rng(seed).integers(len(groups), size=(draws, len(groups)))
+    found = 1 - sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1) / float(np.var(table.curves))
+    low, high = np.quantile(found, [0.05, 0.95])
+    return float(low), float(high)
+
+
+def _share_left(noise: float, values: Floats) -> float:
+    variance = float(np.var(values))
+    return 1 - noise / variance if variance > 0 else np.nan
 
 
 def _quantity_of(name: str, at: Floats) -> Callable[[Floats], Floats]:
@@ -176,6 +202,6 @@ def score_all(table: CurveTable, found: Mapping[str, Mapping[str, Predictions]])
         floor = scored.get("nearest", {}).get("r2_means", np.nan)
         top = possible.get("r2_means", np.nan)
         for name, values in scored.items():
-            way = (values["r2_means"] - floor) / (top - floor)
+            way = (values["r2_means"] - floor) / (top - floor) if top > floor else np.nan
             lines.append({"protocol": protocol, "approach": name, **values, "way": way})
     return pd.DataFrame(lines)

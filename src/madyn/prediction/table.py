@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from madyn.errors import ArchitectureError, DatasetError
+from madyn.errors import ArchitectureError, DatasetError, UsageError
 from madyn.prediction.inputs import DEPTH, OF_MODEL, SHAPE, Subject, depths, of_model, training_of
 
 if TYPE_CHECKING:
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 
-_TO_THE_END = 0.98  # of a run's position: a model measured less far has not shown its end
+_TO_THE_END = 0.995  # of a run's position: a model measured less far has not shown its end
+_GAP = 2.0  # a model may leave gaps so many times the widest of the grid; in a wider one, nothing is known
 
 
 def positions(steps: ArrayLike, last_step: float) -> Floats:
@@ -43,6 +44,7 @@ class CurveTable:
             each architecture and training), the features of `inputs.OF_MODEL` and the relative depth.
         curves: (n, P) natural logarithm of the ratio.
         positions: (P,) ascending, from 0 to 1.
+        features: those of `inputs.OF_MODEL` that are learned from: they vary between the models, and are known of all.
         subjects: the shape and training of each model.
         losses: the held-out loss at the end, for those models whose loss is known.
         left_out: models that are not in the rows, with the reason.
@@ -51,6 +53,7 @@ class CurveTable:
     rows: pd.DataFrame
     curves: Floats
     positions: Floats
+    features: tuple[str, ...]
     subjects: Mapping[str, Subject]
     losses: Mapping[str, float]
     left_out: Mapping[str, str]
@@ -103,7 +106,7 @@ def curve_table(dataset: Dataset) -> CurveTable:
     for model in dataset.models:
         try:
             subject = Subject(dataset.architecture(model), training_of(dataset, model))
-        except ArchitectureError as e:
+        except (ArchitectureError, UsageError) as e:
             left_out[model] = str(e)
             continue
         steps = np.asarray(dataset.steps(model), float)
@@ -122,14 +125,18 @@ def curve_table(dataset: Dataset) -> CurveTable:
         subjects[model], measured[model] = subject, (at, log)
         record = dataset.training(model)
         loss = record.losses[max(record.losses)].get("held_out") if record and record.losses else None
-        if loss is not None:
+        if loss is not None and np.isfinite(loss):
             losses[model] = float(loss)
+    grid = max((at for at, _ in measured.values()), key=len, default=np.empty(0))
+    for model, reason in _gaps({name: at for name, (at, _) in measured.items()}, grid).items():
+        left_out[model] = reason
+        del subjects[model], measured[model]
+        losses.pop(model, None)
     if not subjects:
         raise DatasetError(
             f"{dataset.path}: no model can be learned from: "
             + "; ".join(f"{model}: {reason}" for model, reason in list(left_out.items())[:3])
         )
-    grid = max((at for at, _ in measured.values()), key=len)
     curves = [np.array([np.interp(grid, at, row) for row in log]) for at, log in measured.values()]
     return table_of(subjects, np.concatenate(curves), grid, losses, left_out)
 
@@ -149,7 +156,19 @@ def table_of(
     rows = _rows(subjects)
     if curves.shape != (len(rows), len(at)):
         raise ValueError(f"{curves.shape} curves for {len(rows)} layers at {len(at)} positions")
-    return CurveTable(rows, curves, at, dict(subjects), dict(losses), dict(left_out))
+    values = {name: rows[name].to_numpy(float) for name in OF_MODEL}
+    features = tuple(name for name, v in values.items() if np.isfinite(v).all() and np.ptp(v) > 0)
+    return CurveTable(rows, curves, at, features, dict(subjects), dict(losses), dict(left_out))
+
+
+def _gaps(measured: Mapping[str, Floats], grid: Floats) -> dict[str, str]:
+    """Which models were measured so seldom that a curve between their steps would be made up, and why."""
+    found = {}
+    for model, at in measured.items():
+        widest = float(np.diff(at, prepend=0.0).max())
+        if widest > _GAP * float(np.diff(grid).max()) + 1e-9:
+            found[model] = f"measured at {len(at)} steps only, with gaps in which nothing is known of it"
+    return found
 
 
 def _rows(subjects: Mapping[str, Subject]) -> pd.DataFrame:
