@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,8 @@ from madyn.figures import style
 if TYPE_CHECKING:
     import xarray as xr
 
+_MARKERS = ("o", "^", "s", "D")  # one a run
+
 
 @matplotlib.rc_context(style.RC)
 def predicted_and_measured(predicted: xr.DataArray, measured: xr.DataArray, title: str = "") -> Figure:
@@ -21,10 +24,11 @@ def predicted_and_measured(predicted: xr.DataArray, measured: xr.DataArray, titl
 
     Args:
         predicted: dims (layer, step, quantile), as `Predictor.predict` gives it.
-        measured: dims (step, layer), of the same layers.
+        measured: dims (step, layer), of the same layers; with a dimension "run" too where there are several runs.
         title: above the panels.
     """
     layers = measured["layer"].values
+    runs = [measured] if "run" not in measured.dims else [measured.isel(run=i) for i in range(measured.sizes["run"])]
     columns = min(len(layers), 3)
     rows = math.ceil(len(layers) / columns)
     fig, axes = style.new_figure(
@@ -43,7 +47,8 @@ def predicted_and_measured(predicted: xr.DataArray, measured: xr.DataArray, titl
         layer = layers[number]
         lower, upper = (predicted.sel(layer=layer, quantile=end) for end in ends)
         ax.fill_between(predicted["step"], lower, upper, color=style.COLOURS[1], alpha=0.2, linewidth=0)
-        ax.plot(measured["step"], measured.sel(layer=layer), "o", color=style.COLOURS[0])
+        for run, marker in zip(runs, itertools.cycle(_MARKERS)):
+            ax.plot(run["step"], run.sel(layer=layer), marker, color=style.COLOURS[0], markersize=3)
         ax.plot(predicted["step"], middle.sel(layer=layer), color=style.COLOURS[1])
         ax.text(0.04, 0.95, f"layer {layer}", transform=ax.transAxes, va="top", fontsize=8,
                 bbox={"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 0.8})  # fmt: skip
@@ -57,7 +62,15 @@ def predicted_and_measured(predicted: xr.DataArray, measured: xr.DataArray, titl
     fig.supxlabel(style.STEP_LABEL, y=0.06 / fig.get_figheight(), va="bottom", fontsize=9)
     fig.supylabel(style.QUANTITY_LABELS["ratio"], x=0.06 / fig.get_figwidth(), fontsize=9)
     handles = [
-        Line2D([], [], linestyle="none", marker="o", color=style.COLOURS[0], label="measured"),
+        Line2D(
+            [],
+            [],
+            linestyle="none",
+            marker="o",
+            markersize=3,
+            color=style.COLOURS[0],
+            label="measured" if len(runs) == 1 else f"measured, {len(runs)} runs",
+        ),
         Line2D([], [], color=style.COLOURS[1], label="predicted"),
         style.band(f"{100 * (ends[1] - ends[0]):.0f} % interval", style.COLOURS[1]),
     ]

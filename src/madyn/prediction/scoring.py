@@ -149,9 +149,11 @@ def ceiling(table: CurveTable, rows: Mask) -> dict[str, float]:
         noise = float(np.square(of(y[repeated]) - of(known)).mean())
         found[name] = _share_left(noise, of(y))
         found[f"{name}_means"] = _share_left(noise * share, of(means))
+    # The step at which a mean curve is largest is no prediction of a run's peak: of that no ceiling is known.
     return {
         **close,
         **found,
+        "peak_within": np.nan,
         "layers": int(repeated.sum()),
         "architectures": len(np.unique(table.groups[mask])),
     }

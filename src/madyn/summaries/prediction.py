@@ -23,16 +23,16 @@ _COLUMNS = {
     "peak_within": "peak step",
     "coverage": "coverage",
     "width": "width",
-    "r2_means": "R2",
-    "final_r2_means": "final",
-    "largest_r2_means": "largest",
+    "r2_means": "R2*",
+    "final_r2_means": "final*",
+    "largest_r2_means": "largest*",
     "way": "way",
 }
 _LEGEND = (
     "R2 of the log ratio over layers and steps; error: median |predicted / measured - 1|; final, largest: R2 of the "
     "log ratio at the end and of the largest; peak step: of layers that have a peak, the share predicted within a "
-    "factor of 1.5; coverage and width (upper over lower end) of 90 % intervals. All these against single runs; the "
-    "second R2, final and largest against the means over an architecture's seeds. way: from the nearest architecture's "
+    "factor of 1.5; coverage and width (upper over lower end) of 90 % intervals. All these against single runs, "
+    "those with a star against the means over an architecture's seeds. way: from the nearest architecture's "
     "R2 to the ceiling's. The ceiling is what a predictor would score that knew every architecture's mean; the rest is "
     "the seed's chance."
 )
