@@ -29,7 +29,7 @@ lint: setup
 test: lint
 	$(BIN)/python -m pytest --numprocesses 2 --cov --cov-report term:skip-covered --cov-fail-under 90
 
-# The dataset that comes with madyn, made again: about two hours of one core.
+# The dataset that comes with madyn, made again: about five hours of one core.
 tiny-suite: setup
 	$(BIN)/madyn lab tiny-suite --out build/tiny-suite
 	cp LICENSE build/tiny-suite/

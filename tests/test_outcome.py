@@ -22,7 +22,7 @@ def test_a_panel_a_layer_with_both_curves(layers):
     for layer, ax in enumerate(panels):
         points, curve = ax.get_lines()
         (band,) = ax.collections
-        inside = band.get_paths()[0].vertices[:, 1]
+        inside = np.asarray(band.get_paths()[0].vertices)[:, 1]
         assert inside.max() == pytest.approx(1.3 * float(measured.sel(layer=layer).max()))
         assert np.allclose(np.asarray(points.get_ydata()) * 1.1, curve.get_ydata())
         assert np.allclose(points.get_ydata(), measured.sel(layer=layer))
