@@ -20,12 +20,12 @@ from madyn.prediction.explanation import (
     dependence,
     explain_layer,
     features_of,
-    importances,
     interaction,
     interactions,
     residuals,
     shapley_values,
 )
+from madyn.prediction.importance import importances
 from madyn.prediction.inputs import Subject
 from madyn.prediction.table import positions, table_of
 from tiny import write_dataset

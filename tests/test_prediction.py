@@ -20,9 +20,8 @@ from madyn.prediction.coordinates import Coordinates
 from madyn.prediction.derived import has_peak, quantity
 from madyn.prediction.evaluation import leave_out, protocols_of
 from madyn.prediction.inputs import Subject, depths
-from madyn.prediction.predictor import nearest_models
 from madyn.prediction.scoring import CEILING, LEFT_OUT, Predictions, ceiling, ceiling_interval, score, score_all
-from madyn.prediction.table import curve_table, fold_numbers, positions, rows_of, table_of
+from madyn.prediction.table import curve_table, fold_numbers, nearest_models, positions, rows_of, table_of
 from tiny import write_family
 
 STEPS = np.array([0, 1, 2, 4, 8, 16, 32, 64, 128, 250, 500, 750, 1000])

@@ -50,7 +50,7 @@ def _statistics(source: Source, **case: str) -> dict[str, Any]:
     Raises:
         DatasetError: there are too few architectures to leave some out.
     """
-    from madyn.prediction.explanation import require_architectures
+    from madyn.prediction.importance import require_architectures
 
     require_architectures(len({source.dataset.architecture(model) for model in source.models}))
     dataset = source.dataset
@@ -60,7 +60,7 @@ def _statistics(source: Source, **case: str) -> dict[str, Any]:
 
 def _predictor(source: Source) -> Predictor:
     """The dataset's, unless too few of its architectures were measured to their end."""
-    from madyn.prediction.explanation import require_architectures
+    from madyn.prediction.importance import require_architectures
 
     require_architectures(source.curve_predictor.state.table.architectures)
     return source.curve_predictor
@@ -307,7 +307,7 @@ def _levels(axis: pd.Index) -> list[str]:
 
 
 def _importances(source: Source) -> dict[str, Any]:
-    from madyn.prediction.explanation import importances
+    from madyn.prediction.importance import importances
 
     return {"tables": {name: importances(_predictor(source), name) for name in QUANTITIES}}
 

@@ -102,3 +102,9 @@ class Calibration:
         if p == 0.5:
             return p
         return p - (1 - p) / self.architectures if p < 0.5 else p + p / self.architectures
+
+
+def claim(spread: Floats) -> Floats:
+    """One uncertainty for a whole curve, or for all curves of a model: the root mean square over all but the first
+    axis of (n, ..., P), shape (n,)."""
+    return np.sqrt(np.square(spread).mean(axis=tuple(range(1, spread.ndim))))

@@ -19,12 +19,13 @@ from numpy.typing import NDArray
 
 from madyn.architecture import Architecture
 from madyn.errors import UsageError
+from madyn.prediction.calibration import claim
 from madyn.prediction.candidates import AXES, SEARCHED, TO_EXTRAPOLATE, Limits, bounds_of, candidates, none_left, span
 from madyn.prediction.derived import in_units, quantity
 from madyn.prediction.inputs import Subject
 from madyn.prediction.losses import Evidence, LossLaw, fit_losses
-from madyn.prediction.predictor import Predictor, claim, nearest_models
-from madyn.prediction.table import CurveTable
+from madyn.prediction.predictor import Predictor
+from madyn.prediction.table import CurveTable, nearest_models
 
 if TYPE_CHECKING:
     import pandas as pd

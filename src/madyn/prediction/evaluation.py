@@ -20,14 +20,11 @@ from numpy.typing import NDArray
 
 from madyn.errors import DatasetError, MadynError
 from madyn.prediction.approaches import APPROACHES, MIXED, approach_named
+from madyn.prediction.calibrated import Calibrated, fit_calibrated
 from madyn.prediction.derived import quantity
 from madyn.prediction.inputs import in_words
 from madyn.prediction.parameters import table_3
-from madyn.prediction.predictor import (
-    ENOUGH_ARCHITECTURES,
-    Calibrated,
-    fit_calibrated,
-)
+from madyn.prediction.predictor import ENOUGH_ARCHITECTURES
 from madyn.prediction.scoring import CEILING, LEFT_OUT, Predictions, ceiling_interval, score_all
 from madyn.prediction.table import CurveTable, curve_table
 

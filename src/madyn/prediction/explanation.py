@@ -1,4 +1,4 @@
-"""Why the predictor says what it says: Shapley values, partial dependence, interactions, importances and residuals.
+"""Why the predictor says what it says: Shapley values, partial dependence, interactions and residuals.
 
 All of it is about one quantity of a layer (`derived.quantity`), on the scale of its natural logarithm, on which an
 effect is a factor. The players are what a user can change: the features of a model that vary in the data, and the
@@ -18,14 +18,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from madyn.errors import DatasetError, UsageError, missing_dependency
+from madyn.errors import UsageError, missing_dependency
 from madyn.prediction import derived
-from madyn.prediction.approaches import approach_named
+from madyn.prediction.calibrated import Calibrated
 from madyn.prediction.calibration import Calibration
 from madyn.prediction.inputs import DEPTH, LINEAR, OF_MODEL, Subject, check_possible
-from madyn.prediction.predictor import ENOUGH_ARCHITECTURES, QUANTILES, Calibrated
-from madyn.prediction.scoring import r_squared
-from madyn.prediction.table import CurveTable, rows_of
+from madyn.prediction.predictor import QUANTILES
+from madyn.prediction.table import rows_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,8 +39,6 @@ _FEWEST_ROWS = 20
 _MOST_ROWS = 250  # that a two-way partial dependence is a mean over
 _GRID_POINTS = 20
 _BAND = (0.1, 0.9)
-_SHUFFLES = 5
-_INTERVAL = (0.05, 0.95)
 
 
 @dataclass(frozen=True)
@@ -107,7 +104,7 @@ def in_units(feature: str, values: Floats) -> Floats:
     return np.array([float(f"{v:.9g}") for v in (values if feature in LINEAR else np.exp2(values))])
 
 
-class _Response:
+class Response:
     """The logarithm of a quantity as a function of the explained inputs alone, (n, F) to (n,).
 
     Few values of each input occur, and explanations ask for the same layers over and over; each is computed once.
@@ -150,10 +147,10 @@ class _Response:
         rows = pd.concat([common] * len(x), ignore_index=True)
         rows = rows.assign(**{name: x[:, i] for i, name in enumerate(self.features)})
         curves = self._state.fitted.predict(rows)[0]
-        return _read(self._quantity, curves, self.table.positions, rows, everywhere=True)
+        return read_quantity(self._quantity, curves, self.table.positions, rows, everywhere=True)
 
 
-def _read(quantity: str, curves: Floats, at: Floats, rows: pd.DataFrame, *, everywhere: bool = False) -> Floats:
+def read_quantity(quantity: str, curves: Floats, at: Floats, rows: pd.DataFrame, *, everywhere: bool = False) -> Floats:
     """A quantity's logarithm from log curves (n, P) of these rows, shape (n,).
 
     Args:
@@ -198,7 +195,7 @@ def explain_layer(predictor: Predictor, architecture: Architecture, layer: int, 
         ArchitectureError: no such model can be built.
         MissingDependencyError: shap is not installed.
     """
-    response = _Response(predictor, quantity)
+    response = Response(predictor, quantity)
     check_possible(architecture)
     if layer not in range(architecture.num_hidden_layers):
         raise UsageError(f"there is no layer {layer!r}; the model has layers 0 to {architecture.num_hidden_layers - 1}")
@@ -227,11 +224,11 @@ def shapley_values(predictor: Predictor, quantity: str) -> Explanation:
         UsageError: there is no such quantity, or the predictor is not fitted.
         MissingDependencyError: shap is not installed.
     """
-    response = _Response(predictor, quantity)
+    response = Response(predictor, quantity)
     return _shapley(response, response.x, quantity)
 
 
-def _shapley(response: _Response, x: Floats, quantity: str) -> Explanation:
+def _shapley(response: Response, x: Floats, quantity: str) -> Explanation:
     import pandas as pd
 
     most = _EVALUATIONS // (len(response.x) << len(response.features))
@@ -268,7 +265,7 @@ def dependence(predictor: Predictor, quantity: str, feature: str) -> pd.DataFram
     """
     import pandas as pd
 
-    response = _Response(predictor, quantity)
+    response = Response(predictor, quantity)
     column = response.column(feature)
     values = _grid(response.x[:, column])
     curves = _predictions(response, response.x, [column], values[:, np.newaxis])
@@ -286,7 +283,7 @@ def _grid(values: Floats) -> Floats:
     return found if len(found) <= _GRID_POINTS else np.linspace(found[0], found[-1], _GRID_POINTS)
 
 
-def _predictions(response: _Response, rows: Floats, columns: list[int], points: Floats) -> Floats:
+def _predictions(response: Response, rows: Floats, columns: list[int], points: Floats) -> Floats:
     """The response of n rows with these columns set to each of m points (m, C): (m, n)."""
     x = np.tile(rows, (len(points), 1))
     x[:, columns] = np.repeat(points, len(rows), axis=0)
@@ -314,7 +311,7 @@ def interactions(predictor: Predictor, quantity: str) -> pd.DataFrame:
     """
     import pandas as pd
 
-    response = _Response(predictor, quantity)
+    response = Response(predictor, quantity)
     pairs = [
         (*pair, *_h2(response, *(response.column(name) for name in pair)))
         for pair in combinations(response.features, 2)
@@ -332,7 +329,7 @@ def interaction(predictor: Predictor, quantity: str, feature: str, other: str) -
     """
     import pandas as pd
 
-    response = _Response(predictor, quantity)
+    response = Response(predictor, quantity)
     columns = [response.column(feature), response.column(other)]
     if feature == other:
         raise UsageError(f"{feature} with itself is no pair")
@@ -357,7 +354,7 @@ def _nearest(grid: Floats, values: Floats) -> NDArray[np.intp]:
     return np.abs(values[:, np.newaxis] - grid).argmin(axis=1)
 
 
-def _h2(response: _Response, column: int, other: int) -> tuple[float, float]:
+def _h2(response: Response, column: int, other: int) -> tuple[float, float]:
     """H2 and the strength of a pair."""
     rows = _sample(response.x, _MOST_ROWS)
 
@@ -371,120 +368,6 @@ def _h2(response: _Response, column: int, other: int) -> tuple[float, float]:
     whole = np.square(together).mean()
     # Below a millionth part the numbers are what rounding left.
     return (float(apart / whole) if whole > 1e-12 else 0.0), float(np.exp(np.sqrt(apart)))
-
-
-# Importances -------------------------------------------------------------------------------------------------------
-
-
-def importances(predictor: Predictor, quantity: str, resamples: int = 20, seed: int = 0) -> pd.DataFrame:
-    """How much worse architectures that were left out are predicted when one input of theirs is exchanged.
-
-    Permutation importance (Breiman 2001; as switched values, Fisher, Rudin & Dominici 2019), over resamples of two
-    thirds of the architectures: the approach is fitted to these, with its hyper-parameters kept, and the importance of
-    an input is how far R2 of the quantity's logarithm on the layers of the other third falls when every architecture is
-    given the value of another one (all its layers the same), or every layer the depth of another layer of its own
-    model. The architectures are drawn without replacement: a bootstrap draws some of them twice, and a model whose
-    layers come twice is no second witness but looks like one to a regression. Two thirds are about as many distinct
-    ones as a bootstrap holds.
-
-    The interval shows which differences hold whatever architectures were trained. Each resample is scored on a third
-    only, so it is wider than that of a mean, and what is learned from two thirds is a little less than what the
-    predictor knows.
-
-    Args:
-        resamples: how many.
-        seed: of the resamples and of the exchanges, of which each resample takes the mean of five.
-
-    Returns:
-        A row a feature, the most important first: feature; importance, the mean over the resamples; lower and upper,
-        their 5 % and 95 % quantiles; r2, the mean with nothing exchanged, the same in all rows. The fall of R2 can
-        exceed 1; where r2 is not above 0, nothing was learned that could fall. Of "peak step", layers whose measured
-        curve has a peak are scored.
-
-    Raises:
-        UsageError: there is no such quantity, no resample is asked for, or the predictor is not fitted.
-        DatasetError: there are fewer than five architectures; R2 cannot be told in any resample; or a feature has
-            another value in so few architectures that two thirds of them rarely show it.
-    """
-    import pandas as pd
-
-    features = _Response(predictor, quantity).features
-    if resamples < 1:
-        raise UsageError(f"resamples is {resamples}; it must be 1 or more")
-    table = predictor.state.table.averaged()
-    require_architectures(table.architectures)
-    fit, rng = approach_named(predictor.approach).fit, np.random.default_rng(seed)
-    falls, scores = [], []
-    for _ in range(resamples):
-        drawn = _two_thirds(table, features, rng)
-        fitted, rest = fit(table.take(drawn), predictor.seed, predictor.state.fitted.settings), table.take(~drawn)
-        observed = _read(quantity, rest.curves, rest.positions, rest.rows)
-
-        def score(rows: pd.DataFrame, fitted: Any = fitted, observed: Floats = observed) -> float:
-            predicted = _read(quantity, fitted.predict(rows)[0], table.positions, rows, everywhere=True)
-            return _r2(observed, predicted)
-
-        scores.append(score(rest.rows))
-        exchanged = [[score(_exchanged(rest.rows, f, rng)) for _ in range(_SHUFFLES)] for f in features]
-        falls.append(scores[-1] - np.mean(exchanged, axis=1))
-    told = np.isfinite(scores)
-    if not told.any():
-        raise DatasetError(f"in no resample can R2 of the {quantity} be told; too few layers have one")
-    by_feature = np.array(falls)[told]
-    found = pd.DataFrame(
-        {
-            "feature": features,
-            "importance": by_feature.mean(axis=0),
-            "lower": np.quantile(by_feature, _INTERVAL[0], axis=0),
-            "upper": np.quantile(by_feature, _INTERVAL[1], axis=0),
-            "r2": float(np.array(scores)[told].mean()),
-        }
-    )
-    return found.sort_values("importance", ascending=False, kind="stable").reset_index(drop=True)
-
-
-def require_architectures(count: int) -> None:
-    """Raises DatasetError where there are too few to leave some out."""
-    if count < ENOUGH_ARCHITECTURES:
-        raise DatasetError(
-            f"{count} architecture{'' if count == 1 else 's'}: with fewer than {ENOUGH_ARCHITECTURES} nothing can be "
-            "said of one that is left out"
-        )
-
-
-def _two_thirds(table: CurveTable, features: list[str], rng: np.random.Generator) -> NDArray[np.bool_]:
-    """The rows of two thirds of the architectures, drawn until every feature varies among them, as it does in all."""
-    groups = np.unique(table.groups)
-    for _ in range(100):
-        drawn = np.isin(table.groups, rng.choice(groups, round(2 * len(groups) / 3), replace=False))
-        part = table.rows.loc[drawn, features].to_numpy(float)
-        if (np.ptp(part, axis=0) > 0).all():
-            return drawn
-    raise DatasetError("a feature has another value in so few architectures that two thirds of them rarely show it")
-
-
-def _exchanged(rows: pd.DataFrame, feature: str, rng: np.random.Generator) -> pd.DataFrame:
-    """Rows in which every model has this feature of another model, or every layer the depth of another of its model.
-
-    In a cycle of random order, so that none keeps its own unless it is the only one.
-    """
-    cells, values = rows["cell"].to_numpy(), rows[feature].to_numpy(float)
-    given = np.empty_like(values)
-    if feature == DEPTH:
-        for cell in np.unique(cells):
-            order = rng.permutation(np.flatnonzero(cells == cell))
-            given[order] = values[np.roll(order, 1)]
-        return rows.assign(**{feature: given})
-    _, first, number = np.unique(cells, return_index=True, return_inverse=True)
-    order = rng.permutation(first)
-    given[order] = values[np.roll(order, 1)]
-    return rows.assign(**{feature: given[first][number]})
-
-
-def _r2(observed: Floats, predicted: Floats) -> float:
-    """Over the rows that have the quantity; nan where there are none."""
-    known = np.isfinite(observed)
-    return r_squared(observed[known], predicted[known]) if known.any() else np.nan
 
 
 # Residuals ---------------------------------------------------------------------------------------------------------
@@ -517,7 +400,7 @@ def residuals(predictor: Predictor, quantity: str) -> pd.DataFrame:
             ends[i] = [calibration.quantile_of(values, p) for p in QUANTILES]
     # No largest value lies under the median, as in `Predictor.predict`.
     low, middle, high = derived.in_units(quantity, np.maximum(ends, 0.0)).T
-    observed = _read(quantity, table.curves, table.positions, table.rows)
+    observed = read_quantity(quantity, table.curves, table.positions, table.rows)
     return pd.DataFrame(
         {
             "model": table.rows["model"],

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from madyn.architecture import Architecture
 from madyn.errors import ArchitectureError, UsageError
@@ -118,6 +118,17 @@ def training_of(dataset: Dataset, model: str) -> Training:
         )
     except (KeyError, TypeError, ValueError) as e:
         raise UsageError(f"its training record is not one of the lab's: {e!r}") from e
+
+
+def as_steps(steps: ArrayLike) -> Floats:
+    """Training steps as an array, (S,). Raises UsageError for anything but numbers from 0 upward."""
+    try:
+        t = np.atleast_1d(np.asarray(steps, float))
+    except (TypeError, ValueError):
+        t = np.empty(0)
+    if t.ndim != 1 or not t.size or not np.isfinite(t).all() or (t < 0).any():
+        raise UsageError(f"steps are a list of numbers from 0 upward, not {steps!r:.80}")
+    return t
 
 
 def in_words(feature: str, value: float) -> str:

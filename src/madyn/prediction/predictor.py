@@ -7,8 +7,7 @@ marked as extrapolation.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -17,8 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from madyn.architecture import Architecture
 from madyn.errors import ArchitectureError, DatasetError, MadynError, UsageError
-from madyn.prediction.approaches import Fitted, Settings, approach_named
-from madyn.prediction.calibration import Calibration
+from madyn.prediction.approaches import approach_named
+from madyn.prediction.calibrated import Calibrated, calibrated, fit_calibrated
 from madyn.prediction.derived import QUANTITIES, in_units, quantity, steps_of
 from madyn.prediction.inputs import (
     OF_MODEL,
@@ -26,13 +25,14 @@ from madyn.prediction.inputs import (
     Subject,
     Training,
     as_record,
+    as_steps,
     check_possible,
     complete,
     from_record,
     in_words,
     of_model,
 )
-from madyn.prediction.table import CurveTable, curve_table, fold_numbers, positions, rows_of, table_of
+from madyn.prediction.table import CurveTable, curve_table, positions, rows_of, table_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,63 +48,9 @@ QUANTILES = (0.05, 0.5, 0.95)
 ENOUGH_ARCHITECTURES = 5
 """With fewer, nothing honest can be said of an architecture that is left out."""
 
-_FOLDS = 10
 _SAME = 1e-9
 _FINITE = 700.0  # logarithms above have no exponential
 _FORMAT = 1
-
-
-@dataclass(frozen=True)
-class Calibrated:
-    """An approach fitted to a table, and what it did on architectures left out of it in turn.
-
-    Attributes:
-        table: single runs.
-        fitted: to all of them.
-        predicted, claimed: (n, P) log curves and standard deviations for the table's rows, each from a fit without its
-            architecture, though with hyper-parameters that were chosen with it (`evaluation` chooses them without); of
-            a table with one architecture, its mean curve.
-        calibration: from their residuals.
-    """
-
-    table: CurveTable
-    fitted: Fitted
-    predicted: Floats
-    claimed: Floats
-    calibration: Calibration
-
-
-def fit_calibrated(
-    table: CurveTable, approach: str, seed: int = 0, folds: int = _FOLDS, settings: Settings | None = None
-) -> Calibrated:
-    """Fit an approach to all of a table, and calibrate it on architectures left out, several at a time where there are
-    more of them than folds. Hyper-parameters are chosen once, from the whole table, or are those of `settings`.
-
-    Raises:
-        DatasetError: the table holds a single layer.
-    """
-    if len(table.averaged().rows) < 2:
-        raise DatasetError("the data hold a single layer: with nothing to compare it with, nothing can be learned")
-    fit = approach_named(approach).fit
-    fitted = fit(table.averaged(), seed, settings)
-    predicted, claimed = np.empty_like(table.curves), np.empty_like(table.curves)
-    if table.architectures == 1:
-        predicted[:], claimed[:] = table.curves.mean(axis=0), fitted.predict(table.rows)[1]
-    else:
-        numbers = fold_numbers(table.groups, folds)
-        for number in np.unique(numbers):
-            test = numbers == number
-            train = table.take(~test).averaged()
-            # Of a single layer nothing can be learned but its curve.
-            learn = fit if len(train.rows) > 1 else approach_named("mean_curve").fit
-            part = learn(train, seed, fitted.settings)
-            predicted[test], claimed[test] = part.predict(table.rows.loc[test])
-    return _calibrated(table, fitted, predicted, claimed)
-
-
-def _calibrated(table: CurveTable, fitted: Fitted, predicted: Floats, claimed: Floats) -> Calibrated:
-    calibration = Calibration.of(table.curves - predicted, claimed, table.groups)
-    return Calibrated(table, fitted, predicted, claimed, calibration)
 
 
 class Predictor:
@@ -201,7 +147,7 @@ class Predictor:
 
         subject = Subject(architecture, training or self.training)
         grid = steps_of(self.state.table.positions, subject.training.steps)
-        at = np.unique(np.rint(grid)) if steps is None else _steps(steps)
+        at = np.unique(np.rint(grid)) if steps is None else as_steps(steps)
         p, calibration = _quantiles(quantiles), self.state.calibration
         curves, spread = self.log_curves([subject])[0]
         where = positions(at, subject.training.steps)
@@ -430,7 +376,7 @@ class Predictor:
             fitted = approach_named(predictor.approach).fit(table.averaged(), predictor.seed, content["settings"])
         except (AttributeError, KeyError, TypeError, ValueError, OverflowError, MadynError) as e:
             raise DatasetError(f"{path}: damaged: {e}") from e
-        predictor._state = _calibrated(table, fitted, predicted, claimed)
+        predictor._state = calibrated(table, fitted, predicted, claimed)
         return predictor
 
     def _family(self) -> list[Architecture]:
@@ -444,12 +390,6 @@ class Predictor:
         moved = float(np.sqrt(np.square(table.curves[:, -1] - earlier).mean()))
         doublings = np.log2(np.maximum((1 + last_step) ** (where - 1), 1.0))
         return moved * np.sqrt(doublings)
-
-
-def claim(spread: Floats) -> Floats:
-    """One uncertainty for a whole curve, or for all curves of a model: the root mean square over all but the first
-    axis of (n, ..., P), shape (n,)."""
-    return np.sqrt(np.square(spread).mean(axis=tuple(range(1, spread.ndim))))
 
 
 def fitted_parameters(curves: Floats, at: Floats, last_step: float) -> pd.DataFrame:
@@ -468,16 +408,6 @@ def _along(where: Floats, at: Floats, curves: Floats, spread: Floats) -> tuple[F
     return tuple(np.array([np.interp(where, at, row) for row in part]) for part in (curves, spread))  # type: ignore[return-value]
 
 
-def _steps(steps: ArrayLike) -> Floats:
-    try:
-        t = np.atleast_1d(np.asarray(steps, float))
-    except (TypeError, ValueError):
-        t = np.empty(0)
-    if t.ndim != 1 or not t.size or not np.isfinite(t).all() or (t < 0).any():
-        raise UsageError(f"steps are a list of numbers from 0 upward, not {steps!r:.80}")
-    return t
-
-
 def _quantiles(quantiles: Sequence[float]) -> list[float]:
     try:
         p = [float(q) for q in quantiles]
@@ -493,20 +423,3 @@ def _floats(value: Any) -> Floats:
     if not np.isfinite(array).all():
         raise ValueError("a number in it is not finite")
     return array
-
-
-def nearest_models(table: CurveTable, subject: Subject) -> Mapping[str, float]:
-    """The models of a table by their distance in shape and training, the nearest first: root mean square of the
-    differences of the features that vary, each in standard deviations over the models."""
-    rows = table.rows.drop_duplicates("model")
-    values = {name: rows[name].to_numpy(float) for name in OF_MODEL}
-    asked = of_model(subject)
-    differences = [
-        (v - asked[name]) / v.std()
-        for name, v in values.items()
-        if np.isfinite(v).all() and np.ptp(v) > 0 and np.isfinite(asked[name])
-    ]
-    distance = np.sqrt(np.mean(np.square(differences), axis=0)) if differences else np.zeros(len(rows))
-    order = np.argsort(distance, kind="stable")
-    names = rows["model"].to_numpy()
-    return {str(names[i]): float(distance[i]) for i in order}

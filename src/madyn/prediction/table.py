@@ -194,3 +194,20 @@ def fold_numbers(groups: NDArray[np.intp], most: int) -> NDArray[np.intp]:
     distinct = np.unique(groups)
     # Neighbours in the numbering tend to be alike; every `most`-th one is put in a fold.
     return np.searchsorted(distinct, groups) % min(most, len(distinct))
+
+
+def nearest_models(table: CurveTable, subject: Subject) -> Mapping[str, float]:
+    """The models of a table by their distance in shape and training, the nearest first: root mean square of the
+    differences of the features that vary, each in standard deviations over the models."""
+    rows = table.rows.drop_duplicates("model")
+    values = {name: rows[name].to_numpy(float) for name in OF_MODEL}
+    asked = of_model(subject)
+    differences = [
+        (v - asked[name]) / v.std()
+        for name, v in values.items()
+        if np.isfinite(v).all() and np.ptp(v) > 0 and np.isfinite(asked[name])
+    ]
+    distance = np.sqrt(np.mean(np.square(differences), axis=0)) if differences else np.zeros(len(rows))
+    order = np.argsort(distance, kind="stable")
+    names = rows["model"].to_numpy()
+    return {str(names[i]): float(distance[i]) for i in order}

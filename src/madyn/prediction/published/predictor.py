@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike
 
 from madyn.architecture import Architecture
 from madyn.errors import UsageError
+from madyn.prediction.inputs import as_steps
 from madyn.prediction.published.features import SHAPE_FIELDS, architecture_groups, feature_table, features_of
 from madyn.prediction.published.protocols import (
     RANDOM_LAYERS,
@@ -171,7 +172,7 @@ class ParameterPredictor:
         """
         from madyn.curves.hypotheses import HYPOTHESES
 
-        t = _steps(steps)
+        t = as_steps(steps)
         curve = HYPOTHESES["reparam"]
         table = self.parameters(architecture)
         rows = curve.values(t, table[list(curve.param_names)].to_numpy())
@@ -237,16 +238,6 @@ def _residuals(predictions: pd.DataFrame, chosen: dict[str, str]) -> pd.DataFram
 def _least_positive(values: ArrayLike) -> float:
     v = np.asarray(values, float)
     return float(v[v > 0].min()) if (v > 0).any() else float(np.finfo(float).eps)
-
-
-def _steps(steps: ArrayLike) -> np.ndarray:
-    try:
-        t = np.atleast_1d(np.asarray(steps, float))
-    except (TypeError, ValueError):
-        t = np.empty(0)
-    if t.ndim != 1 or not t.size or not np.isfinite(t).all() or (t < 0).any():
-        raise UsageError(f"steps are a list of numbers from 0 upward, not {steps!r:.80}")
-    return t
 
 
 def _outside(table: pd.DataFrame, architecture: Architecture) -> str:
