@@ -61,9 +61,11 @@ class Predictor:
             (`madyn evaluate`).
         seed: of those approaches that draw numbers.
 
-    >>> predictor = Predictor().fit("tiny-suite")  # doctest: +SKIP
-    >>> shape = predictor.architecture(num_hidden_layers=4, hidden_size=96, num_attention_heads=4)  # doctest: +SKIP
-    >>> predictor.predict(shape, [0, 300, 3000]).sel(layer=2, quantile=0.5)  # doctest: +SKIP
+    Example::
+
+        predictor = Predictor().fit("tiny-suite")
+        shape = predictor.architecture(num_hidden_layers=4, hidden_size=96, num_attention_heads=4, mlp_ratio=4)
+        predictor.predict(shape, [0, 300, 3000]).sel(layer=2, quantile=0.5)
     """
 
     def __init__(self, approach: str = DEFAULT, *, seed: int = 0) -> None:
