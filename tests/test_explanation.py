@@ -22,11 +22,11 @@ from madyn.prediction.explanation import (
     features_of,
     interaction,
     interactions,
-    residuals,
     shapley_values,
 )
 from madyn.prediction.importance import importances
 from madyn.prediction.inputs import Subject
+from madyn.prediction.residuals import residuals
 from madyn.prediction.table import positions, table_of
 from tiny import write_dataset
 

@@ -475,7 +475,7 @@ def test_the_nearest_architecture_lends_its_curve(table):
     np.testing.assert_allclose(mean[first], np.tile(one.curves[first].mean(axis=0), (first.sum(), 1)))
 
 
-@pytest.mark.parametrize("name", [name for name, approach in APPROACHES.items() if approach.learns])
+@pytest.mark.parametrize("name", [name for name in APPROACHES if name not in ("mean_curve", "nearest")])
 def test_every_approach_beats_the_baselines_on_a_smooth_law(name):
     table = draw_family(16, 1, seed=2)
     found = leave_out(table, [name, "mean_curve", "nearest"], jobs=1)

@@ -353,7 +353,7 @@ def prediction_importances(tables: Mapping[str, pd.DataFrame]) -> Figure:
 
 
 def _residuals(source: Source, quantity: str) -> dict[str, Any]:
-    from madyn.prediction.explanation import residuals
+    from madyn.prediction.residuals import residuals
 
     name = quantity.replace("_", " ")
     return {"table": residuals(_predictor(source), name), "quantity": name}

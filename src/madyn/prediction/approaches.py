@@ -46,12 +46,10 @@ class Approach:
     Attributes:
         label: its name in tables.
         fit: (curves averaged over seeds, seed, settings to take over or None) -> what it has learned.
-        learns: False for a baseline.
     """
 
     label: str
     fit: Callable[[CurveTable, int, Settings | None], Fitted]
-    learns: bool = True
 
 
 def approach_named(name: str) -> Approach:
@@ -222,7 +220,7 @@ APPROACHES: Mapping[str, Approach] = {
     "random_forest": Approach("random forest", _regression(_forest)),
     "gradient_boosting": Approach("gradient boosting", _regression(_boosting)),
     "mixture": Approach("mixture of the first three", _mixture),
-    "mean_curve": Approach("mean curve by depth", _mean_curve, learns=False),
-    "nearest": Approach("nearest architecture", _nearest, learns=False),
+    "mean_curve": Approach("mean curve by depth", _mean_curve),
+    "nearest": Approach("nearest architecture", _nearest),
 }
 """The approaches by name."""

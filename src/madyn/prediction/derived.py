@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,13 @@ from numpy.typing import NDArray
 from madyn.errors import UsageError
 from madyn.prediction.table import positions
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 Floats = NDArray[np.float64]
+
+LARGEST_LOG = 700.0
+"""Logarithms above it have no exponential; an interval from two architectures can be that wide."""
 
 FALL = np.log(1.1)
 """How far a curve's logarithm must fall from its largest value to the end for it to have a peak."""
@@ -74,3 +81,26 @@ def _value(curves: Floats, at: Floats, last: float, step: float) -> Floats:
     above = min(max(1, int(np.searchsorted(at, where))), len(at) - 1)
     share = (where - at[above - 1]) / (at[above] - at[above - 1])
     return (1 - share) * curves[..., above - 1] + share * curves[..., above]
+
+
+def read_quantity(name: str, curves: Floats, at: Floats, rows: pd.DataFrame, *, everywhere: bool = False) -> Floats:
+    """A quantity's logarithm from log curves (n, P) of these rows, shape (n,).
+
+    Args:
+        everywhere: give the step of the largest value also for a curve without a peak, where it would be nan.
+    """
+    of = _step_of_largest if everywhere and name == "peak step" else quantity(name)
+    last, found = last_steps(rows), np.empty(len(curves))
+    for steps in np.unique(last):
+        mine = last == steps
+        found[mine] = of(curves[mine], at, float(steps))
+    return found
+
+
+def last_steps(rows: pd.DataFrame) -> Floats:
+    """How long the runs of these rows are, (n,)."""
+    return np.rint(np.exp2(rows["training steps"].to_numpy(float)))
+
+
+def _step_of_largest(curves: Floats, at: Floats, last: float) -> Floats:
+    return np.log1p(steps_of(at, last))[curves.argmax(axis=-1)]

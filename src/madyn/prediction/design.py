@@ -21,7 +21,7 @@ from madyn.architecture import Architecture
 from madyn.errors import UsageError
 from madyn.prediction.calibration import claim
 from madyn.prediction.candidates import AXES, SEARCHED, TO_EXTRAPOLATE, Limits, bounds_of, candidates, none_left, span
-from madyn.prediction.derived import in_units, quantity
+from madyn.prediction.derived import LARGEST_LOG, in_units, quantity
 from madyn.prediction.inputs import Subject
 from madyn.prediction.losses import Evidence, LossLaw, fit_losses
 from madyn.prediction.predictor import Predictor
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 
 _LAYERS_A_BATCH = 4_000  # predicted in one call, which bounds the memory
-_FINITE = 700.0  # logarithms above have no exponential; an interval from two architectures can be that wide
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ class _Objective(NamedTuple):
         """The ratio, at least 1, or the step, within the run."""
         if self.is_step:
             return np.clip(in_units("peak step", values), 0.0, last_step)
-        return in_units("ratio", np.clip(values, 0.0, _FINITE))
+        return in_units("ratio", np.clip(values, 0.0, LARGEST_LOG))
 
 
 def _peak_of_model(curves: Floats, at: Floats, last: float) -> float:
@@ -294,7 +293,7 @@ def _allowed(limits: Limits, law: LossLaw | None, losses: Floats, peaks: Floats)
             f"the lowest predicted is {losses.min():.4g}",
         )
     if limits.below is not None:
-        lowest = math.exp(min(float(peaks.min()), _FINITE))
+        lowest = math.exp(min(float(peaks.min()), LARGEST_LOG))
         tests[f"below {limits.below:g}"] = (
             peaks < math.log(limits.below),
             f"the lowest upper end of a max ratio is {lowest:.4g}",

@@ -11,7 +11,7 @@ curve; the curve drawn from the parameters that the regressors of Table 3 predic
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -21,10 +21,11 @@ from numpy.typing import NDArray
 from madyn.errors import DatasetError, MadynError
 from madyn.prediction.approaches import APPROACHES, MIXED, approach_named
 from madyn.prediction.calibrated import Calibrated, fit_calibrated
-from madyn.prediction.derived import quantity
+from madyn.prediction.derived import last_steps, quantity
 from madyn.prediction.inputs import in_words
+from madyn.prediction.parallel import in_processes
 from madyn.prediction.parameters import table_3
-from madyn.prediction.predictor import ENOUGH_ARCHITECTURES
+from madyn.prediction.predictor import ENOUGH_ARCHITECTURES, QUANTILES
 from madyn.prediction.scoring import CEILING, LEFT_OUT, Predictions, ceiling_interval, score_all
 from madyn.prediction.table import CurveTable, curve_table
 
@@ -43,8 +44,6 @@ LABELS = {
     CEILING: "ceiling (seeds)",
 }
 """What the rows of the table are called."""
-
-INTERVAL = (0.05, 0.95)
 
 _REGIONS = ("hidden size", "layers", "MLP ratio")
 _INNER_FOLDS = 5
@@ -133,8 +132,8 @@ def leave_out(
     protocols = protocols_of(table)
     folds = [(protocol, mask) for protocol, masks in protocols.items() for mask in masks]
     found = {protocol: {name: _nothing(table) for name in names} for protocol in protocols}
-    for number, by_name in _in_processes(table, [mask for _, mask in folds], list(names), jobs):
-        protocol, mask = folds[number]
+    done = in_processes(_fold, ((table, mask, names) for _, mask in folds), jobs)
+    for (protocol, mask), by_name in zip(folds, done, strict=True):
         for name, part in by_name.items():
             held = found[protocol][name]
             held.middle[mask], held.low[mask], held.high[mask] = part.middle, part.low, part.high
@@ -163,24 +162,14 @@ def protocols_of(table: CurveTable) -> dict[str, list[Mask]]:
     return protocols
 
 
-def _in_processes(
-    table: CurveTable, masks: list[Mask], names: list[str], jobs: int | None
-) -> Iterator[tuple[int, dict[str, Predictions]]]:
-    from joblib import Parallel, delayed
-
-    tasks = (delayed(_fold)(number, table, mask, names) for number, mask in enumerate(masks))
-    # Trees and small matrices leave cores idle: whole folds side by side do not.
-    yield from Parallel(n_jobs=jobs or -1, return_as="generator_unordered")(tasks)  # type: ignore[misc]
-
-
-def _fold(number: int, table: CurveTable, test: Mask, names: Sequence[str]) -> tuple[int, dict[str, Predictions]]:
+def _fold(table: CurveTable, test: Mask, names: Sequence[str]) -> dict[str, Predictions]:
     train, rows = table.take(~test), table.rows.loc[test]
     found, settings = {}, {}
     for name in names:
         state = fit_calibrated(train, name, folds=_INNER_FOLDS, settings=_known(name, settings))
         settings[name] = state.fitted.settings
         found[name] = predict_rows(state, rows)
-    return number, found
+    return found
 
 
 def _known(name: str, settings: Mapping[str, Any]) -> Any:
@@ -195,10 +184,9 @@ def predict_rows(state: Calibrated, rows: pd.DataFrame) -> Predictions:
     calibration, at = state.calibration, state.table.positions
     curves, claimed = state.fitted.predict(rows)
     spread = claimed * calibration.scale
-    middle, low, high = (curves + spread * calibration.quantile(p) for p in (0.5, *INTERVAL))
-    last = 2 ** rows["training steps"].to_numpy(float)
+    low, middle, high = (curves + spread * calibration.quantile(p) for p in QUANTILES)
     peak = [
         calibration.quantile_of(quantity("peak step")(calibration.possible(curve, width), at, float(steps)), 0.5)
-        for curve, width, steps in zip(curves, spread, last, strict=True)
+        for curve, width, steps in zip(curves, spread, last_steps(rows), strict=True)
     ]
     return Predictions(middle, low, high, np.array(peak))

@@ -1,4 +1,4 @@
-"""Why the predictor says what it says: Shapley values, partial dependence, interactions and residuals.
+"""Why the predictor says what it says: Shapley values, partial dependence and interactions.
 
 All of it is about one quantity of a layer (`derived.quantity`), on the scale of its natural logarithm, on which an
 effect is a factor. The players are what a user can change: the features of a model that vary in the data, and the
@@ -20,10 +20,7 @@ from numpy.typing import NDArray
 
 from madyn.errors import UsageError, missing_dependency
 from madyn.prediction import derived
-from madyn.prediction.calibrated import Calibrated
-from madyn.prediction.calibration import Calibration
 from madyn.prediction.inputs import DEPTH, LINEAR, OF_MODEL, Subject, check_possible
-from madyn.prediction.predictor import QUANTILES
 from madyn.prediction.table import rows_of
 
 if TYPE_CHECKING:
@@ -147,30 +144,7 @@ class Response:
         rows = pd.concat([common] * len(x), ignore_index=True)
         rows = rows.assign(**{name: x[:, i] for i, name in enumerate(self.features)})
         curves = self._state.fitted.predict(rows)[0]
-        return read_quantity(self._quantity, curves, self.table.positions, rows, everywhere=True)
-
-
-def read_quantity(quantity: str, curves: Floats, at: Floats, rows: pd.DataFrame, *, everywhere: bool = False) -> Floats:
-    """A quantity's logarithm from log curves (n, P) of these rows, shape (n,).
-
-    Args:
-        everywhere: give the step of the largest value also for a curve without a peak, where it would be nan.
-    """
-    of = _step_of_largest if everywhere and quantity == "peak step" else derived.quantity(quantity)
-    last, found = _last_steps(rows), np.empty(len(curves))
-    for steps in np.unique(last):
-        mine = last == steps
-        found[mine] = of(curves[mine], at, float(steps))
-    return found
-
-
-def _last_steps(rows: pd.DataFrame) -> Floats:
-    """How long the runs of these rows are, (n,)."""
-    return np.rint(np.exp2(rows["training steps"].to_numpy(float)))
-
-
-def _step_of_largest(curves: Floats, at: Floats, last: float) -> Floats:
-    return np.log1p(derived.steps_of(at, last))[curves.argmax(axis=-1)]
+        return derived.read_quantity(self._quantity, curves, self.table.positions, rows, everywhere=True)
 
 
 def _sample(x: Floats, most: int) -> Floats:
@@ -368,57 +342,3 @@ def _h2(response: Response, column: int, other: int) -> tuple[float, float]:
     whole = np.square(together).mean()
     # Below a millionth part the numbers are what rounding left.
     return (float(apart / whole) if whole > 1e-12 else 0.0), float(np.exp(np.sqrt(apart)))
-
-
-# Residuals ---------------------------------------------------------------------------------------------------------
-
-
-def residuals(predictor: Predictor, quantity: str) -> pd.DataFrame:
-    """What was measured of every layer of every run, and what was predicted for it with its architecture left out.
-
-    Returns:
-        A row a model and layer: model, layer, architecture (a number), observed, predicted (the median for a single
-        run), lower and upper (its 90 % interval), all in the quantity's own unit. The intervals, too, are made from
-        the residuals of the other architectures. Of a step: observed is nan where the curve has no peak, the others
-        are those of a peak if there is one. Of a dataset with one architecture, the predictions are its mean.
-
-    Raises:
-        UsageError: there is no such quantity, or the predictor is not fitted.
-    """
-    import pandas as pd
-
-    derived.quantity(quantity)
-    table = predictor.state.table
-    ends = np.full((len(table.rows), len(QUANTILES)), np.nan)
-    for group in np.unique(table.groups):
-        mine = np.flatnonzero(table.groups == group)
-        calibration = _without(predictor.state, group)
-        for i in mine:
-            claimed = predictor.state.claimed[i] * calibration.scale
-            possible = calibration.possible(predictor.state.predicted[i], claimed)
-            values = derived.quantity(quantity)(possible, table.positions, float(_last_steps(table.rows.loc[[i]])[0]))
-            ends[i] = [calibration.quantile_of(values, p) for p in QUANTILES]
-    # No largest value lies under the median, as in `Predictor.predict`.
-    low, middle, high = derived.in_units(quantity, np.maximum(ends, 0.0)).T
-    observed = read_quantity(quantity, table.curves, table.positions, table.rows)
-    return pd.DataFrame(
-        {
-            "model": table.rows["model"],
-            "layer": table.rows["layer"],
-            "architecture": table.groups,
-            "observed": derived.in_units(quantity, observed),
-            "predicted": middle,
-            "lower": low,
-            "upper": high,
-        }
-    )
-
-
-def _without(state: Calibrated, group: int) -> Calibration:
-    """The calibration from the residuals of the other architectures, where there are any."""
-    others = state.table.groups != group
-    if not others.any():
-        return state.calibration
-    return Calibration.of(
-        state.table.curves[others] - state.predicted[others], state.claimed[others], state.table.groups[others]
-    )

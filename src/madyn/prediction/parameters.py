@@ -6,13 +6,14 @@ both ways of predicting are held against the same measurements.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from madyn.prediction.derived import steps_of
+from madyn.prediction.parallel import in_processes
 from madyn.prediction.predictor import DEFAULT, fitted_parameters
 from madyn.prediction.scoring import LEFT_OUT, Predictions, peaks_of
 from madyn.prediction.table import CurveTable
@@ -61,7 +62,8 @@ def table_3(
         tests = [mask[where] for mask in masks]
         tasks += [(_published_name(protocol), test) for test in tests if test.any() and not test.all()]
     parts: dict[str, list[pd.DataFrame]] = {}
-    for protocol, part in _in_processes(parameters, tasks, jobs):
+    done = in_processes(_fold, ((parameters, *task) for task in tasks), jobs)
+    for (protocol, _), part in zip(tasks, done, strict=True):
         parts.setdefault(protocol, []).append(part)
         on_fold()
     whole = {protocol: pd.concat(folds, ignore_index=True) for protocol, folds in parts.items()}
@@ -82,20 +84,11 @@ def _published_name(protocol: str) -> str:
     return WHOLE_MODELS if protocol == LEFT_OUT else protocol
 
 
-def _in_processes(
-    parameters: pd.DataFrame, tasks: list[tuple[str, Mask | None]], jobs: int | None
-) -> Iterator[tuple[str, pd.DataFrame]]:
-    from joblib import Parallel, delayed
-
-    work = (delayed(_fold)(parameters, protocol, test) for protocol, test in tasks)
-    yield from Parallel(n_jobs=jobs or -1, return_as="generator")(work)  # type: ignore[misc]
-
-
-def _fold(parameters: pd.DataFrame, protocol: str, test: Mask | None) -> tuple[str, pd.DataFrame]:
+def _fold(parameters: pd.DataFrame, protocol: str, test: Mask | None) -> pd.DataFrame:
     from madyn.prediction.published.protocols import out_of_fold
 
     split = None if test is None else [(np.flatnonzero(~test), np.flatnonzero(test))]
-    return protocol, out_of_fold(parameters, protocol, splits=split)
+    return out_of_fold(parameters, protocol, splits=split)
 
 
 def _drawn(predictions: pd.DataFrame, table: CurveTable, place: Mapping[tuple[Any, Any], int]) -> Predictions:

@@ -15,24 +15,23 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from madyn.architecture import Architecture
-from madyn.errors import ArchitectureError, DatasetError, MadynError, UsageError
+from madyn.errors import ArchitectureError, UsageError
 from madyn.prediction.approaches import approach_named
-from madyn.prediction.calibrated import Calibrated, calibrated, fit_calibrated
-from madyn.prediction.derived import QUANTITIES, in_units, quantity, steps_of
+from madyn.prediction.calibrated import Calibrated, fit_calibrated
+from madyn.prediction.derived import LARGEST_LOG, QUANTITIES, in_units, quantity, steps_of
 from madyn.prediction.inputs import (
     OF_MODEL,
     SHAPE,
     Subject,
     Training,
-    as_record,
     as_steps,
     check_possible,
     complete,
-    from_record,
     in_words,
     of_model,
 )
-from madyn.prediction.table import CurveTable, curve_table, positions, rows_of, table_of
+from madyn.prediction.saved import read_state, write_state
+from madyn.prediction.table import CurveTable, curve_table, positions, rows_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,8 +48,6 @@ ENOUGH_ARCHITECTURES = 5
 """With fewer, nothing honest can be said of an architecture that is left out."""
 
 _SAME = 1e-9
-_FINITE = 700.0  # logarithms above have no exponential
-_FORMAT = 1
 
 
 class Predictor:
@@ -153,7 +150,7 @@ class Predictor:
         p, calibration = _quantiles(quantiles), self.state.calibration
         curves, spread = self.log_curves([subject])[0]
         where = positions(at, subject.training.steps)
-        middle, width = _along(where, self.state.table.positions, curves, spread)
+        middle, width = (_along(where, self.state.table.positions, part) for part in (curves, spread))
         median = middle + width * calibration.quantile(0.5)
         width = np.hypot(width, self._drift(where, subject.training.steps))
         off = [calibration.quantile(q) - calibration.quantile(0.5) for q in p]
@@ -165,7 +162,7 @@ class Predictor:
                 "farthest residuals."
             )
         return xr.DataArray(
-            np.exp(np.clip(log, 0.0, _FINITE)),
+            np.exp(np.clip(log, 0.0, LARGEST_LOG)),
             {"layer": np.arange(len(curves)), "step": at, "quantile": p},
             ("layer", "step", "quantile"),
             "ratio",
@@ -217,7 +214,7 @@ class Predictor:
                     band = [curve + spread * calibration.quantile(p) for p in QUANTILES]
                     low, _, high = quantity(name)(np.array(band), self.state.table.positions, subject.training.steps)
                     ends[0], ends[2] = min(ends[0], low), max(ends[2], high)
-                ends = in_units(name, np.clip(ends, 0.0, _FINITE))
+                ends = in_units(name, np.clip(ends, 0.0, LARGEST_LOG))
                 lines.append(
                     {"layer": layer, "quantity": name, **dict(zip(("lower", "value", "upper"), ends, strict=True))}
                 )
@@ -325,27 +322,7 @@ class Predictor:
         Raises:
             StorageError: the file cannot be written.
         """
-        import madyn
-        from madyn.dataset.files import write_json
-
-        state = self.state
-        write_json(
-            Path(path),
-            {
-                "madyn_predictor": _FORMAT,
-                "version": madyn.__version__,
-                "approach": self.approach,
-                "seed": self.seed,
-                "settings": dict(state.fitted.settings),
-                "positions": state.table.positions.tolist(),
-                "models": {name: as_record(subject) for name, subject in state.table.subjects.items()},
-                "losses": dict(state.table.losses),
-                "left_out": dict(state.table.left_out),
-                "curves": state.table.curves.tolist(),
-                "predicted": state.predicted.tolist(),
-                "claimed": state.claimed.tolist(),
-            },
-        )
+        write_state(Path(path), self.approach, self.seed, self.state)
 
     @classmethod
     def load(cls, path: str | Path) -> Predictor:
@@ -354,31 +331,9 @@ class Predictor:
         Raises:
             DatasetError: the file is not one of a predictor, or of a later format.
         """
-        from madyn.dataset.files import read_json
-
-        content = read_json(Path(path))
-        if not isinstance(content, dict) or content.get("madyn_predictor") != _FORMAT:
-            raise DatasetError(f"{path}: not a predictor that this version of madyn has saved")
-        try:
-            predictor = cls(content["approach"], seed=int(content["seed"]))
-            subjects = {name: from_record(record) for name, record in content["models"].items()}
-            table = table_of(
-                subjects, _floats(content["curves"]), _floats(content["positions"]),
-                {name: float(_floats(loss)) for name, loss in content["losses"].items()}, content["left_out"],
-            )  # fmt: skip
-            predicted, claimed = _floats(content["predicted"]), _floats(content["claimed"])
-            if not table.curves.shape == predicted.shape == claimed.shape or not (claimed > 0).all():
-                raise ValueError("its curves do not belong together")
-            if (
-                not (np.diff(table.positions) > 0).all()
-                or table.positions[0] < 0
-                or np.abs(table.curves).max() > _FINITE
-            ):
-                raise ValueError("its curves are none of a ratio over the steps of a run")
-            fitted = approach_named(predictor.approach).fit(table.averaged(), predictor.seed, content["settings"])
-        except (AttributeError, KeyError, TypeError, ValueError, OverflowError, MadynError) as e:
-            raise DatasetError(f"{path}: damaged: {e}") from e
-        predictor._state = calibrated(table, fitted, predicted, claimed)
+        approach, seed, state = read_state(Path(path))
+        predictor = cls(approach, seed=seed)
+        predictor._state = state
         return predictor
 
     def _family(self) -> list[Architecture]:
@@ -387,8 +342,8 @@ class Predictor:
     def _drift(self, where: Floats, last_step: float) -> Floats:
         """How far log curves wander after the end of training, as a standard deviation at each position, (S,)."""
         table = self.state.table
-        half = positions(last_step / 2, last_step)
-        earlier = np.array([np.interp(half, table.positions, row) for row in table.curves])
+        half = positions([last_step / 2], last_step)
+        earlier = _along(half, table.positions, table.curves)[:, 0]
         moved = float(np.sqrt(np.square(table.curves[:, -1] - earlier).mean()))
         doublings = np.log2(np.maximum((1 + last_step) ** (where - 1), 1.0))
         return moved * np.sqrt(doublings)
@@ -405,9 +360,9 @@ def fitted_parameters(curves: Floats, at: Floats, last_step: float) -> pd.DataFr
     return table.assign(r2=np.asarray(fits.r2).reshape(-1))
 
 
-def _along(where: Floats, at: Floats, curves: Floats, spread: Floats) -> tuple[Floats, Floats]:
-    """Curves and spreads (L, P) at other positions, (L, S)."""
-    return tuple(np.array([np.interp(where, at, row) for row in part]) for part in (curves, spread))  # type: ignore[return-value]
+def _along(where: Floats, at: Floats, curves: Floats) -> Floats:
+    """Curves (L, P) at other positions, (L, S)."""
+    return np.array([np.interp(where, at, row) for row in curves])
 
 
 def _quantiles(quantiles: Sequence[float]) -> list[float]:
@@ -418,10 +373,3 @@ def _quantiles(quantiles: Sequence[float]) -> list[float]:
     if not p or not all(0 < q < 1 for q in p) or sorted(set(p)) != p:
         raise UsageError(f"quantiles are ascending numbers between 0 and 1, not {quantiles!r:.80}")
     return p
-
-
-def _floats(value: Any) -> Floats:
-    array = np.asarray(value, float)
-    if not np.isfinite(array).all():
-        raise ValueError("a number in it is not finite")
-    return array

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from madyn.prediction.derived import quantity
-from madyn.prediction.table import CurveTable
+from madyn.prediction.derived import quantity, read_quantity
+from madyn.prediction.table import CurveTable, means_by
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,13 +69,12 @@ def score(table: CurveTable, rows: Mask, predictions: Predictions) -> dict[str, 
     inside = ((y >= low) & (y <= high)).mean(axis=1)
     _, number, counts = np.unique(groups, return_inverse=True, return_counts=True)
     weights = 1 / (len(counts) * counts[number])
-    means, their = _means(table, rows), p
     known = np.isfinite(high).all()
     return {
         **_closeness(table, rows, y, p, predictions.peak[rows]),
         "coverage": float(weights @ inside) if known else np.nan,
         "width": float(np.exp(np.median(high - low))) if known else np.nan,
-        **{f"{name}_means": value for name, value in _r2s(means, their, table.positions).items()},
+        **{f"{name}_means": value for name, value in _r2s(_means(table, rows), p, table.positions).items()},
         "layers": len(y),
         "architectures": len(counts),
     }
@@ -95,11 +94,7 @@ def _closeness(table: CurveTable, rows: Mask, y: Floats, p: Floats, peak: Floats
 
 def peaks_of(table: CurveTable, rows: Mask, curves: Floats) -> Floats:
     """log(1 + step) of the peak of each of these rows' curves, nan where there is none."""
-    last = np.array([table.subjects[model].training.steps for model in table.rows["model"].to_numpy()[rows]], float)
-    found = np.empty(len(curves))
-    for steps in np.unique(last):
-        found[last == steps] = quantity("peak step")(curves[last == steps], table.positions, float(steps))
-    return found
+    return read_quantity("peak step", curves, table.positions, table.rows.loc[rows])
 
 
 def _r2s(y: Floats, p: Floats, at: Floats) -> dict[str, float]:
@@ -119,10 +114,8 @@ def r_squared(y: Floats, p: Floats) -> float:
 
 def _means(table: CurveTable, rows: Mask) -> Floats:
     """For each row the mean over the seeds of its architecture and layer, (n, P)."""
-    _, number, counts = np.unique(table.keys[rows], return_inverse=True, return_counts=True)
-    sums = np.zeros((len(counts), table.curves.shape[1]))
-    np.add.at(sums, number, table.curves[rows])
-    return (sums / counts[:, np.newaxis])[number]
+    _, number, means = means_by(table.keys[rows], table.curves[rows])
+    return means[number]
 
 
 def ceiling(table: CurveTable, rows: Mask) -> dict[str, float]:

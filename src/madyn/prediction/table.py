@@ -86,14 +86,17 @@ class CurveTable:
 
     def averaged(self) -> CurveTable:
         """One row for each architecture, training and layer: the mean over its seeds, under its first model's name."""
-        _, first, inverse = np.unique(self.keys, return_index=True, return_inverse=True)
-        sums = np.zeros((len(first), self.curves.shape[1]))
-        np.add.at(sums, inverse, self.curves)
-        return replace(
-            self,
-            rows=self.rows.iloc[first].reset_index(drop=True),
-            curves=sums / np.bincount(inverse)[:, np.newaxis],
-        )
+        first, _, means = means_by(self.keys, self.curves)
+        return replace(self, rows=self.rows.iloc[first].reset_index(drop=True), curves=means)
+
+
+def means_by(keys: NDArray[np.intp], curves: Floats) -> tuple[NDArray[np.intp], NDArray[np.intp], Floats]:
+    """Means of curves (n, P) over rows that share a key, (n,): the first row of each of m keys, (m,), the number of
+    each row's key, (n,), and the means, (m, P)."""
+    _, first, number, counts = np.unique(keys, return_index=True, return_inverse=True, return_counts=True)
+    sums = np.zeros((len(first), curves.shape[1]))
+    np.add.at(sums, number, curves)
+    return first, number, sums / counts[:, np.newaxis]
 
 
 def curve_table(dataset: Dataset) -> CurveTable:
