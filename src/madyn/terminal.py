@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import math
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -61,6 +63,26 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]
     console.print(title, style="bold")
     needed = Console(width=10_000, markup=False).measure(table).maximum
     Console(highlight=False, markup=False, width=max(console.width, needed)).print(table)
+
+
+def print_json(value: Any) -> None:
+    """One JSON value on standard output, for programs: strict JSON, NaN and infinity as null, numpy's numbers as plain.
+
+    Nothing else may be printed on standard output by a command that was asked for JSON.
+    """
+    console.print(json.dumps(_plain(value), indent=1, ensure_ascii=False, allow_nan=False))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if hasattr(value, "tolist"):  # numpy's arrays and numbers
+        return _plain(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, (bool, int, str)) else str(value)
 
 
 def _cell(value: Any) -> str:

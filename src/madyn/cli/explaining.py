@@ -122,6 +122,8 @@ def check(dataset: DatasetArgument) -> None:
     report = check_dataset(dataset)
     for absence in report.absences:
         typer.echo(f"absent: {absence}")
+    for remark in report.remarks:
+        typer.echo(f"note:   {remark}")
     for fault in report.faults:
         typer.echo(f"wrong:  {fault}")
     typer.echo(f"{dataset}: {f'{len(report.faults)} wrong' if report.faults else 'nothing is wrong'}")

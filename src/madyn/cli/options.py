@@ -76,3 +76,4 @@ DecoderOnlyOption = Annotated[
     ),
 ]
 TrustOption = Annotated[bool, typer.Option("--trust-remote-code", help="Run the code that comes with a model.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON value and nothing else, for programs.")]

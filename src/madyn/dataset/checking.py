@@ -25,10 +25,11 @@ from madyn.suites import PYTHIA
 
 @dataclass
 class CheckReport:
-    """What was found: `faults` are wrong, `absences` are not there and need not be."""
+    """What was found: `faults` are wrong, `absences` are not there and need not be, `remarks` are worth knowing."""
 
     faults: list[str] = field(default_factory=list)
     absences: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
 
 
 def check_dataset(path: str | Path) -> CheckReport:
@@ -46,6 +47,7 @@ def check_dataset(path: str | Path) -> CheckReport:
         report.faults += _statistics_faults(dataset, model)
         report.faults += _manifest_faults(dataset, model, report.absences)
         report.faults += _fit_faults(dataset, model, report.absences)
+        report.remarks += _remarks(dataset, model)
         for folder in ("series", "per_layer_evolution", "example_fits", "metrics"):
             if not any((dataset.path / model / folder).rglob("*.png")):
                 report.absences.append(f"{dataset.path / model / folder}: no figures")
@@ -133,6 +135,16 @@ def _manifest_faults(dataset: Dataset, model: str, absences: list[str]) -> Itera
             yield f"{path}: not what was measured: its SHA-256 is not the one in the manifest"
     if len(tokens) > 1:
         yield f"{dataset.path / 'manifest' / model}: steps were measured on different tokens"
+
+
+def _remarks(dataset: Dataset, model: str) -> Iterator[str]:
+    """What the manifest says of units that were measured all the same."""
+    try:
+        units = manifest.read_units(dataset.path, model)
+    except DatasetError:
+        return  # said already
+    for step, unit in units.items():
+        yield from (f"{layout.manifest_path(dataset.path, model, step)}: {remark}" for remark in unit.remarks)
 
 
 def _fit_faults(dataset: Dataset, model: str, absences: list[str]) -> Iterator[str]:

@@ -35,6 +35,7 @@ class Unit:
         statistics_sha256: hash of the statistics file, as `sha256sum` gives it.
         versions: of Python and of the packages that the numbers depend on.
         failure: why there are no statistics; None where there are.
+        remarks: what is worth knowing of a unit that was measured all the same, a sentence each; `madyn check` says it.
     """
 
     model: str
@@ -60,6 +61,7 @@ class Unit:
     versions: dict[str, str] = field(default_factory=dict)
     statistics_sha256: str | None = None
     failure: str | None = None
+    remarks: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)
