@@ -118,9 +118,8 @@ def probe_of(suite: LabSuite) -> Probe:
 def _loss_windows(suite: LabSuite, tokenizer: Any) -> np.ndarray:
     """Windows spread evenly over the source's documents: the few that hidden states are measured on would not do."""
     measure = suite.measure
-    ids = np.asarray(
-        tokenize(read_text(measure.source, measure.loss_documents, measure.seed).content, tokenizer), dtype=np.int64
-    )
+    text = read_text(measure.source, measure.loss_documents, measure.seed)
+    ids = np.asarray(tokenize(text.content, tokenizer).ids, dtype=np.int64)
     window = suite.recipe.length - 1
     if len(ids) < window:
         raise TextError(f"{suite.measure.source}: its {len(ids)} tokens do not fill one sequence of {window + 1}")
@@ -147,7 +146,7 @@ def _write_tokens(path: Path, tokenizer: Any, documents: tuple[str, ...], folder
         tokenizer.save_pretrained(folder)
     except OSError as e:
         raise storage_error(folder, e) from e
-    ids = np.fromiter((i for d in documents for i in tokenize(d + BLANK_LINE, tokenizer)), dtype=np.int32)
+    ids = np.fromiter((i for d in documents for i in tokenize(d + BLANK_LINE, tokenizer).ids), dtype=np.int32)
     content = io.BytesIO()
     np.save(content, ids)
     write_bytes(path, content.getvalue())

@@ -1,15 +1,17 @@
-"""Token sequences from any text source, for probing a model and for training one.
+"""Documents from any text source.
 
 A source is a name: `stdlib` (the Python standard library's own sources, present on every machine, the default),
-`redpajama` (the sample the paper drew from), a file (`.jsonl`, `.jsonl.gz`, or anything else as plain text), or a text
-dataset of the Hub (`OWNER/NAME?config=C&split=S&column=T`). Any of them may end in `#train` or `#held-out`, which
-splits the documents by a hash of their content, so that what a model is probed with can be kept out of what it learns.
+`redpajama` (the sample the paper drew from), a file (`.jsonl`, `.jsonl.gz`, or anything else as plain text; UTF-8, or
+UTF-16 and UTF-32 that begin with their mark), or a text dataset of the Hub (`OWNER/NAME?config=C&split=S&column=T`).
+Any of them may end in `#train` or `#held-out`, which splits the documents by a hash of their content, so that what a
+model is probed with can be kept out of what it learns. A file whose name has a `#` in it is read as it is called.
 
 A new source is one entry in `_SOURCES`.
 """
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import hashlib
 import json
@@ -18,14 +20,11 @@ import sysconfig
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO
 from urllib.parse import parse_qsl
 
 from madyn.errors import TextError, UsageError
 from madyn.hub import hub_errors
-
-if TYPE_CHECKING:
-    import numpy as np
 
 PAPER_DOCUMENTS = 500
 REDPAJAMA = "togethercomputer/RedPajama-Data-1T-Sample"
@@ -68,13 +67,11 @@ def read_text(source: str, documents: int | None = PAPER_DOCUMENTS, seed: int = 
 
     Raises:
         TextError: the source cannot be read or holds no text.
-        UsageError: the part after `#` is neither `train` nor `held-out`.
+        UsageError: the part after `#` is neither `train` nor `held-out`, and no file is called so.
     """
     if documents is not None and documents < 1:
         raise UsageError(f"documents is {documents}; at least one is needed")
-    name, _, part = source.partition("#")
-    if part not in ("", "train", "held-out"):
-        raise UsageError(f"{source}: {part!r} is no part of a text; it is #train or #held-out")
+    name, part = _name_and_part(source)
     read = next(read for applies, read in _SOURCES if applies(name))
     if part:
         kept = [d for d in read(name, None, seed) if _held_out(d) == (part == "held-out")]
@@ -86,54 +83,21 @@ def read_text(source: str, documents: int | None = PAPER_DOCUMENTS, seed: int = 
     return Text(source, tuple(found), seed)
 
 
-def token_sequences(text: Text, tokenizer: Any, count: int, length: int, *, bos: bool = False) -> np.ndarray:
-    """Cut a text into sequences of tokens.
-
-    The text is tokenised with no special tokens and cut into consecutive windows; the first `count` are taken.
-
-    Args:
-        tokenizer: a Hugging Face tokenizer.
-        length: tokens a sequence, the BOS token included.
-        bos: start each window with the tokenizer's BOS token.
-
-    Returns:
-        token ids, shape (count, length), int64.
-
-    Raises:
-        TextError: the text is too short.
-        UsageError: `bos` is asked of a tokenizer that has no BOS token, or a number is below 1.
-    """
-    import numpy as np
-
-    if count < 1 or length < (2 if bos else 1):
-        raise UsageError(
-            f"{count} sequences of {length} tokens: both must be at least 1 (and a BOS token needs one more)"
-        )
-    ids = np.asarray(tokenize(text.content, tokenizer), dtype=np.int64)
-    stride = length - 1 if bos else length
-    windows = len(ids) // stride
-    if windows < count:
-        raise TextError(
-            f"{text.source}: its {len(ids)} tokens fill {windows} sequences of {length}, and {count} were asked for; "
-            "give more text, or lower --length or --sequences"
-        )
-    sequences = ids[: count * stride].reshape(count, stride)
-    if not bos:
-        return sequences
-    if tokenizer.bos_token_id is None:
-        raise UsageError("the tokenizer has no BOS token to start a sequence with")
-    return np.concatenate([np.full((count, 1), tokenizer.bos_token_id, dtype=np.int64), sequences], axis=1)
+def _name_and_part(source: str) -> tuple[str, str]:
+    """A source and the part that is asked of it. A file that is there is meant before a part is."""
+    name, mark, part = source.rpartition("#")
+    if not mark or _is_file(source):
+        return source, ""
+    if part not in ("", "train", "held-out"):
+        raise UsageError(f"{source}: {part!r} is no part of a text; it is #train or #held-out, or a file is missing")
+    return name, part
 
 
-def tokenize(content: str, tokenizer: Any) -> list[int]:
-    """Token ids without special tokens, whatever the model's context."""
-    return tokenizer(content, add_special_tokens=False, verbose=False)["input_ids"]
-
-
-def hash_tokens(sequences: np.ndarray) -> str:
-    """SHA-256 of the shape and the token ids, as 64-bit little-endian integers."""
-    ids = sequences.astype("<i8")
-    return hashlib.sha256(repr(ids.shape).encode() + ids.tobytes()).hexdigest()
+def _is_file(name: str) -> bool:
+    try:
+        return Path(name).is_file()
+    except (OSError, ValueError):  # no name that a file can have
+        return False
 
 
 def _held_out(document: str) -> bool:
@@ -204,8 +168,23 @@ def _lines(files: Sequence[Path]) -> Iterator[tuple[Path, int, str]]:
             raise TextError(f"{path}: cannot be read: {e}") from e
 
 
+# The longer marks first: that of UTF-32 begins with that of UTF-16.
+_MARKS = {
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+
+
 def _open(path: Path) -> IO[str]:
-    return gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8")
+    """A text file, unpacked where it is packed, read as the mark at its start says, and as UTF-8 without one."""
+    opened = gzip.open if path.suffix.lower() == ".gz" else open
+    with opened(path, "rb") as file:
+        start = file.read(4)
+    encoding = next((name for mark, name in _MARKS.items() if start.startswith(mark)), "utf-8")
+    return opened(path, "rt", encoding=encoding)
 
 
 def _text_field(path: Path, number: int, line: str) -> str:
@@ -224,9 +203,13 @@ def _text_field(path: Path, number: int, line: str) -> str:
 
 def _text_file(name: str, documents: int | None, seed: int) -> list[str]:
     try:
-        return [Path(name).read_text(encoding="utf-8-sig")]
-    except (OSError, UnicodeDecodeError) as e:
+        with _open(Path(name)) as file:
+            content = file.read()
+    except (OSError, EOFError, UnicodeDecodeError) as e:
         raise TextError(f"{name}: cannot be read as UTF-8 text: {e}") from e
+    if "\0" in content:
+        raise TextError(f"{name}: no text, or UTF-16 without its mark: it holds NUL characters")
+    return [content]
 
 
 def _hub_dataset(name: str, documents: int | None, seed: int) -> list[str]:
@@ -259,7 +242,7 @@ _NAMED: dict[str, Callable[[str, int | None, int], list[str]]] = {"stdlib": _sta
 # In the order tried: does this reader apply to the name, and the reader.
 _SOURCES: list[tuple[Callable[[str], bool], Callable[[str, int | None, int], list[str]]]] = [
     *((name.__eq__, read) for name, read in _NAMED.items()),
-    (lambda name: name.endswith((".jsonl", ".jsonl.gz")), _jsonl_file),
-    (lambda name: Path(name).is_file(), _text_file),
+    (lambda name: name.lower().endswith((".jsonl", ".jsonl.gz")), _jsonl_file),
+    (_is_file, _text_file),
     (lambda name: True, _hub_dataset),
 ]

@@ -1,0 +1,19 @@
+"""Token sequences from any text source, for probing a model and for training one."""
+
+from madyn.text.sources import BLANK_LINE, PAPER_DOCUMENTS, REDPAJAMA, Text, read_text
+from madyn.text.tokens import Tokens, Windows, cut_windows, hash_tokens, spelt_remark, token_sequences, tokenize
+
+__all__ = [
+    "BLANK_LINE",
+    "PAPER_DOCUMENTS",
+    "REDPAJAMA",
+    "Text",
+    "Tokens",
+    "Windows",
+    "cut_windows",
+    "hash_tokens",
+    "read_text",
+    "spelt_remark",
+    "token_sequences",
+    "tokenize",
+]
