@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from madyn.checkpoints.weights import index_file, weight_files
+from madyn.checkpoints.weights import index_file, no_weights, weight_files
 from madyn.errors import CheckpointError
 from madyn.hub import hub_errors, retrying
 
@@ -37,18 +37,19 @@ class RemoteFile:
 
 @dataclass(frozen=True)
 class RemoteCheckpoint:
-    """What one revision of a repository holds."""
+    """What one revision of a repository holds. `form` is the one of `weights.FORMS` that is wanted of it."""
 
     repo: str
     commit: str
     files: dict[str, RemoteFile]
+    form: str = "auto"
 
     def __str__(self) -> str:
         return f"{self.repo} at {self.commit[:12]}"
 
     @property
     def weights(self) -> list[RemoteFile]:
-        return [self.files[name] for name in weight_files(self.files)]
+        return [self.files[name] for name in weight_files(self.files, self.form)]
 
 
 def list_files(repo: str, revision: str) -> RemoteCheckpoint:
@@ -72,7 +73,7 @@ def fetch(remote: RemoteCheckpoint, *, with_code: bool = False) -> Path:
     """
     weights = [file.name for file in remote.weights]
     if not weights:
-        raise CheckpointError(f"checkpoint {remote}: no weights in it (model.safetensors or pytorch_model.bin)")
+        raise CheckpointError(f"checkpoint {remote}: {no_weights(remote.form)}")
     wanted = ["config.json", *([index_file(weights)] if index_file(weights) else []), *weights]
     if with_code:
         wanted += [name for name in remote.files if name.endswith(".py")]

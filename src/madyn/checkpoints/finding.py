@@ -44,6 +44,7 @@ class Checkpoint:
         gguf_file: the name of the file, for a model in a GGUF file.
         trust_remote_code: run the code that comes with the model.
         load: gives the model at a step, for one that is not from transformers; `source` is then only a name.
+        form: which of the forms that its weights are stored in is read, one of `weights.FORMS`.
     """
 
     source: str
@@ -53,6 +54,7 @@ class Checkpoint:
     trust_remote_code: bool = False
     commit: str | None = None
     load: Callable[[int], Any] | None = None
+    form: str = "auto"
 
     def __str__(self) -> str:
         parts = [self.source, *([self.gguf_file] if self.gguf_file else [])]
@@ -87,8 +89,14 @@ class Checkpoint:
         if folder is None:
             folder = self.folder()
         if folder is not None:
-            Weights(folder)  # names the file that cannot be read, which transformers does not
-        model, report = self._load(AutoModel.from_pretrained, dtype=dtype, output_loading_info=True, folder=folder)
+            self.weights(folder)  # names the file that cannot be read, which transformers does not
+        model, report = self._load(
+            AutoModel.from_pretrained,
+            dtype=dtype,
+            output_loading_info=True,
+            folder=folder,
+            use_safetensors={"safetensors": True, "bin": False}.get(self.form),
+        )
         # transformers fills what is missing with random numbers. A pooler comes after the layers and is not measured.
         missing = sorted(key for key in report["missing_keys"] if "pooler" not in key)
         if missing:
@@ -110,9 +118,15 @@ class Checkpoint:
             raise CheckpointError(f"{self}: load({self.step}) gave a {type(model).__name__}, not a torch module")
         return model
 
+    def weights(self, folder: Path) -> Weights:
+        """Its tensors, in the folder where its files are. Raises CheckpointError where a file cannot be read."""
+        return Weights(folder, self.form)
+
     def remote(self) -> RemoteCheckpoint | None:
         """What the Hub holds of it; None for a checkpoint on disk."""
-        return None if self.revision is None else list_files(self.source, self.commit or self.revision)
+        if self.revision is None:
+            return None
+        return replace(list_files(self.source, self.commit or self.revision), form=self.form)
 
     def folder(self, remote: RemoteCheckpoint | None = None) -> Path | None:
         """Where its files are, fetched from the Hub if they must be; None where they are in no folder of weights."""
@@ -120,7 +134,9 @@ class Checkpoint:
             return None
         if self.revision is None:
             return Path(self.source)
-        return fetch(remote or list_files(self.source, self.commit or self.revision), with_code=self.trust_remote_code)
+        remote = remote or self.remote()
+        assert remote is not None
+        return fetch(remote, with_code=self.trust_remote_code)
 
     def weight_bytes(self) -> int:
         """How many bytes of weights there are to read (on the Hub: to download, if not yet in the cache)."""
@@ -129,17 +145,18 @@ class Checkpoint:
         remote = self.remote()
         if remote is not None:
             return sum(file.size for file in remote.weights)
-        return sum(path.stat().st_size for path in self._files())
+        return sum(path.stat().st_size for path in self.weight_paths())
 
     def hash_weights(self) -> str | None:
         """XXH3 over the weight files of a checkpoint on disk; None on the Hub, where the commit says as much."""
-        return None if self.revision is not None or self.load is not None else hash_files(self._files())
+        return None if self.revision is not None or self.load is not None else hash_files(self.weight_paths())
 
-    def _files(self) -> list[Path]:
+    def weight_paths(self) -> list[Path]:
+        """The weight files of a checkpoint on disk."""
         folder = Path(self.source)
         if self.gguf_file:
             return [folder / self.gguf_file]
-        return [folder / name for name in weight_files(p.name for p in folder.iterdir() if p.is_file())]
+        return [folder / name for name in weight_files((p.name for p in folder.iterdir() if p.is_file()), self.form)]
 
     def _load(self, load: Any, what: str = "checkpoint", folder: Path | None = None, **options: Any) -> Any:
         if self.load is not None:
@@ -182,8 +199,13 @@ class Checkpoints:
         return [self.by_step[step] for step in wanted]
 
 
-def find_checkpoint(model: str | Path, revision: str | None = None, *, trust_remote_code: bool = False) -> Checkpoint:
+def find_checkpoint(
+    model: str | Path, revision: str | None = None, *, trust_remote_code: bool = False, form: str = "auto"
+) -> Checkpoint:
     """One checkpoint: a folder, a GGUF file, or a model of the Hub at a revision (its main one by default).
+
+    Args:
+        form: which of the forms that weights are stored in is read, one of `weights.FORMS`.
 
     Raises:
         CheckpointError: there is no such folder or file, and the name could not be one of the Hub.
@@ -199,20 +221,21 @@ def find_checkpoint(model: str | Path, revision: str | None = None, *, trust_rem
             return Checkpoint(str(path.parent), gguf_file=path.name)
         if not (path / "config.json").exists():
             raise CheckpointError(f"{model}: no config.json in it; it is not a checkpoint's folder")
-        return Checkpoint(str(path), step=_trainer_step(path), trust_remote_code=trust_remote_code)
+        return Checkpoint(str(path), step=_trainer_step(path), trust_remote_code=trust_remote_code, form=form)
     if not _HUB_NAME.fullmatch(str(model)):
         raise CheckpointError(f"{model}: no such folder or file, and not a name of the Hub")
-    return Checkpoint(str(model), revision=revision or "main", trust_remote_code=trust_remote_code)
+    return Checkpoint(str(model), revision=revision or "main", trust_remote_code=trust_remote_code, form=form)
 
 
 def find_checkpoints(
-    model: str | Path, *, trust_remote_code: bool = False, revisions: str | None = None
+    model: str | Path, *, trust_remote_code: bool = False, revisions: str | None = None, form: str = "auto"
 ) -> Checkpoints:
     r"""All the training checkpoints of a model: a folder of them, one alone, or the revisions of a Hub repository.
 
     Args:
         revisions: a regular expression with a group named `step`, for revisions or folders named in a way of their own,
             such as `r"ckpt_(?P<step>\d+)k"`; the ways in use are tried if not given.
+        form: which of the forms that weights are stored in is read, one of `weights.FORMS`.
 
     Raises:
         UsageError: the expression is none, or has no such group.
@@ -221,21 +244,21 @@ def find_checkpoints(
     patterns = _STEP_PATTERNS if revisions is None else (_step_pattern(revisions),)
     path = Path(model)
     if not path.exists():
-        one = find_checkpoint(model, trust_remote_code=trust_remote_code)
+        one = find_checkpoint(model, trust_remote_code=trust_remote_code, form=form)
         commits = _hub_commits(str(model))
         found = {
             step: replace(one, step=step, revision=name, commit=commits[name])
             for step, name in _steps_of(commits, patterns).items()
         }
     elif path.is_file() or (path / "config.json").exists():
-        one = find_checkpoint(path, trust_remote_code=trust_remote_code)
+        one = find_checkpoint(path, trust_remote_code=trust_remote_code, form=form)
         found = {} if one.step is None else {one.step: one}
         if one.step is not None and _steps_of([path.name], patterns):
             path = path.parent  # run/step1000 given alone belongs to the model `run`
     else:
         folders = _steps_of((p.name for p in path.iterdir() if (p / "config.json").exists()), patterns)
         found = {
-            step: Checkpoint(str(path / name), step=step, trust_remote_code=trust_remote_code)
+            step: Checkpoint(str(path / name), step=step, trust_remote_code=trust_remote_code, form=form)
             for step, name in folders.items()
         }
     if not found:

@@ -50,13 +50,13 @@ class Loader:
             self._skeleton = None
             return checkpoint.model(self.dtype, self.device)
         config = _identity(folder)
-        if self._skeleton is not None and self._skeleton.takes(config, folder):
-            self._skeleton.fill(folder)
+        if self._skeleton is not None and self._skeleton.takes(config, checkpoint.weights(folder)):
+            self._skeleton.fill(checkpoint.weights(folder))
             self.swapped += 1
             return self._skeleton.model
         self._skeleton = None  # before the next is built: two models need twice the memory
         model = checkpoint.model(self.dtype, self.device, folder)
-        self._skeleton = _Skeleton.build(model, config, folder)
+        self._skeleton = _Skeleton.build(model, config, checkpoint.weights(folder))
         return model
 
 
@@ -68,29 +68,27 @@ class _Skeleton:
         self._seen = self._versions()
 
     @classmethod
-    def build(cls, model: Any, config: str | None, folder: Path) -> _Skeleton | None:
-        """The skeleton of a model just loaded from a folder; None where its tensors are not those of the files."""
-        weights = Weights(folder)
+    def build(cls, model: Any, config: str | None, weights: Weights) -> _Skeleton | None:
+        """The skeleton of a model just loaded from files; None where its tensors are not those of the files."""
         sources = match_names(model, weights.names)
         if config is None or sources is None or not _agree(model, weights, sources):
             return None
         return cls(model, config, weights.names, sources)
 
-    def takes(self, config: str | None, folder: Path) -> bool:
+    def takes(self, config: str | None, weights: Weights) -> bool:
         """Whether a checkpoint is of this model, and the model still as it was filled."""
         if config != self.config or self._versions() != self._seen:
             return False
-        weights = Weights(folder)
         if weights.names != self.names:
             return False
         shapes, state = weights.shapes(), self.model.state_dict()
         return all(shapes[source] == tuple(state[name].shape) for name, source in self.sources.items())
 
-    def fill(self, folder: Path) -> None:
+    def fill(self, weights: Weights) -> None:
         import torch
 
         state = self.model.state_dict()
-        with Weights(folder).reading() as tensors, torch.no_grad():
+        with weights.reading() as tensors, torch.no_grad():
             for name, source in self.sources.items():
                 state[name].copy_(tensors[source])
         self._seen = self._versions()

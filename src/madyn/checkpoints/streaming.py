@@ -45,7 +45,7 @@ def streamed_model(
             checkpoint.config(), dtype=dtype, trust_remote_code=checkpoint.trust_remote_code
         ).eval()
     path, layers = find_layers(model)
-    weights = Weights(folder)
+    weights = checkpoint.weights(folder)
     sources = match_names(model, weights.names)
     _require_plain(checkpoint, model, weights, sources)
     assert sources is not None

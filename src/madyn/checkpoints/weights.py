@@ -20,23 +20,36 @@ from madyn.errors import CheckpointError
 # In the order in which transformers looks for them: one file, or shards beside an index that names them.
 _KINDS = ("model.safetensors", "pytorch_model.bin")
 
+FORMS = ("auto", "safetensors", "bin")
+"""What a user may ask for where a checkpoint is stored in several forms: the first that is there, or one of the two."""
 
-def weight_files(names: Iterable[str]) -> list[str]:
+
+def weight_files(names: Iterable[str], form: str = "auto") -> list[str]:
     """The weight files among a folder's files: those that transformers would read, and no others.
 
     A repository often holds the same weights in several forms, and pickles that are no weights.
 
+    Args:
+        form: one of `FORMS`.
+
     >>> weight_files(["pytorch_model.bin", "model.safetensors", "training_args.bin"])
     ['model.safetensors']
+    >>> weight_files(["pytorch_model.bin", "model.safetensors", "training_args.bin"], "bin")
+    ['pytorch_model.bin']
     """
     names = sorted(names)
-    for kind in _KINDS:
+    for kind in (kind for kind in _KINDS if form in ("auto", kind.rpartition(".")[2])):
         stem, _, ending = kind.rpartition(".")
         shard = re.compile(rf"{re.escape(stem)}-\d+-of-\d+\.{ending}")
         found = [kind] if kind in names else [name for name in names if shard.fullmatch(name)]
         if found:
             return found
     return []
+
+
+def no_weights(form: str) -> str:
+    """What is said of a checkpoint that has no weight files of a form."""
+    return f"no weights in it ({' or '.join(kind for kind in _KINDS if form in ('auto', kind.rpartition('.')[2]))})"
 
 
 def index_file(weights: Iterable[str]) -> str | None:
@@ -53,11 +66,11 @@ class Weights:
         CheckpointError: a file is missing, truncated, or not what its name says; it is named.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, form: str = "auto") -> None:
         self.folder = folder
-        self.files = [folder / name for name in weight_files(p.name for p in folder.iterdir() if p.is_file())]
+        self.files = [folder / name for name in weight_files((p.name for p in folder.iterdir() if p.is_file()), form)]
         if not self.files:
-            raise CheckpointError(f"{folder}: no weights in it (model.safetensors or pytorch_model.bin)")
+            raise CheckpointError(f"{folder}: {no_weights(form)}")
         self._file_of = self._read_names()
 
     @property
@@ -160,14 +173,14 @@ def _first_line(e: Exception) -> str:
     return lines[0][:300] if lines else type(e).__name__
 
 
-def read_ahead(folder: Path) -> None:
+def read_ahead(folder: Path, form: str = "auto") -> None:
     """Ask the system to read the weight files of a folder, and do not wait for it.
 
     A thread that read them would take turns with the computing threads, each of which then waits for the others.
     """
     if not hasattr(os, "posix_fadvise"):
         return  # not on every system; the files are then read when they are needed
-    for name in weight_files(p.name for p in folder.iterdir() if p.is_file()):
+    for name in weight_files((p.name for p in folder.iterdir() if p.is_file()), form):
         with (folder / name).open("rb") as file:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
 

@@ -58,7 +58,7 @@ def plan_models(
     plans: dict[str, ModelPlan] = {}
     for model in models:
         found = model if isinstance(model, Checkpoints) else find_checkpoints(
-            model, trust_remote_code=settings.trust_remote_code, revisions=revisions
+            model, trust_remote_code=settings.trust_remote_code, revisions=revisions, form=settings.weights
         )  # fmt: skip
         directory = layout.directory_name(name or found.name)
         if directory in plans:

@@ -42,7 +42,7 @@ def scan_checkpoint(
     from madyn.measurement import measure_with_locations
 
     settings = settings or Settings()
-    checkpoint = find_checkpoint(model, revision, trust_remote_code=settings.trust_remote_code)
+    checkpoint = find_checkpoint(model, revision, trust_remote_code=settings.trust_remote_code, form=settings.weights)
     architecture = Architecture.from_config(checkpoint.config())
     probe = probe or Probe(sequences=4)
     length = (

@@ -10,6 +10,7 @@ from importlib.metadata import version
 from typing import Any
 
 from madyn.architecture import Architecture
+from madyn.checkpoints.weights import FORMS
 from madyn.errors import UsageError
 from madyn.text import PAPER_DOCUMENTS
 
@@ -34,6 +35,10 @@ class Settings:
             there before the sweep stays in any case.
         decoder_only: weights that the decoder does not need are not downloaded; what is downloaded is then not held
             against the file's hash, which is one of the whole.
+        weights: "safetensors" or "bin" where checkpoints hold both and one of them is not what it should be; "auto"
+            takes what transformers would.
+        allow_duplicates: measure checkpoints that hold the weights of another step, or say another step inside,
+            instead of recording them as failed.
     """
 
     dtype: str = "float32"
@@ -44,10 +49,14 @@ class Settings:
     stream: bool | None = None
     keep_cache: int | None = None
     decoder_only: bool = False
+    weights: str = "auto"
+    allow_duplicates: bool = False
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
             raise UsageError(f"dtype is {self.dtype!r}; it is one of {', '.join(DTYPES)}")
+        if self.weights not in FORMS:
+            raise UsageError(f"weights is {self.weights!r}; it is one of {', '.join(FORMS)}")
         if self.batch_size < 1:
             raise UsageError(f"batch_size is {self.batch_size}; it must be at least 1")
         if self.keep_cache is not None and self.keep_cache < 0:

@@ -86,7 +86,7 @@ def prepare(work: Work) -> Files | MadynError:
         if remote is None:
             folder = checkpoint.folder()
             if folder is not None:
-                read_ahead(folder)
+                read_ahead(folder, checkpoint.form)
             return Files(folder)
         if work.settings.keep_cache is not None and not is_cached(remote):
             _FETCHED.append(remote)
@@ -280,9 +280,7 @@ def _must_stream(checkpoint: Checkpoint, folder: Path, settings: Settings, devic
         return settings.stream
     import torch
 
-    from madyn.checkpoints.weights import Weights
-
-    shapes = Weights(folder).shapes() if folder.exists() else {}
+    shapes = checkpoint.weights(folder).shapes() if folder.exists() else {}
     needed = sum(torch.Size(shape).numel() for shape in shapes.values()) * torch_dtype(settings.dtype).itemsize
     return needed > SHARE_OF_MEMORY * free_memory(device)
 
