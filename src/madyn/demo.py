@@ -17,7 +17,7 @@ from madyn.errors import DatasetError
 from madyn.lab import LabReport, LabSuite, Measuring, ModelEntry, Recipe, TrainingText, run_suite
 from madyn.lab.corpora import probe_of
 from madyn.summaries import print_evaluation, print_fits
-from madyn.summaries.tables import band
+from madyn.summaries.numbers import band
 from madyn.sweep import trace
 from madyn.terminal import console, print_table
 

@@ -1,19 +1,15 @@
 """What commands say when they are done: tables for a terminal, the same text without colours for a pipe."""
 
+from madyn.summaries.comparing import print_comparison
+from madyn.summaries.contents import print_contents, print_locations
 from madyn.summaries.designs import print_designs
+from madyn.summaries.drawing import print_drawing
 from madyn.summaries.families import print_effects, print_lab, print_suite_costs
+from madyn.summaries.fitting import print_fits
+from madyn.summaries.forecasting import print_forecast
 from madyn.summaries.prediction import print_evaluation, print_prediction
-from madyn.summaries.tables import (
-    print_comparison,
-    print_contents,
-    print_costs,
-    print_drawing,
-    print_fits,
-    print_forecast,
-    print_locations,
-    print_scan,
-    print_trace,
-)
+from madyn.summaries.sweeping import print_costs, print_trace
+from madyn.summaries.tables import print_scan
 
 __all__ = [
     "print_comparison",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from madyn.summaries.tables import band
+from madyn.summaries.numbers import band
 from madyn.terminal import console, print_table
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from madyn.summaries.tables import duration
+from madyn.summaries.numbers import duration
 from madyn.terminal import console, print_table
 
 if TYPE_CHECKING:

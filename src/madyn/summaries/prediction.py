@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from madyn.summaries.tables import band
+from madyn.summaries.numbers import band
 from madyn.terminal import console, print_table
 
 if TYPE_CHECKING:

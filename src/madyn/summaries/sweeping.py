@@ -1,0 +1,39 @@
+"""What `madyn plan` and `madyn trace` say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from madyn.summaries.numbers import duration
+from madyn.terminal import console, print_table
+
+if TYPE_CHECKING:
+    from madyn.sweep import ModelCost, TraceReport
+
+
+def print_costs(costs: Sequence[ModelCost]) -> None:
+    """What a sweep will take, a row a model and the sum."""
+    columns = ["model", "checkpoints", "to measure", "download GB", "disk GB", "time", "memory GB", ""]
+    rows = [
+        [c.model, c.checkpoints, c.left, c.download / 1e9, c.disk / 1e9,
+         duration(c.seconds), None if c.memory is None else c.memory / 1e9,
+         "streamed" if c.streamed else c.note]
+        for c in costs
+    ]  # fmt: skip
+    if len(costs) > 1:
+        known = [c.seconds for c in costs if c.seconds is not None]
+        rows.append(
+            ["all", sum(c.checkpoints for c in costs), sum(c.left for c in costs), sum(c.download for c in costs) / 1e9,
+             sum(c.disk for c in costs) / 1e9, duration(sum(known)), max((c.memory or 0) for c in costs) / 1e9, ""]
+        )  # fmt: skip
+    print_table("the sweep", columns, rows, left=["model", ""])
+    console.print(
+        "the time is of computing on this machine, from a calibration with one and two layers; the next checkpoint "
+        "downloads meanwhile, so that the sweep takes the longer of the two. Nothing was downloaded but configs."
+    )
+
+
+def print_trace(report: TraceReport) -> None:
+    failed = f", {len(report.failures)} failed (see madyn show {report.path})" if report.failures else ""
+    console.print(f"{report.path}: {len(report.measured)} measured, {len(report.already)} already there{failed}")
