@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from madyn.cli.options import DatasetArgument, ModelsOption, OutOption
+from madyn.cli.options import DatasetArgument, ModelsOption, OutOption, path
 
 
 def register(app: typer.Typer) -> None:
@@ -60,7 +60,7 @@ def figures(
         str, typer.Option("--only", help='Pictures whose path in the dataset matches: "analysis/*", "*/series/*".')
     ] = "*",
     out: Annotated[
-        Path | None, typer.Option("--out", help="Folder to draw into; the dataset's own if not given.")
+        Path | None, typer.Option("--out", parser=path, help="Folder to draw into; the dataset's own if not given.")
     ] = None,
 ) -> None:
     """Draw every figure whose data are there. [dim]madyn figures pythia/[/dim]"""

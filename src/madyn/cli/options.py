@@ -7,6 +7,18 @@ from typing import Annotated
 
 import typer
 
+
+def path(text: str) -> Path:
+    """A folder or a file of this machine, as an option gives it; a `file:///` URL is the path that it names."""
+    from madyn.dataset.files import is_local, root_path
+    from madyn.errors import UsageError
+
+    found = root_path(text)
+    if not is_local(found):
+        raise UsageError(f"{text}: a folder or a file of this machine is needed here, and no URL")
+    return found
+
+
 DatasetArgument = Annotated[
     str,
     typer.Argument(
@@ -17,7 +29,8 @@ ModelsOption = Annotated[
     list[str] | None, typer.Option("--model", help="Only this model (its directory's name); may be given again.")
 ]
 OutOption = Annotated[
-    Path | None, typer.Option("--out", help="Folder to fetch a dataset of the Hub into; its own name here by default.")
+    Path | None,
+    typer.Option("--out", parser=path, help="Folder to fetch a dataset of the Hub into; its own name here by default."),
 ]
 ProbeOption = Annotated[
     str,

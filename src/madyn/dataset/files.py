@@ -17,6 +17,7 @@ import os
 import tempfile
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from madyn.errors import DatasetError, StorageError, UsageError
 
@@ -26,9 +27,13 @@ MAX_FILE_BYTES = 1 << 28  # no file of the layout comes near this; a larger one 
 def root_path(root: str | Path) -> Path:
     """The root of a dataset: a folder, or for a URL (`s3://bucket/name`) a path of fsspec's that behaves like one.
 
+    A `file:///` URL is the folder that it names.
+
     Raises:
         UsageError: the URL's protocol is not known, or what it needs is not installed.
     """
+    if isinstance(root, str) and root.lower().startswith("file:/"):
+        return _path_of_url(root)
     if isinstance(root, Path) or "://" not in str(root):
         return Path(root) if isinstance(root, str) else root
     from upath import UPath
@@ -38,6 +43,14 @@ def root_path(root: str | Path) -> Path:
         return UPath(root, use_listings_cache=False)  # pyright: ignore[reportReturnType]
     except (ValueError, ImportError) as e:
         raise UsageError(f"{root}: cannot be used: {e}") from e
+
+
+def _path_of_url(url: str) -> Path:
+    parts = urlsplit(url)
+    if parts.netloc not in ("", "localhost"):
+        raise UsageError(f"{url}: names another machine, {parts.netloc}; a file URL begins with file:///")
+    # A path may hold what ends it in other URLs.
+    return Path(unquote(url[url.index(":") + 1 :].removeprefix(f"//{parts.netloc}")))
 
 
 def is_local(path: Path) -> bool:

@@ -34,6 +34,11 @@ SHAPE_COLUMNS = (
 
 CARD_COLUMNS = ("model", "layer_index", "layer_index_norm", *SHAPE_COLUMNS, *PARAMETER_COLUMNS)
 
+_TEXT_COLUMNS = ("model", "model_type", "message", "method", "ratio_of", "bounds", "statistics_sha256", "madyn")
+"""The columns whose cells are text, whatever they look like: a model may be called 007, NA or 1e5."""
+
+_MISSING = ["", "nan", "NaN", "-nan", "-NaN", "NA", "N/A", "n/a", "#N/A", "<NA>", "None", "null", "NULL"]
+
 # One letter has several code points: Greek small letters against the micro-like mathematical ones, or their names.
 _SPELLINGS = {
     "param_lambda": "param_λ", "param_lam": "param_λ", "param_𝜆": "param_λ", "param_𝛌": "param_λ",
@@ -113,7 +118,7 @@ def read_table_rows(root: Path) -> list[dict[str, Any]]:
     if not (root / layout.PARAMETER_TABLE).exists():
         return []
     columns = list(read_parameter_table(root).columns)
-    text = read_bytes(root / layout.PARAMETER_TABLE).decode("utf-8-sig")
+    text = _table_text(root)
     cells = list(csv.reader(io.StringIO(text)))[1:]
     return [dict(zip(columns, row, strict=True)) for row in cells if row]
 
@@ -130,11 +135,32 @@ def read_parameter_table(root: Path) -> pd.DataFrame:
     if not path.exists():
         raise DatasetError(f"{path}: no such file; run `madyn fit` first")
     try:
-        table = pd.read_csv(io.BytesIO(read_bytes(path)))
-    except (ValueError, pd.errors.ParserError) as e:
+        text = _table_text(root)
+        table = pd.read_csv(io.StringIO(text), keep_default_na=False, **_reading(text))
+    except (ValueError, csv.Error, pd.errors.ParserError) as e:
         raise DatasetError(f"{path}: not a table: {e}") from e
-    table = table.rename(columns={name: _SPELLINGS.get(str(name).strip(), str(name).strip()) for name in table.columns})
+    table = table.rename(columns={name: _one_spelling(name) for name in table.columns})
     missing = [c for c in ("model", "layer_index", *PARAMETER_COLUMNS) if c not in table.columns]
     if missing:
         raise DatasetError(f"{path}: no column {', '.join(missing)}")
     return table
+
+
+def _table_text(root: Path) -> str:
+    return read_bytes(root / layout.PARAMETER_TABLE).decode("utf-8-sig")
+
+
+def _one_spelling(column: Any) -> str:
+    name = str(column).strip()
+    return _SPELLINGS.get(name, name)
+
+
+def _reading(text: str) -> dict[str, Any]:
+    """How pandas is to read the columns: text as it is written, and only in numbers something that stands for none."""
+    header = next(csv.reader(io.StringIO(text)), [])
+    kinds = {column: _one_spelling(column) for column in header}
+    missing = {column: [""] if kind in _TEXT_COLUMNS else _MISSING for column, kind in kinds.items()}
+    return {
+        "dtype": {column: str for column, kind in kinds.items() if kind in _TEXT_COLUMNS},
+        "na_values": missing,
+    }

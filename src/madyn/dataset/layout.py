@@ -7,6 +7,7 @@ Nothing outside this file spells a path of a dataset. Names follow the dataset c
 from __future__ import annotations
 
 import re
+import unicodedata
 from pathlib import Path, PurePosixPath
 
 from madyn.errors import UsageError
@@ -26,7 +27,7 @@ PACKED = (
 """What a dataset is without its pictures and `params/`, as patterns below its root."""
 
 _STEP_FILE = re.compile(r"exp2_.*step(\d+)(?:\.(?:json|txt))?")
-_NAME = re.compile(r"[A-Za-z0-9][\w.+-]*")
+_LONGEST_NAME = 200  # bytes; a file system takes 255, and a statistics file is called after its model
 
 
 def directory_name(model: str | Path) -> str:
@@ -38,15 +39,30 @@ def directory_name(model: str | Path) -> str:
     >>> directory_name("EleutherAI/pythia-1.4b")
     'pythia_1.4b'
     """
-    name = PurePosixPath(str(model).replace("\\", "/")).name.removesuffix(".gguf").replace("-", "_")
+    base = PurePosixPath(str(model).replace("\\", "/")).name.removesuffix(".gguf").replace("-", "_")
+    name = unicodedata.normalize("NFC", base)  # file systems write one letter in two ways
     if not is_directory_name(name):
-        raise UsageError(f"{str(model)!r} gives no usable directory name; give one with --name")
+        raise UsageError(
+            f"{str(model)!r} gives no usable directory name; give one with --name: letters (of any script), digits and "
+            f"any of _ . + -, the first a letter or digit, at most {_LONGEST_NAME} bytes"
+        )
     return name
 
 
 def is_directory_name(name: str) -> bool:
-    """Whether a model's directory may be called so: letters, digits and any of _ . + -, the first a letter or digit."""
-    return _NAME.fullmatch(name) is not None
+    """Whether a model's directory may be called so.
+
+    Letters of any script with their marks, digits and any of _ . + -, the first a letter or digit: no separator, and
+    nothing that is hidden or leads elsewhere.
+
+    >>> [name for name in ("pythia_14m", "模型", "été", "..", ".git", "a/b") if is_directory_name(name)]
+    ['pythia_14m', '模型', 'été']
+    """
+    return (
+        name[:1].isalnum()
+        and len(name.encode(errors="replace")) <= _LONGEST_NAME
+        and all(c.isalnum() or c in "_.+-" or unicodedata.category(c).startswith("M") for c in name)
+    )
 
 
 def statistics_folder(root: Path, model: str) -> Path:
