@@ -290,3 +290,20 @@ def test_ids_that_are_no_ids(ids):
 def test_numbers_out_of_range(options):
     with pytest.raises(UsageError):
         measure(build("gpt_neox"), IDS, **options)
+
+
+T5 = T5Config(vocab_size=97, d_model=24, d_kv=8, d_ff=48, num_layers=3, num_heads=4)
+
+
+@pytest.mark.parametrize("config", [*CONFIGS.values(), T5], ids=[*CONFIGS, "t5"])
+@pytest.mark.parametrize(("place", "token"), [((0, 3), 97), ((2, 10), -1)])
+def test_a_token_that_the_model_does_not_have_is_named(config, place, token):
+    model = AutoModel.from_config(config).eval()
+    ran = []
+    model.get_input_embeddings().register_forward_hook(lambda *_: ran.append(1))
+    ids = IDS.copy()
+    ids[place] = token
+    said = rf"token id {token} at position {place[1]} of sequence {place[0]}: .* 97 rows, for ids from 0 to 96"
+    with pytest.raises(UsageError, match=said):
+        measure(model, ids)
+    assert not ran

@@ -69,7 +69,8 @@ def measure(
     Raises:
         ArchitectureError: no layers can be recognised.
         NonFiniteError: a hidden state holds NaN or infinity.
-        UsageError: the ids are not whole numbers of shape (B, S), or top_k or batch_size is out of range.
+        UsageError: the ids are not whole numbers of shape (B, S), or the model has no token of such an id, or top_k or
+            batch_size is out of range.
     """
     return measure_with_locations(model, input_ids, top_k, batch_size=batch_size, layers=layers).statistics
 
@@ -91,7 +92,9 @@ def measure_with_locations(
         groups: positions that are measured by themselves too, by a name.
     """
     part = part_to_run(model)
-    values = _inputs(inputs).to(next(part.parameters()).device)
+    values = _inputs(inputs)
+    _require_known_tokens(part, values)
+    values = values.to(next(part.parameters()).device)
     if top_k < 1 or batch_size < 1:
         raise UsageError(f"top_k is {top_k} and batch_size {batch_size}; both must be at least 1")
     with _evaluating(part), torch.no_grad():
@@ -239,6 +242,24 @@ def _inputs(values: Any) -> torch.Tensor:
     if ids.ndim != 2 or 0 in ids.shape or ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
         raise UsageError(f"input_ids of shape {tuple(ids.shape)} and {ids.dtype}; whole numbers (B, S) are needed")
     return ids.long()
+
+
+def _require_known_tokens(part: Any, values: torch.Tensor) -> None:
+    """Refuse ids that the embedding has no row for: on a GPU they would end the process, on a CPU say only so much."""
+    try:
+        embedding = part.get_input_embeddings()
+    except (AttributeError, NotImplementedError):
+        return  # not a transformers model, or one that has no table of tokens
+    if values.is_floating_point() or not isinstance(embedding, nn.Embedding):
+        return
+    rows = embedding.num_embeddings
+    bad = ((values < 0) | (values >= rows)).nonzero()
+    if len(bad):
+        sequence, position = bad[0].tolist()
+        raise UsageError(
+            f"token id {int(values[sequence, position])} at position {position} of sequence {sequence}: the embedding "
+            f"of {type(part).__name__} has {rows} rows, for ids from 0 to {rows - 1}; are these of another tokenizer?"
+        )
 
 
 def _require_finite(statistics: np.ndarray, dtype: torch.dtype) -> None:
