@@ -171,8 +171,8 @@ def peak(shape_folder: Path, out: Path, stream: bool) -> None:
     (checkpoint,) = find_checkpoints(shape_folder).by_step.values()
     ids = np.random.default_rng(0).integers(0, 50000, (10, 128))
     start = time.perf_counter()
-    model, layers, _ = load_model(checkpoint, checkpoint.folder(), Settings(stream=stream))
-    statistics = measure(model, ids, batch_size=10, layers=layers)
+    loaded = load_model(checkpoint, checkpoint.folder(), Settings(stream=stream))
+    statistics = measure(loaded.model, ids, batch_size=10, layers=loaded.layers)
     seconds = time.perf_counter() - start
     np.save(out, statistics)
     status = Path("/proc/self/status").read_text()

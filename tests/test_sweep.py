@@ -399,7 +399,7 @@ def test_streamed_weights_give_the_same_statistics(run_folder, dtype):
     for checkpoint in list(find_checkpoints(run_folder).by_step.values())[:2]:
         folder = checkpoint.folder()
         assert folder is not None
-        model, path = streamed_model(checkpoint, folder, dtype, "cpu", layers_by_structure)
+        model, path, _ = streamed_model(checkpoint, folder, dtype, "cpu", layers_by_structure)
         found = measure_with_locations(model, IDS, batch_size=len(IDS), layers=path)
         assert all(p.is_meta for p in model.get_submodule(path).parameters())
         expected = madyn.measure(checkpoint.model(dtype), IDS)

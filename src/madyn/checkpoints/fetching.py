@@ -49,7 +49,16 @@ class RemoteCheckpoint:
 
     @property
     def weights(self) -> list[RemoteFile]:
-        return [self.files[name] for name in weight_files(self.files, self.form)]
+        """The weight files. An index of shards is fetched only where the names do not tell which are the model.
+
+        Raises:
+            CheckpointError: a shard is missing, or the index cannot be had.
+        """
+        names = weight_files(self.files, self.form, lambda index: _fetch_file(self, index).read_bytes())
+        absent = [name for name in names if name not in self.files]
+        if absent:
+            raise CheckpointError(f"checkpoint {self}: {absent[0]} is missing, says its index")
+        return [self.files[name] for name in names]
 
 
 def list_files(repo: str, revision: str) -> RemoteCheckpoint:

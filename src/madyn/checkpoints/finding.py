@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from madyn.checkpoints.fetching import RemoteCheckpoint, fetch, list_files
-from madyn.checkpoints.weights import Weights, hash_files, weight_files
+from madyn.checkpoints.placing import judge, renamings
+from madyn.checkpoints.weights import Weights, hash_files, local_weight_files
 from madyn.errors import CheckpointError, MadynError, UsageError
 from madyn.hub import hub_errors, retrying
 
@@ -60,11 +61,11 @@ class Checkpoint:
         parts = [self.source, *([self.gguf_file] if self.gguf_file else [])]
         return "/".join(parts) + (f" at {self.revision}" if self.revision else "")
 
-    def config(self) -> Any:
-        """The Hugging Face config. Raises CheckpointError where it cannot be read."""
+    def config(self, folder: Path | None = None) -> Any:
+        """The Hugging Face config, read in `folder` if given. Raises CheckpointError where it cannot be read."""
         from transformers import AutoConfig
 
-        return self._load(AutoConfig.from_pretrained)
+        return self._load(AutoConfig.from_pretrained, folder=folder)
 
     def tokenizer(self) -> Any:
         """The tokenizer that comes with the checkpoint. Raises CheckpointError where there is none."""
@@ -73,37 +74,53 @@ class Checkpoint:
         return self._load(AutoTokenizer.from_pretrained, what="tokenizer")
 
     def model(self, dtype: Any, device: str = "cpu", folder: Path | None = None) -> Any:
+        """The model with its weights, as `load_whole` gives it."""
+        return self.load_whole(dtype, device, folder)[0]
+
+    def load_whole(self, dtype: Any, device: str = "cpu", folder: Path | None = None) -> tuple[Any, list[str]]:
         """The model with its weights, without a language-model head, in evaluation mode.
 
         Args:
             dtype: a torch dtype; the weights are converted to it whatever they are stored in.
             folder: where its files are, if they have been fetched.
 
+        Returns:
+            the model, and what is worth knowing of the checkpoint, a sentence each.
+
         Raises:
             CheckpointError: the weights cannot be read, do not fit the config, or some are missing.
         """
-        from transformers import AutoModel
-
         if self.load is not None:
-            return self._called().to(dtype).eval().to(device)
+            return self._called().to(dtype).eval().to(device), []
         if folder is None:
             folder = self.folder()
-        if folder is not None:
-            self.weights(folder)  # names the file that cannot be read, which transformers does not
-        model, report = self._load(
-            AutoModel.from_pretrained,
-            dtype=dtype,
-            output_loading_info=True,
-            folder=folder,
-            use_safetensors={"safetensors": True, "bin": False}.get(self.form),
-        )
-        # transformers fills what is missing with random numbers. A pooler comes after the layers and is not measured.
-        missing = sorted(key for key in report["missing_keys"] if "pooler" not in key)
-        if missing:
-            raise CheckpointError(
-                f"{self}: {len(missing)} weights are missing, {missing[0]} first; the checkpoint is incomplete"
-            )
-        return model.eval().to(device)
+        weights = None if folder is None else self.weights(folder)  # names the file that cannot be read
+        model, report = self.load_reported(folder, weights, dtype=dtype)
+        remarks = judge(str(self), model, report, weights)
+        return model.eval().to(device), remarks
+
+    def load_reported(self, folder: Path | None, weights: Weights | None, **options: Any) -> tuple[Any, dict[str, Any]]:
+        """What transformers makes of the checkpoint, and its report of tensors that are missing or have no place.
+
+        Args:
+            options: for `from_pretrained`; with `device_map={"": "meta"}` nothing is read but the names.
+
+        Raises:
+            CheckpointError: it cannot be loaded.
+        """
+        from transformers import AutoModel
+
+        options |= {"output_loading_info": True, "ignore_mismatched_sizes": True}
+        if weights is not None:
+            config = self.config(folder)
+            if getattr(config, "transformers_weights", None):
+                raise CheckpointError(
+                    f"{self}: its config names {config.transformers_weights} as its weights; only the usual names are "
+                    "read: rename it to model.safetensors and take transformers_weights out of the config"
+                )
+            options["key_mapping"] = renamings(config, weights) or None
+            options["use_safetensors"] = weights.files[0].suffix == ".safetensors"
+        return self._load(AutoModel.from_pretrained, folder=folder, **options)
 
     def _called(self) -> Any:
         from torch import nn
@@ -156,7 +173,7 @@ class Checkpoint:
         folder = Path(self.source)
         if self.gguf_file:
             return [folder / self.gguf_file]
-        return [folder / name for name in weight_files((p.name for p in folder.iterdir() if p.is_file()), self.form)]
+        return [folder / name for name in local_weight_files(folder, self.form)]
 
     def _load(self, load: Any, what: str = "checkpoint", folder: Path | None = None, **options: Any) -> Any:
         if self.load is not None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from madyn.checkpoints.finding import Checkpoint
+from madyn.checkpoints.placing import places, renamings, require_plain
 from madyn.checkpoints.weights import Weights
 from madyn.errors import CheckpointError
 
@@ -30,11 +31,13 @@ class Loader:
 
     Attributes:
         swapped: how many checkpoints were loaded by exchanging weights alone.
+        remarks: what is worth knowing of the checkpoint loaded last, a sentence each.
     """
 
     def __init__(self, dtype: Any, device: str) -> None:
         self.dtype, self.device = dtype, device
         self.swapped = 0
+        self.remarks: list[str] = []
         self._skeleton: _Skeleton | None = None
 
     def load(self, checkpoint: Checkpoint, folder: Path | None = None) -> Any:
@@ -48,38 +51,41 @@ class Loader:
         """
         if folder is None or checkpoint.gguf_file or checkpoint.load:
             self._skeleton = None
-            return checkpoint.model(self.dtype, self.device)
-        config = _identity(folder)
-        if self._skeleton is not None and self._skeleton.takes(config, checkpoint.weights(folder)):
-            self._skeleton.fill(checkpoint.weights(folder))
+            model, self.remarks = checkpoint.load_whole(self.dtype, self.device)
+            return model
+        config, weights = _identity(folder), checkpoint.weights(folder)
+        if self._skeleton is not None and self._skeleton.takes(config, weights):
+            require_plain(str(checkpoint), self._skeleton.model, weights)
+            self._skeleton.fill(weights)
             self.swapped += 1
             return self._skeleton.model
         self._skeleton = None  # before the next is built: two models need twice the memory
-        model = checkpoint.model(self.dtype, self.device, folder)
-        self._skeleton = _Skeleton.build(model, config, checkpoint.weights(folder))
+        model, self.remarks = checkpoint.load_whole(self.dtype, self.device, folder)
+        self._skeleton = _Skeleton.build(model, config, weights)
         return model
 
 
 class _Skeleton:
     """A model whose every tensor is known by its name in a checkpoint's files."""
 
-    def __init__(self, model: Any, config: str | None, names: set[str], sources: Mapping[str, str]) -> None:
-        self.model, self.config, self.names, self.sources = model, config, names, sources
+    def __init__(self, model: Any, config: str | None, weights: Weights, sources: Mapping[str, str]) -> None:
+        self.model, self.config, self.sources = model, config, sources
+        self.names, self.beside = weights.names, weights.beside
         self._seen = self._versions()
 
     @classmethod
     def build(cls, model: Any, config: str | None, weights: Weights) -> _Skeleton | None:
-        """The skeleton of a model just loaded from files; None where its tensors are not those of the files."""
-        sources = match_names(model, weights.names)
+        """The skeleton of a model just loaded; None where its tensors are not those of the files."""
+        sources = match_names(model, weights)
         if config is None or sources is None or not _agree(model, weights, sources):
             return None
-        return cls(model, config, weights.names, sources)
+        return cls(model, config, weights, sources)
 
     def takes(self, config: str | None, weights: Weights) -> bool:
-        """Whether a checkpoint is of this model, and the model still as it was filled."""
+        """Whether a checkpoint is of this model, saved in the same way, and the model still as it was filled."""
         if config != self.config or self._versions() != self._seen:
             return False
-        if weights.names != self.names:
+        if (weights.names, weights.beside) != (self.names, self.beside):
             return False
         shapes, state = weights.shapes(), self.model.state_dict()
         return all(shapes[source] == tuple(state[name].shape) for name, source in self.sources.items())
@@ -99,27 +105,28 @@ class _Skeleton:
         return {name: (state[name].data_ptr(), state[name]._version) for name in self.sources}
 
 
-def match_names(model: Any, names: set[str]) -> dict[str, str] | None:
-    """The name in a checkpoint's files of every tensor of a model, shared ones once; None where one has none.
+def match_names(model: Any, weights: Weights) -> dict[str, str] | None:
+    """The name in a checkpoint's files of every tensor of a model, shared ones once.
 
-    A file of a whole model has the decoder's tensors under a prefix, and one saved from the decoder has none.
+    None where transformers converts tensors as it loads them, or where one has none in the files.
     """
-    prefix = f"{getattr(model, 'base_model_prefix', '')}."
+    placed, converted = places(model, weights.names, renamings(model.config, weights))
+    if converted:
+        return None
+    of = {target: name for name, target in placed.items()}
     found: dict[str, str] = {}
-    places: set[Any] = set()
+    filled: set[Any] = set()
     missing: list[Any] = []
     for name, tensor in model.state_dict(keep_vars=True).items():
-        known = [n for n in (name, prefix + name, name.removeprefix(prefix)) if n in names]
-        known = known or [n for n in names if n.endswith(f".{name}")]
         place = id(tensor) if tensor.is_meta else tensor.data_ptr()
-        if place in places:
+        if place in filled:
             continue
-        if len(known) == 1 or (known and known[0] == name):
-            found[name] = known[0]
-            places.add(place)
+        if name in of:
+            found[name] = of[name]
+            filled.add(place)
         elif "pooler" not in name:  # it comes after the layers; transformers fills it where a file has none
             missing.append(place)
-    return found if all(place in places for place in missing) else None
+    return found if all(place in filled for place in missing) else None
 
 
 def _agree(model: Any, weights: Weights, sources: Mapping[str, str]) -> bool:

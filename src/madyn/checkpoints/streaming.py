@@ -17,43 +17,45 @@ from typing import Any
 
 from madyn.checkpoints.finding import Checkpoint
 from madyn.checkpoints.loading import match_names
+from madyn.checkpoints.placing import judge
 from madyn.checkpoints.weights import Weights
 from madyn.errors import ArchitectureError, CheckpointError
 
 
 def streamed_model(
     checkpoint: Checkpoint, folder: Path, dtype: Any, device: str, find_layers: Callable[[Any], tuple[str, Any]]
-) -> tuple[Any, str]:
+) -> tuple[Any, str, list[str]]:
     """A model whose layers have no weights of their own, and read them from the checkpoint's files as they run.
 
     Args:
         find_layers: gives the path and the list of the layers of a model that cannot run yet.
 
     Returns:
-        the model, in evaluation mode, and the path of its layers.
+        the model, in evaluation mode; the path of its layers; and what is worth knowing of the checkpoint.
 
     Raises:
-        ArchitectureError: its weights do not stand in the files under their own names and shapes.
-        CheckpointError: the files cannot be read.
+        ArchitectureError: its weights do not stand in the files as they stand in the model.
+        CheckpointError: the files cannot be read, or are not this model's.
     """
     import torch
     from accelerate import init_empty_weights
     from transformers import AutoModel
 
+    config = checkpoint.config(folder)
+    _require_stored_as_weights(checkpoint, config)
     with init_empty_weights(include_buffers=False):
-        model = AutoModel.from_config(
-            checkpoint.config(), dtype=dtype, trust_remote_code=checkpoint.trust_remote_code
-        ).eval()
+        model = AutoModel.from_config(config, dtype=dtype, trust_remote_code=checkpoint.trust_remote_code).eval()
     path, layers = find_layers(model)
     weights = checkpoint.weights(folder)
-    sources = match_names(model, weights.names)
-    _require_plain(checkpoint, model, weights, sources)
-    assert sources is not None
+    _, report = checkpoint.load_reported(folder, weights, dtype=dtype, device_map={"": "meta"})
+    remarks = judge(str(checkpoint), model, report, weights)
+    sources = _sources(checkpoint, model, weights)
     inside = {name: s for name, s in sources.items() if name.startswith(f"{path}.")}
     with weights.reading() as tensors, torch.no_grad():
         for name, source in sources.items():
             if name not in inside:
-                _place(model, name, tensors[source].to(device=device, dtype=dtype, copy=True))
+                tensor = tensors[source]
+                _place(model, name, tensor.to(device, dtype if tensor.is_floating_point() else tensor.dtype, copy=True))
     for name, buffer in model.named_buffers():
         _place(model, name, buffer.to(device))
     memory: dict[tuple[str, torch.Size], torch.Tensor] = {}
@@ -61,7 +63,7 @@ def streamed_model(
         prefix = f"{path}.{number}."
         own = {name.removeprefix(prefix): s for name, s in inside.items() if name.startswith(prefix)}
         _Pass(weights, own, memory, dtype, device).attach(layer)
-    return model, path
+    return model, path, remarks
 
 
 class _Pass:
@@ -84,7 +86,8 @@ class _Pass:
                 stored = tensors[source]
                 key = (name, stored.shape)
                 if key not in self.memory:
-                    self.memory[key] = torch.empty(stored.shape, dtype=self.dtype, device=self.device)
+                    kind = self.dtype if stored.is_floating_point() else stored.dtype
+                    self.memory[key] = torch.empty(stored.shape, dtype=kind, device=self.device)
                 self.memory[key].copy_(stored)
                 del stored
             _place(layer, name, self.memory[key])
@@ -108,20 +111,26 @@ def _place(module: Any, name: str, tensor: Any) -> None:
         owner._buffers[leaf] = tensor
 
 
-def _require_plain(checkpoint: Checkpoint, model: Any, weights: Weights, sources: dict[str, str] | None) -> None:
-    from transformers.conversion_mapping import get_model_conversion_mapping
-    from transformers.core_model_loading import WeightConverter
+def _require_stored_as_weights(checkpoint: Checkpoint, config: Any) -> None:
+    if getattr(config, "quantization_config", None) is not None:
+        raise ArchitectureError(
+            f"{checkpoint}: its config has a quantization_config: the numbers in its files are no weights until "
+            "transformers has converted them, so they cannot be streamed layer by layer; measure it where the whole "
+            "model fits in memory, or dequantize it"
+        )
 
-    converted = [c for c in get_model_conversion_mapping(model) if isinstance(c, WeightConverter)]
-    if sources is None or converted:
+
+def _sources(checkpoint: Checkpoint, model: Any, weights: Weights) -> dict[str, str]:
+    """The tensor in the files of every tensor of the model, where it can be read as it stands there."""
+    if not weights.mapped:
+        raise CheckpointError(
+            f"{checkpoint}: {weights.files[0].name} is of a form that can only be read whole (torch before 1.6), so it "
+            "cannot be streamed; save it as safetensors"
+        )
+    sources = match_names(model, weights)
+    if sources is None:
         raise ArchitectureError(
             f"{checkpoint}: transformers converts the weights of a {type(model).__name__} as it loads them, so they "
             "cannot be streamed layer by layer; measure it where the whole model fits in memory"
         )
-    shapes, state = weights.shapes(), model.state_dict()
-    for name, source in sources.items():
-        if shapes[source] != tuple(state[name].shape):
-            raise CheckpointError(
-                f"{checkpoint}: {source} has the shape {list(shapes[source])} where the config says "
-                f"{list(state[name].shape)}"
-            )
+    return sources

@@ -1,7 +1,8 @@
 """The weight files of a checkpoint in a folder, read a tensor at a time.
 
-Safetensors are mapped into memory, so that a tensor that is not asked for is never read; pickles are read whole and
-with `weights_only`, so that no code of theirs runs. One file or many shards with an index: both look the same here.
+Which files these are is decided in one place, as transformers decides it: the one whole file, or what the index of
+shards names, and nothing else that may lie beside them. Safetensors are mapped into memory, so that a tensor that is
+not asked for is never read; pickles are read with `weights_only`, so that no code of theirs runs.
 """
 
 from __future__ import annotations
@@ -10,27 +11,40 @@ import json
 import mmap
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from madyn.errors import CheckpointError
 
-# In the order in which transformers looks for them: one file, or shards beside an index that names them.
+# In the order in which transformers looks for them: one file, or shards that an index names.
 _KINDS = ("model.safetensors", "pytorch_model.bin")
+_INDEX = ".index.json"
+# What torch.compile, FSDP and activation checkpointing put before the names of what they wrap.
+_WRAPPERS = r"(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\."
+_PARALLEL = r"^(?:module\.)+"  # of DataParallel, DDP and DeepSpeed, before every name
+_LFS_POINTER = b"version https://git-lfs"
+
+ReadIndex = Callable[[str], bytes]
 
 FORMS = ("auto", "safetensors", "bin")
 """What a user may ask for where a checkpoint is stored in several forms: the first that is there, or one of the two."""
 
 
-def weight_files(names: Iterable[str], form: str = "auto") -> list[str]:
+def weight_files(names: Iterable[str], form: str = "auto", read_index: ReadIndex | None = None) -> list[str]:
     """The weight files among a folder's files: those that transformers would read, and no others.
 
-    A repository often holds the same weights in several forms, and pickles that are no weights.
+    A repository often holds the same weights in several forms, pickles that are no weights, and shards of an older
+    save beside those of the last, which only the index tells apart.
 
     Args:
         form: one of `FORMS`.
+        read_index: gives the content of an index file; asked only where the names alone do not tell.
+
+    Raises:
+        CheckpointError: an index cannot be read as one, or there is none and it takes one to tell.
 
     >>> weight_files(["pytorch_model.bin", "model.safetensors", "training_args.bin"])
     ['model.safetensors']
@@ -38,29 +52,76 @@ def weight_files(names: Iterable[str], form: str = "auto") -> list[str]:
     ['pytorch_model.bin']
     """
     names = sorted(names)
-    for kind in (kind for kind in _KINDS if form in ("auto", kind.rpartition(".")[2])):
-        stem, _, ending = kind.rpartition(".")
-        shard = re.compile(rf"{re.escape(stem)}-\d+-of-\d+\.{ending}")
-        found = [kind] if kind in names else [name for name in names if shard.fullmatch(name)]
-        if found:
-            return found
+    for kind in _kinds(form):
+        if kind in names:
+            return [kind]
+        sets = _shard_sets(names, kind)
+        if len(sets) == 1 and all(len(shards) == total for total, shards in sets.items()):
+            return next(iter(sets.values()))
+        index = kind + _INDEX
+        if index in names and read_index is not None:
+            return sorted(set(_weight_map(index, read_index(index)).values()))
+        if sets:
+            raise CheckpointError(f"shards of {kind} that are not one whole save, and no {index} to tell which are")
     return []
 
 
 def no_weights(form: str) -> str:
     """What is said of a checkpoint that has no weight files of a form."""
-    return f"no weights in it ({' or '.join(kind for kind in _KINDS if form in ('auto', kind.rpartition('.')[2]))})"
+    return f"no weights in it ({' or '.join(_kinds(form))})"
+
+
+def _kinds(form: str) -> list[str]:
+    return [kind for kind in _KINDS if form in ("auto", kind.rpartition(".")[2])]
+
+
+def _shard_sets(names: Iterable[str], kind: str) -> dict[int, list[str]]:
+    """The shards of every save of a kind, by how many that save has."""
+    stem, _, ending = kind.rpartition(".")
+    shard = re.compile(rf"{re.escape(stem)}-\d+-of-(\d+)\.{ending}")
+    sets: dict[int, list[str]] = {}
+    for name in names:
+        if match := shard.fullmatch(name):
+            sets.setdefault(int(match[1]), []).append(name)
+    return sets
 
 
 def index_file(weights: Iterable[str]) -> str | None:
-    """The index that goes with shards, None for one file."""
-    first = next(iter(weights), "")
-    match = re.fullmatch(r"(.*)-\d+-of-\d+\.(safetensors|bin)", first)
-    return f"{match[1]}.{match[2]}.index.json" if match else None
+    """The index that goes with weight files, None for one whole file."""
+    first = next(iter(weights), _KINDS[0])
+    kind = next((k for k in _KINDS if k.rpartition(".")[2] == first.rpartition(".")[2]), _KINDS[0])
+    return None if first in _KINDS else kind + _INDEX
+
+
+def _weight_map(index: str | Path, content: bytes) -> dict[str, str]:
+    """The file of each tensor, as an index says it. Files lie beside the index, never elsewhere."""
+    try:
+        named = json.loads(content)["weight_map"]
+        found = {str(tensor): str(file) for tensor, file in named.items()}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
+        raise CheckpointError(f"{index}: cannot be read as an index of shards: {e}") from e
+    strange = [file for file in found.values() if Path(file).name != file]
+    if strange or not found:
+        reason = f"names {strange[0]!r}, which is not a file beside it" if strange else "names no tensor"
+        raise CheckpointError(f"{index}: {reason}")
+    return found
+
+
+def left_beside(names: Iterable[str], used: Iterable[str]) -> list[str]:
+    """Weight files of the same format as those used that lie beside them and are not the model: of another save."""
+    used = list(used)
+    kind = next(k for k in _KINDS if k.rpartition(".")[2] == used[0].rpartition(".")[2])
+    of_kind = [kind, *(shard for shards in _shard_sets(names, kind).values() for shard in shards)]
+    return sorted(name for name in set(names) & set(of_kind) if name not in used)
 
 
 class Weights:
-    """The tensors of a checkpoint's folder, by the names they have in its files.
+    """The tensors of a checkpoint's folder, by the names they have in its files, less those of wrappers.
+
+    Attributes:
+        files: that hold them.
+        beside: weight files that lie in the folder too and were passed over.
+        wrappers: regular expressions of what wrappers put before a name, in the order in which they are taken off.
 
     Raises:
         CheckpointError: a file is missing, truncated, or not what its name says; it is named.
@@ -68,69 +129,127 @@ class Weights:
 
     def __init__(self, folder: Path, form: str = "auto") -> None:
         self.folder = folder
-        self.files = [folder / name for name in weight_files((p.name for p in folder.iterdir() if p.is_file()), form)]
-        if not self.files:
+        present = [p.name for p in folder.iterdir() if p.is_file()]
+        used = local_weight_files(folder, form)
+        if not used:
             raise CheckpointError(f"{folder}: {no_weights(form)}")
-        self._file_of = self._read_names()
+        self.files = [folder / name for name in used]
+        self.beside = left_beside(present, used)
+        stored = self._read_names()
+        self.wrappers = _wrapper_patterns(stored)
+        self._place = self._renamed(stored)
 
     @property
     def names(self) -> set[str]:
-        return set(self._file_of)
+        return set(self._place)
 
     @property
     def size(self) -> int:
         """Bytes of all files."""
         return sum(path.stat().st_size for path in self.files)
 
+    @property
+    def mapped(self) -> bool:
+        """Whether one tensor can be read without the rest of its file."""
+        return all(path.suffix == ".safetensors" or zipfile.is_zipfile(path) for path in self.files)
+
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """The shape of every tensor; safetensors say it without being read."""
         with self.reading() as tensors:
-            return {name: tensors.shape(name) for name in self._file_of}
+            return {name: tensors.shape(name) for name in self._place}
+
+    def dtypes(self) -> dict[str, Any]:
+        """The torch dtype that every tensor is stored in."""
+        with self.reading() as tensors:
+            return {name: tensors.dtype(name) for name in self._place}
 
     @contextmanager
     def reading(self) -> Iterator[_Reader]:
         """Open the files for as long as the block lasts. What a mapped file took of memory is given back after it."""
         with ExitStack() as stack:
-            yield _Reader(self._file_of, stack)
+            yield _Reader(self._place, stack)
 
     def _read_names(self) -> dict[str, Path]:
         found: dict[str, Path] = {}
         for path in self.files:
             with ExitStack() as stack:
                 for name in _open(path, stack):
+                    if name in found:
+                        raise CheckpointError(f"{self.folder}: {name} is both in {found[name].name} and in {path.name}")
                     found[name] = path
         index = index_file(path.name for path in self.files)
         if index is not None:
-            self._require_all_shards(self.folder / index, found)
+            named = _weight_map(self.folder / index, _read(self.folder / index))
+            absent = sorted(
+                f"{name} of {file}" for name, file in named.items() if found.get(name) != self.folder / file
+            )
+            if absent:
+                file = named[absent[0]]
+                raise CheckpointError(f"{self.folder}: {file} is missing or incomplete ({absent[0]}), says {index}")
         return found
 
-    def _require_all_shards(self, index: Path, found: Mapping[str, Path]) -> None:
-        try:
-            named = json.loads(index.read_text())["weight_map"]
-            absent = {str(file) for name, file in named.items() if name not in found}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
-            raise CheckpointError(f"{index}: cannot be read as an index of shards: {e}") from e
-        if absent:
-            raise CheckpointError(f"{self.folder}: {sorted(absent)[0]} is missing or incomplete, says {index.name}")
+    def _renamed(self, stored: Mapping[str, Path]) -> dict[str, tuple[Path, str]]:
+        found: dict[str, tuple[Path, str]] = {}
+        for name, path in stored.items():
+            plain = name
+            for pattern in self.wrappers:
+                plain = re.sub(pattern, "", plain)
+            if plain in found:
+                raise CheckpointError(f"{path}: {found[plain][1]} and {name} are one tensor's name, {plain}")
+            found[plain] = (path, name)
+        return found
+
+
+def _wrapper_patterns(names: Iterable[str]) -> list[str]:
+    """The patterns of wrappers' names that a checkpoint was saved with."""
+    names = list(names)
+    patterns = [_WRAPPERS] if any(re.search(_WRAPPERS, name) for name in names) else []
+    return [*patterns, _PARALLEL] if names and all(re.match(_PARALLEL, name) for name in names) else patterns
+
+
+def local_weight_files(folder: Path, form: str = "auto") -> list[str]:
+    """`weight_files` of a folder on disk. Raises CheckpointError where a file that they need is not there."""
+    names = [p.name for p in folder.iterdir() if p.is_file()]
+    try:
+        found = weight_files(names, form, lambda index: _read(folder / index))
+    except CheckpointError as e:
+        raise CheckpointError(f"{folder}: {e}") from e
+    absent = [name for name in found if name not in names]
+    if absent:
+        raise CheckpointError(f"{folder}: {absent[0]} is missing or incomplete, says its index")
+    return found
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as e:
+        raise CheckpointError(f"{path}: cannot be read: {e.strerror}") from e
 
 
 class _Reader:
-    def __init__(self, file_of: Mapping[str, Path], stack: ExitStack) -> None:
-        self._file_of, self._stack = file_of, stack
-        self._open: dict[Path, Mapping[str, Any]] = {}
+    def __init__(self, place: Mapping[str, tuple[Path, str]], stack: ExitStack) -> None:
+        self._place, self._stack = place, stack
+        self._open: dict[Path, Any] = {}
 
-    def _file(self, name: str) -> Any:
-        path = self._file_of[name]
+    def _find(self, name: str) -> tuple[Any, str]:
+        """The open file of a tensor, and its name in that file."""
+        path, stored = self._place[name]
         if path not in self._open:
             self._open[path] = _open(path, self._stack)
-        return self._open[path]
+        return self._open[path], stored
 
     def shape(self, name: str) -> tuple[int, ...]:
-        file = self._file(name)
-        return tuple(file[name].shape if isinstance(file, dict) else file.shape(name))
+        file, stored = self._find(name)
+        return tuple(file[stored].shape if isinstance(file, dict) else file.shape(stored))
+
+    def dtype(self, name: str) -> Any:
+        file, stored = self._find(name)
+        return file[stored].dtype if isinstance(file, dict) else file.dtype(stored)
 
     def __getitem__(self, name: str) -> Any:
-        return self._file(name)[name]
+        file, stored = self._find(name)
+        return file[stored]
 
 
 class _Safetensors(Mapping[str, Any]):
@@ -152,15 +271,27 @@ class _Safetensors(Mapping[str, Any]):
     def shape(self, name: str) -> tuple[int, ...]:
         return tuple(self._file.get_slice(name).get_shape())
 
+    def dtype(self, name: str) -> Any:
+        # An empty piece of it: safetensors spells dtypes in words of its own, and this reads nothing.
+        piece = self._file.get_slice(name)
+        return (piece[0:0] if piece.get_shape() else piece[...]).dtype
+
 
 def _open(path: Path, stack: ExitStack) -> Any:
     import torch
     from safetensors import safe_open
 
     try:
+        with path.open("rb") as file:
+            pointer = file.read(len(_LFS_POINTER)) == _LFS_POINTER
+        if pointer:
+            raise CheckpointError(f"{path} is a Git LFS pointer and not the weights; `git lfs pull` fetches them")
         if path.suffix == ".safetensors":
             return _Safetensors(stack.enter_context(safe_open(path, framework="pt")))
-        tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        # Files written before torch 1.6 are no archives, and can only be read whole.
+        tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except CheckpointError:
+        raise
     except Exception as e:  # what a broken or hostile file raises is not for the reader to foresee
         raise CheckpointError(f"{path}: cannot be read as weights: {_first_line(e)}") from e
     if not isinstance(tensors, dict) or not all(isinstance(t, torch.Tensor) for t in tensors.values()):
@@ -180,7 +311,7 @@ def read_ahead(folder: Path, form: str = "auto") -> None:
     """
     if not hasattr(os, "posix_fadvise"):
         return  # not on every system; the files are then read when they are needed
-    for name in weight_files((p.name for p in folder.iterdir() if p.is_file()), form):
+    for name in local_weight_files(folder, form):
         with (folder / name).open("rb") as file:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
 

@@ -51,12 +51,12 @@ def scan_checkpoint(
     tokenizer = checkpoint.tokenizer()
     text = read_text(probe.text, probe.documents, probe.seed)
     sequences = token_sequences(text, tokenizer, probe.sequences, length, bos=probe.bos)
-    module, layers, streamed = load_model(checkpoint, checkpoint.folder(), settings)
+    loaded = load_model(checkpoint, checkpoint.folder(), settings)
     result = measure_with_locations(
-        module,
+        loaded.model,
         sequences,
-        batch_size=len(sequences) if streamed else settings.batch_size,
-        layers=layers,
+        batch_size=len(sequences) if loaded.streamed else settings.batch_size,
+        layers=loaded.layers,
         exclude=probe.excluded,
     )
 
@@ -78,4 +78,5 @@ def scan_checkpoint(
         index=pd.Index(layers, name="layer"),
     )
     table.attrs["length"] = length
+    table.attrs["remarks"] = loaded.remarks
     return table

@@ -200,17 +200,18 @@ _LOADERS: dict[tuple[str, str], Loader] = {}  # one a dtype and device: a proces
 def _measured(unit: manifest.Unit, work: Work, files: Files) -> tuple[manifest.Unit, Measurement]:
     """The unit with what it was measured with, and the measurement."""
     assert not isinstance(work.sequences, MadynError)
-    model, layers, streamed = load_model(work.checkpoint, files.folder, work.settings)
-    settings = replace(work.settings, layers=layers)
-    if streamed:
+    loaded = load_model(work.checkpoint, files.folder, work.settings)
+    settings = replace(work.settings, layers=loaded.layers)
+    if loaded.streamed:
         settings = replace(settings, batch_size=len(work.sequences))
-    unit, result = measure_loaded(unit, model, work.sequences, work.probe, settings)
+    unit, result = measure_loaded(unit, loaded.model, work.sequences, work.probe, settings)
     return replace(
         unit,
         weights_xxh3=work.checkpoint.hash_weights(),
         dtype=str(torch_dtype(settings.dtype)).removeprefix("torch."),
         device=resolve_device(settings.device),
-        streamed=streamed,
+        streamed=loaded.streamed,
+        remarks=[*unit.remarks, *loaded.remarks],
         bytes_left_out=files.bytes_left_out,
     ), result
 
@@ -255,23 +256,40 @@ def measure_loaded(
     return described, result
 
 
-def load_model(checkpoint: Checkpoint, folder: Path | None, settings: Settings) -> tuple[Any, str | None, bool]:
-    """A checkpoint's model, the path of its layers where that is known, and whether its weights are streamed."""
+@dataclass(frozen=True)
+class Loaded:
+    """A checkpoint's model, ready to be measured.
+
+    Attributes:
+        layers: the path of its layers, where that is known.
+        streamed: its weights pass through layer by layer.
+        remarks: what is worth knowing of the checkpoint, a sentence each.
+    """
+
+    model: Any
+    layers: str | None
+    streamed: bool
+    remarks: list[str]
+
+
+def load_model(checkpoint: Checkpoint, folder: Path | None, settings: Settings) -> Loaded:
+    """A checkpoint's model, whole or streamed, as the settings and the memory here ask for."""
     from madyn.checkpoints.loading import Loader
     from madyn.checkpoints.streaming import streamed_model
     from madyn.measurement.layers import layers_by_structure
 
     device, dtype = resolve_device(settings.device), torch_dtype(settings.dtype)
     if folder is not None and _must_stream(checkpoint, folder, settings, device):
-        model, path = streamed_model(
+        model, path, remarks = streamed_model(
             checkpoint, folder, dtype, device, lambda empty: layers_by_structure(empty, settings.layers)
         )
-        return model, path, True
+        return Loaded(model, path, True, remarks)
     key = (settings.dtype, device)
     if key not in _LOADERS:
         _LOADERS.clear()
         _LOADERS[key] = Loader(dtype, device)
-    return _LOADERS[key].load(checkpoint, folder), settings.layers, False
+    model = _LOADERS[key].load(checkpoint, folder)
+    return Loaded(model, settings.layers, False, _LOADERS[key].remarks)
 
 
 def _must_stream(checkpoint: Checkpoint, folder: Path, settings: Settings, device: str) -> bool:
