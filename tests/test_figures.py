@@ -7,8 +7,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from matplotlib.artist import Artist
+from matplotlib.collections import Collection, PathCollection
+from matplotlib.colors import same_color
+from matplotlib.contour import ContourSet
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch, Rectangle
 
 from madyn.curves import families
 from madyn.curves.hypotheses import HYPOTHESES
@@ -71,6 +76,45 @@ def effects(rows: int = 30, features: int = 16) -> tuple[pd.DataFrame, pd.DataFr
     names = [f"feature {k}" for k in range(features)]
     values = pd.DataFrame(rng.normal(size=(rows, features)) * np.arange(features), columns=names)
     return values, pd.DataFrame(rng.random((rows, features)), columns=names)
+
+
+def looks(artist: Artist) -> set[tuple[str, object]]:
+    """What an artist looks like, as far as a legend tells it: its hatch, fill, marker (hollow or full), or a line."""
+    found: set[tuple[str, object]] = set()
+    if isinstance(artist, Line2D):
+        if artist.get_marker() not in ("None", "", None):
+            hollow = same_color(artist.get_markerfacecolor(), "white")
+            found.add(("marker", (artist.get_marker(), hollow)))
+        if artist.get_linestyle() != "None":
+            found.add(("line", None))
+    elif isinstance(artist, Patch):
+        found.add(("hatch", artist.get_hatch()) if artist.get_hatch() else ("fill", artist.get_facecolor()[:3]))
+    elif isinstance(artist, ContourSet):
+        found |= {("hatch", hatch) for hatch in artist.hatches}
+    elif isinstance(artist, PathCollection):
+        found.add(("scatter", None))
+    elif isinstance(artist, Collection):
+        found |= {("fill", tuple(colour[:3])) for colour in np.asarray(artist.get_facecolor())} | {("line", None)}
+    return found
+
+
+def legend_without_artist(figure: Figure) -> list[str]:
+    """The entries of a figure's legends that nothing in its panels looks like."""
+    panels = [ax for ax in figure.axes if ax.get_visible()]
+    drawn = {look for ax in panels for artist in ax.get_children() for look in looks(artist)}
+    legends = [*figure.legends, *(legend for ax in panels if (legend := ax.get_legend()) is not None)]
+    wrong = []
+    for legend in legends:
+        for handle, text in zip(legend.legend_handles, legend.get_texts(), strict=True):
+            assert handle is not None
+            missing = looks(handle) - drawn
+            if ("scatter", None) in drawn:  # whose markers cannot be told
+                missing = {(kind, how) for kind, how in missing if kind != "marker"}
+            if any(kind == "fill" for kind, _ in drawn):  # of several colours, shown in grey
+                missing.discard(("fill", (0.5, 0.5, 0.5)))
+            if missing:
+                wrong.append(text.get_text())
+    return wrong
 
 
 def family_figures() -> dict[str, Figure]:
@@ -178,6 +222,24 @@ def test_nothing_is_cut_off_and_no_tick_labels_touch(figures: dict[str, Figure])
                 assert all(a.x1 < b.x0 for a, b in pairwise(extents)), name
 
 
+def test_every_log_axis_has_small_ticks(figures: dict[str, Figure]) -> None:
+    tried = 0
+    for name, figure in figures.items():
+        for ax in figure.axes:
+            for axis in (ax.xaxis, ax.yaxis):
+                if axis.get_scale() in ("log", "symlog") and ax.get_visible():
+                    low, high = sorted(axis.get_view_interval())
+                    small = axis.get_minorticklocs()
+                    assert ((small > low) & (small < high)).sum() >= 2, (name, axis)
+                    tried += 1
+    assert tried > 50
+
+
+def test_no_legend_names_what_is_not_drawn(figures: dict[str, Figure]) -> None:
+    wrong = {name: entries for name, figure in figures.items() if (entries := legend_without_artist(figure))}
+    assert wrong == {}
+
+
 def test_figures_leave_the_settings_and_pyplot_alone() -> None:
     before = dict(matplotlib.rcParams)
     layers.layer_profile(make_statistics(SHORT), 64)
@@ -220,7 +282,18 @@ def test_example_fit_draws_what_was_fitted_and_says_what_was_not() -> None:
     reparam = np.asarray(top.get_lines()[1].get_xydata())
     drawn = np.interp(STEPS, reparam[:, 0], reparam[:, 1])
     assert drawn == pytest.approx(values.mean("sequence").values - found["residuals"].sel(hypothesis="reparam").values)
-    assert len(bottom.get_lines()) == 3  # zero, reparam, step1
+    assert len(bottom.get_lines()) == 2  # zero and reparam
+    assert bottom.get_title(loc="right") == "off by more: step1"
+
+
+@pytest.mark.parametrize("steps", [STEPS, np.arange(0, 20_001, 1000)])
+def test_example_fits_follow_the_curve_between_the_steps_and_before_the_first(steps: np.ndarray) -> None:
+    statistics = make_statistics(steps)
+    values = (statistics.sel(quantity="top1") / statistics.sel(quantity="median")).isel(layer=1).rename("ratio")
+    line = fits.example_fit(values, make_fits(statistics)).axes[0].get_lines()[1]
+    x, y = np.asarray(line.get_xydata()).T
+    assert y == pytest.approx(families.reparam(x, 3 / steps[-1], steps[-1] / 50, 6.0, 1.0, 20.0))
+    assert ((x > 0) & (x < steps[1])).sum() > 30
 
 
 def test_a_hypothesis_of_others_is_drawn_from_its_residuals() -> None:
@@ -239,6 +312,31 @@ def test_peaks_outside_the_training_are_hatched_and_missing_fits_grey() -> None:
     assert len(cells) == len(table)
     assert [i for i, cell in enumerate(cells) if cell.get_hatch()] == [0]
     assert [i for i, cell in enumerate(cells) if cell.get_facecolor()[:3] == (0.85, 0.85, 0.85)] == [3]
+
+
+def texts_of_legends(figure: Figure) -> list[str]:
+    return [t.get_text() for legend in figure.legends for t in legend.get_texts()]
+
+
+def test_the_legend_of_a_heat_map_explains_the_cells_that_are_there() -> None:
+    table = depth_table(value=100.0).assign(outside=False)
+    assert not depth.peak_map(table, "step of the peak").legends
+    assert not depth.r_squared_map(depth_table(value=0.9)).legends
+    table.loc[0, "value"] = np.nan
+    assert texts_of_legends(depth.peak_map(table, "step of the peak")) == ["no fit"]
+    assert texts_of_legends(depth.r_squared_map(table.assign(value=table["value"] / 110))) == ["no fit"]
+    table.loc[0, "outside"] = True
+    assert texts_of_legends(depth.peak_map(table, "step of the peak")) == ["no peak during training"]
+
+
+def test_effects_explain_thick_lines_and_only_the_dots_that_are_there() -> None:
+    thick = texts_of_legends(family_figures()["trajectories_by_factor"])
+    assert thick == ["one model", "geometric mean of the models with this value"]
+    size = pd.DataFrame({"per_doubling": 1.5, "lower": 1.2, "upper": 1.8}, index=list(FACTORS))
+    assert texts_of_legends(family.effect_size_intervals({"final ratio": size})) == ["with its 95 % interval"]
+    wide = pd.DataFrame({"per_doubling": 1.5, "lower": 1e-8, "upper": 1e4}, index=list(FACTORS))
+    labels = family.effect_size_intervals({"half the rise": wide}).axes[0].get_xticklabels()
+    assert 3 <= len(labels) <= 5
 
 
 def test_the_waterfall_ends_at_the_prediction_whatever_it_sums_up() -> None:

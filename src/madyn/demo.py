@@ -149,10 +149,12 @@ def _draw_outcome(predictor: Predictor, measured: Dataset, unseen: Architecture,
 
     from madyn.dataset.files import write_bytes
     from madyn.figures.outcome import predicted_and_measured
+    from madyn.figures.steps import curve_steps
 
     model = measured.models[0]
     actual = measured.trajectories(model, "ratio")
-    figure = predicted_and_measured(predictor.predict(unseen, actual["step"].values), actual, title=model)
+    guess = predictor.predict(unseen, curve_steps(actual["step"].values))
+    figure = predicted_and_measured(guess, actual, title=model)
     png = io.BytesIO()
     figure.savefig(png, dpi=300, format="png")
     write_bytes(path, png.getvalue())

@@ -54,12 +54,20 @@ def peak_map(table: pd.DataFrame, label: str) -> Figure:
     low, high = style.value_limits(table["value"])
     fig, ax, mappable = _heat_map(table, LogNorm(low, high))
     style.log_bar(fig, [ax], mappable, label)
-    handles = [
-        Patch(facecolor="white", edgecolor="0.55", hatch=_UNOBSERVED, linewidth=0.5, label="no peak during training"),
-        Patch(facecolor=_MISSING, label="no fit"),
-    ]
-    style.legend_above(fig, handles)
+    _legend(fig, table)
     return fig
+
+
+def _legend(fig: Figure, table: pd.DataFrame) -> None:
+    """What the cells without a colour mean, of the kinds that there are."""
+    empty, outside = ~np.isfinite(table["value"].to_numpy(float)), table["outside"].to_numpy(bool)
+    handles = []
+    if (empty & outside).any():
+        look = {"facecolor": "white", "edgecolor": "0.55", "hatch": _UNOBSERVED, "linewidth": 0.5}
+        handles.append(Patch(**look, label="no peak during training"))
+    if (empty & ~outside).any():
+        handles.append(Patch(facecolor=_MISSING, label="no fit"))
+    style.legend_above(fig, handles)
 
 
 @picture("analysis/r2_map.png", cases=the_dataset, data=lambda source: _r_squared(source))
@@ -74,9 +82,10 @@ def r_squared_map(table: pd.DataFrame) -> Figure:
     low, high = (finite.min(), finite.max()) if finite.size else (0, 0.9)
     high = max(high, style.from_nines(style.nines(low) + 0.3))
     norm = FuncNorm((style.nines, style.from_nines), vmin=low, vmax=high)
-    fig, ax, mappable = _heat_map(table.assign(outside=False), norm)
+    table = table.assign(outside=False)
+    fig, ax, mappable = _heat_map(table, norm)
     style.colour_bar(fig, [ax], mappable, "R² of reparam, ratio", ticks=style.r_squared_ticks(low, high))
-    style.legend_above(fig, [Patch(facecolor=_MISSING, label="no fit")])
+    _legend(fig, table)
     return fig
 
 

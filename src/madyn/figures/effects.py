@@ -11,7 +11,9 @@ from matplotlib.patches import Patch
 
 from madyn.errors import DatasetError
 from madyn.figures import style
+from madyn.figures.panels import hide_empty, panel_grid
 from madyn.figures.registry import Source, picture, the_dataset
+from madyn.figures.steps import STEP_LABEL, step_axis
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,7 +45,7 @@ def _trajectories(source: Source) -> dict[str, Any]:
 def trajectories_by_factor(factors: pd.DataFrame, ratios: dict[str, xr.DataArray]) -> Figure:
     """The largest ratio of every model over its training, in a panel for each factor, coloured by the factor.
 
-    Thin lines are models; thick ones the geometric mean of the models with one level of the factor.
+    Thin lines are models; thick ones the geometric mean of the models with one level of the factor. The legend says so.
 
     Args:
         factors: a row a model: model, and a column for each of `effects.FACTORS`.
@@ -52,7 +54,7 @@ def trajectories_by_factor(factors: pd.DataFrame, ratios: dict[str, xr.DataArray
     from madyn.effects import FACTORS
 
     fig, axes = style.new_figure(
-        7.4, 5.2, 2, 2, margins=(0.62, 0.95, 0.5, 0.3), gaps=(1.25, 0.65), sharex=True, sharey=True
+        7.4, 5.4, 2, 2, margins=(0.62, 0.95, 0.5, 0.5), gaps=(1.25, 0.65), sharex=True, sharey=True
     )
     steps = np.unique(np.concatenate([r["step"].values for r in ratios.values()]))
     values = np.concatenate([r.values for r in ratios.values()])
@@ -61,21 +63,32 @@ def trajectories_by_factor(factors: pd.DataFrame, ratios: dict[str, xr.DataArray
         for colour, level in zip(style.layer_colours(len(levels)), levels, strict=True):
             models = factors.loc[factors[name] == level, "model"]
             for model in models:
-                ax.plot(ratios[model]["step"], ratios[model], color=colour, linewidth=0.5, alpha=0.35)
+                ax.plot(ratios[model]["step"], ratios[model], color=colour, **_THIN)
             mean = _geometric_mean([ratios[model] for model in models])
-            ax.plot(mean["step"], mean, color=colour, linewidth=1.8, label=style.number(level))
+            ax.plot(mean["step"], mean, color=colour, **_THICK)
         ax.set_title(name)
         handles = [
-            Line2D([], [], color=colour, linewidth=1.8, label=style.number(level))
+            Line2D([], [], color=colour, **_THICK, label=style.size(level))
             for colour, level in zip(style.layer_colours(len(levels)), levels, strict=True)
         ]
-        ax.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.0, 1.0), borderaxespad=0.2, handlelength=1.2)
-        ax.set_xlabel(style.STEP_LABEL)
+        ax.legend(
+            handles=handles[::-1], loc="upper left", bbox_to_anchor=(1.0, 1.0), borderaxespad=0.2, handlelength=1.2
+        )
+        ax.set_xlabel(STEP_LABEL)
         ax.set_ylabel("largest top 1 / median")
-    style.step_axis(axes[1, 0].xaxis, steps, crowded=True)
+    step_axis(axes[1, 0].xaxis, steps, crowded=True)
     style.value_axis(axes[0, 0].yaxis, style.value_limits(values))
     _label_outer(axes)
+    lines = [
+        Line2D([], [], color="0.3", **{**_THIN, "alpha": 0.7}, label="one model"),
+        Line2D([], [], color="0.3", **_THICK, label="geometric mean of the models with this value"),
+    ]
+    style.legend_above(fig, lines)
     return fig
+
+
+_THIN: dict[str, Any] = {"linewidth": 0.5, "alpha": 0.35}
+_THICK: dict[str, Any] = {"linewidth": 1.8}
 
 
 def _label_outer(axes: Any) -> None:
@@ -107,38 +120,38 @@ def effect_size_intervals(sizes: dict[str, pd.DataFrame]) -> Figure:
     Args:
         sizes: by response, a row a factor: per_doubling, lower, upper.
     """
-    columns = min(3, len(sizes))
-    rows = -(-len(sizes) // columns)
+    rows, columns = panel_grid(len(sizes), 3)
     fig, axes = style.new_figure(
         7.4, 0.75 + 1.65 * rows, rows, columns, margins=(0.95, 0.15, 0.5, 0.55), gaps=(0.3, 0.62), sharey=True
     )
     names = list(next(iter(sizes.values())).index)
-    for ax, (response, frame) in zip(axes.flat, sizes.items(), strict=False):
+    found = set()
+    for ax, (response, frame) in zip(hide_empty(axes, len(sizes)), sizes.items(), strict=True):
         for y, one in enumerate(frame.to_dict("records")):
             clear = not one["lower"] <= 1 <= one["upper"]
             colour = style.COLOURS[y]
+            found.add(clear)
             ax.plot([one["lower"], one["upper"]], [y, y], color=colour, linewidth=1.6)
             ax.plot(
                 one["per_doubling"], y, "o", color=colour, markerfacecolor=colour if clear else "white", markersize=5
             )
         ends = frame[["lower", "upper"]].to_numpy(float)
-        style.value_axis(ax.xaxis, (min(0.8, float(ends.min()) / 1.05), max(1.25, float(ends.max()) * 1.05)))
+        limits = min(0.8, float(ends.min()) / 1.05), max(1.25, float(ends.max()) * 1.05)
+        style.value_axis(ax.xaxis, limits, most=5)
         ax.axvline(1, color="0.3", linewidth=0.8, zorder=1)
         ax.set_title(response)
         ax.set_xlabel("times, per doubling")
         ax.set_ylabel("factor")
         ax.grid(axis="y", visible=False)
-    for ax in axes.flat[len(sizes) :]:
-        ax.set_visible(False)
     axes[0, 0].set_yticks(range(len(names)), names)
     axes[0, 0].set_ylim(len(names) - 0.5, -0.5)
     _label_outer(axes)
     dot = {"color": "0.3", "marker": "o", "markersize": 5}
-    handles = [
-        Line2D([], [], **dot, label="with its 95 % interval"),
-        Line2D([], [], **dot, markerfacecolor="white", label="the interval holds 1"),
-    ]
-    style.legend_above(fig, handles)
+    handles = {
+        True: Line2D([], [], **dot, label="with its 95 % interval"),
+        False: Line2D([], [], **dot, markerfacecolor="white", label="the interval holds 1: no clear effect"),
+    }
+    style.legend_above(fig, [handle for clear, handle in handles.items() if clear in found])
     return fig
 
 
@@ -230,7 +243,8 @@ def layers_by_place(counts: pd.DataFrame, growth: pd.DataFrame) -> Figure:
     looks = list(
         zip((*style.COLOURS[:2], style.COLOURS[4], style.COLOURS[5], "0.8"), ("", "//", "..", "xx", ""), strict=True)
     )
-    for kind, (colour, hatch) in zip(counts.columns, looks, strict=True):
+    kinds = [(kind, look) for kind, look in zip(counts.columns, looks, strict=True) if counts[kind].to_numpy().any()]
+    for kind, (colour, hatch) in kinds:
         share = 100 * counts[kind].to_numpy(float) / np.maximum(total, 1)
         left.bar(range(len(places)), share, bottom=bottom, color=colour, hatch=hatch, edgecolor="white", width=0.65)
         bottom += share
@@ -239,10 +253,7 @@ def layers_by_place(counts: pd.DataFrame, growth: pd.DataFrame) -> Figure:
     left.set_ylabel("layers, %")
     left.set_ylim(0, 100)
     left.grid(axis="x", visible=False)
-    patches = [
-        Patch(facecolor=colour, hatch=hatch, edgecolor="white", label=kind)
-        for kind, (colour, hatch) in zip(counts.columns, looks, strict=True)
-    ]
+    patches = [Patch(facecolor=colour, hatch=hatch, edgecolor="white", label=kind) for kind, (colour, hatch) in kinds]
     left.legend(handles=patches, **_ABOVE)
     quantities = {
         "ratio": ("0.3", "s"),
@@ -310,8 +321,8 @@ def locations_over_training(over: pd.DataFrame, final: pd.DataFrame) -> Figure:
     ax.set_ylabel("layers, %")
     ax.set_ylim(0, 102)
     for ax in axes[0]:
-        style.step_axis(ax.xaxis, steps, crowded=True)
-        ax.set_xlabel(style.STEP_LABEL)
+        step_axis(ax.xaxis, steps, crowded=True)
+        ax.set_xlabel(STEP_LABEL)
     handles = [
         Line2D([], [], color=colour, linestyle=dash, label=place)
         for place, colour, dash in zip(PLACES, style.COLOURS, style.DASHES, strict=False)

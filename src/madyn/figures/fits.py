@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from madyn.curves.hypotheses import HYPOTHESES
 from madyn.figures import style
 from madyn.figures.registry import DEPTHS, Source, each_depth, each_fitted_quantity, picture
+from madyn.figures.steps import STEP_LABEL, curve_steps, step_axis
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -28,6 +29,8 @@ def _example(source: Source, model: str, quantity: str, depth: str) -> dict[str,
 def example_fit(values: xr.DataArray, fits: xr.Dataset, model: str = "") -> Figure:
     """One layer's trajectory with the curve of every hypothesis, and what each leaves over.
 
+    Residuals many times those of the best fit are left out, and named: they would press the others into one line.
+
     Args:
         values: dims (step, sequence), of one layer; its name is the quantity, its coordinate `layer` the layer.
         fits: dims (hypothesis, parameter, step), the fits of that layer.
@@ -35,7 +38,7 @@ def example_fit(values: xr.DataArray, fits: xr.Dataset, model: str = "") -> Figu
     """
     quantity = str(values.name)
     fig, axes = style.new_figure(
-        6.4, 3.9, 2, 1, margins=(0.65, 2.15, 0.45, 0.3), gaps=(0, 0.12), height_ratios=(2.4, 1), sharex=True
+        6.4, 3.9, 2, 1, margins=(0.65, 2.15, 0.45, 0.3), gaps=(0, 0.2), height_ratios=(2.4, 1), sharex=True
     )
     top, bottom = axes[:, 0]
     steps = values["step"].values.astype(float)
@@ -45,6 +48,7 @@ def example_fit(values: xr.DataArray, fits: xr.Dataset, model: str = "") -> Figu
     handles: list[Any] = [
         Line2D([], [], marker="o", linestyle="none", color="0.35", label="mean of the sequences\n± standard deviation")
     ]
+    far_off = _far_off(fits["residuals"])
     for i, name in enumerate(fits["hypothesis"].values):
         fit = fits.sel(hypothesis=name)
         look = style.hypothesis_look(i)
@@ -53,12 +57,15 @@ def example_fit(values: xr.DataArray, fits: xr.Dataset, model: str = "") -> Figu
             handles.append(Line2D([], [], color="0.8", label=f"{name}\nno fit"))
             continue
         top.plot(*_curve(str(name), fit, steps, mean - residuals), **look)
-        bottom.plot(steps, residuals, **{**look, "linewidth": 0.6 * look["linewidth"]})
-        handles.append(Line2D([], [], **look, label=f"{name}\nR² = {fit['r2'].item():.4f}".replace("-", style.MINUS)))
-    style.step_axis(top.xaxis, steps)
+        if name not in far_off:
+            bottom.plot(steps, residuals, **{**look, "linewidth": 0.6 * look["linewidth"]})
+        handles.append(Line2D([], [], **look, label=f"{name}\n{_r_squared(fit['r2'].item())}"))
+    if far_off:
+        bottom.set_title(f"off by more: {', '.join(far_off)}", loc="right", fontsize=7, pad=2)
+    step_axis(top.xaxis, steps)
     top.tick_params(labelbottom=False)
-    top.set_xlabel(style.STEP_LABEL).set_visible(False)
-    bottom.set_xlabel(style.STEP_LABEL)
+    top.set_xlabel(STEP_LABEL).set_visible(False)
+    bottom.set_xlabel(STEP_LABEL)
     top.set_ylabel(style.QUANTITY_LABELS.get(quantity, quantity))
     bottom.set_ylabel("residual")
     fig.align_ylabels([top, bottom])
@@ -68,15 +75,30 @@ def example_fit(values: xr.DataArray, fits: xr.Dataset, model: str = "") -> Figu
     return fig
 
 
+_FAR = 4.0  # times the residuals of the best fit
+
+
+def _far_off(residuals: xr.DataArray) -> list[str]:
+    """The hypotheses whose residuals are larger by far than those of the best fit."""
+    size = {str(name): float(np.sqrt(np.square(residuals.sel(hypothesis=name)).mean())) for name in
+            residuals["hypothesis"].values}  # fmt: skip
+    least = min((s for s in size.values() if np.isfinite(s)), default=0.0)
+    return [name for name, s in size.items() if s > _FAR * least > 0]
+
+
+def _r_squared(value: float) -> str:
+    """R2 in a legend: four digits where it is good, as few as will do where it is not."""
+    return f"R² = {value:.4f}" if value >= 0 else f"R² = {style.number(float(f'{value:.3g}'))}"
+
+
 def _curve(
     name: str, fit: xr.Dataset, steps: NDArray[Any], at_steps: NDArray[Any]
 ) -> tuple[NDArray[Any], NDArray[Any]]:
-    """The fitted curve on a fine grid; at the steps alone if others fitted a hypothesis that is not known here."""
+    """The fitted curve, sampled as it is drawn; at the steps alone if others fitted what is not known here."""
     known = HYPOTHESES.get(name)
     if known is None or not set(known.param_names) <= set(fit["parameter"].values):
         return steps, at_steps
-    positive = steps[steps > 0]
-    fine = np.union1d(steps, np.geomspace(positive[0], steps[-1], 300)) if positive.size else steps
+    fine = curve_steps(steps)
     with np.errstate(all="ignore"):  # outside its domain a curve is NaN and leaves a gap
         return fine, known.values(fine, fit["popt"].sel(parameter=list(known.param_names)).values)
 

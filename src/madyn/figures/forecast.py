@@ -10,9 +10,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import AutoMinorLocator, MaxNLocator
 
 from madyn.figures import style
+from madyn.figures.panels import hide_empty, panel_grid
+from madyn.figures.steps import STEP_LABEL
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -30,22 +32,21 @@ def forecast_figure(forecast: xr.Dataset) -> Figure:
     with matplotlib.rc_context(style.RC):
         layers = forecast["layer"].values
         chosen = layers[np.unique(np.linspace(0, len(layers) - 1, min(PANELS, len(layers))).round().astype(int))]
-        across = min(_ACROSS, len(chosen))
-        down = -(-len(chosen) // across)
+        down, across = panel_grid(len(chosen), _ACROSS)
         width, height = max(2.3 * across + 0.7, 5.2), 1.75 * down + 0.95
         fig, axes = style.new_figure(
             width, height, down, across, margins=(0.62, 0.15, 0.5, 0.72), gaps=(0.15, 0.35), sharex=True, sharey=True
         )
-        for ax in axes.flat[len(chosen) :]:
-            ax.set_visible(False)
-        for ax, layer in zip(axes.flat, chosen, strict=False):
+        panels = hide_empty(axes, len(chosen))
+        for ax, layer in zip(panels, chosen, strict=True):
             _panel(ax, forecast.sel(layer=layer))
+        _limits(panels[0], forecast.sel(layer=chosen))
         for ax in axes[:, 0]:
             ax.set_ylabel(style.QUANTITY_LABELS.get(forecast.attrs["quantity"], forecast.attrs["quantity"]))
         for ax in axes.flat[max(0, len(chosen) - across) : len(chosen)]:
-            ax.set_xlabel(style.STEP_LABEL)
+            ax.set_xlabel(STEP_LABEL)
             ax.tick_params(labelbottom=True)
-        fig.text(0.12 / width, 1 - 0.2 / height, forecast.attrs["model"], fontsize=9)
+        style.title_above(fig, forecast.attrs["model"])
         _legend(fig, forecast)
     return fig
 
@@ -65,7 +66,16 @@ def _panel(ax: Axes, layer: xr.Dataset) -> None:
     ax.xaxis.set_major_formatter(lambda value, _: style.number(value))
     ax.yaxis.set_major_formatter(lambda value, _: style.number(value))
     ax.xaxis.set_major_locator(MaxNLocator(nbins=4))
-    ax.set_ylim(bottom=min(0.0, float(np.nanmin(joined["lower"]))) if np.isfinite(joined["lower"]).any() else 0.0)
+    ax.xaxis.set_minor_locator(AutoMinorLocator(2))
+
+
+def _limits(ax: Axes, forecast: xr.Dataset) -> None:
+    """A y axis for all panels that holds everything drawn in any of them, and 0."""
+    drawn = np.concatenate([forecast[name].values.ravel() for name in ("lower", "upper", "median", "seen", "measured")])
+    drawn = drawn[np.isfinite(drawn)]
+    low, high = (min(0.0, float(drawn.min())), max(0.0, float(drawn.max()))) if drawn.size else (0.0, 1.0)
+    room = 0.05 * (high - low) or 1.0
+    ax.set_ylim(low - room if low < 0 else 0.0, high + room)
 
 
 def _legend(fig: Figure, forecast: xr.Dataset) -> None:

@@ -8,6 +8,7 @@ more than drawing a small picture.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -21,7 +22,7 @@ from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter, MaxNLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullFormatter, NullLocator
 from numpy.typing import ArrayLike, NDArray
 
 RC: dict[Any, Any] = {
@@ -61,7 +62,6 @@ QUANTITY_LABELS = {
 }
 MINUS = "\N{MINUS SIGN}"
 LAYER_LABEL = "layer (0-indexed)"
-STEP_LABEL = "training step"
 
 # The last, palest part of viridis has too little contrast with white paper for a thin line.
 _LAYER_COLOURS = matplotlib.colormaps["viridis"](np.linspace(0, 0.92, 256))
@@ -109,13 +109,22 @@ def new_figure(
 def number(value: float) -> str:
     """A number as a tick label: 0.05, 10, 1k, 143k, 1.4M.
 
-    >>> [number(v) for v in (0, 0.05, 10, 1500, 143000, 2e6)]
-    ['0', '0.05', '10', '1.5k', '143k', '2M']
+    >>> [number(v) for v in (0, 0.05, 10, 1500, 143000, 2e6, 2e-6)]
+    ['0', '0.05', '10', '1.5k', '143k', '2M', '2e−6']
     """
     for size, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= size:
             return f"{value / size:.4g}{letter}".replace("-", MINUS)
-    return f"{value:.4g}".replace("-", MINUS)
+    return re.sub(r"e([+-])0*", r"e\1", f"{value:.4g}").replace("e+", "e").replace("-", MINUS)
+
+
+def size(value: float) -> str:
+    """A size of a model as people write it, in full where that is short: 64, 1024, 50304.
+
+    >>> [size(v) for v in (0.25, 1024, 50304, 1.5e6)]
+    ['0.25', '1024', '50304', '1.5M']
+    """
+    return f"{value:.0f}" if value == round(value) and 1000 <= value < 100_000 else number(float(f"{value:.4g}"))
 
 
 def count(value: float) -> str:
@@ -125,58 +134,6 @@ def count(value: float) -> str:
     ['14M', '1.4B', '61k']
     """
     return number(float(f"{value:.2g}"))
-
-
-def step_axis(axis: Axis, steps: ArrayLike, *, crowded: bool = False) -> None:
-    """Makes an x axis of training steps legible from the first to the last: linear up to the first step, then log.
-
-    Ticks stand at 0, the powers of ten and the last step; one that would touch its neighbour is left out.
-
-    Args:
-        axis: an axes' `xaxis`.
-        steps: the steps drawn.
-        crowded: in a small panel, where only half as many labels fit.
-    """
-    ax = axis.axes
-    steps = np.unique(np.asarray(steps, dtype=float))
-    last, positive = steps[-1], steps[steps > 0]
-    if positive.size < 2:
-        axis.set_major_locator(FixedLocator(steps.tolist()))
-        axis.set_major_formatter(FixedFormatter([number(s) for s in steps]))
-        ax.set_xlim(steps[0] - 0.5 * max(1, last), last + 0.5 * max(1, last))
-        return
-    threshold = positive[0]
-    linear_share = 0.5  # of a decade's width, for the stretch from 0 to the first step
-    ax.set_xscale("symlog", linthresh=threshold, linscale=linear_share)
-    position = lambda s: linear_share * s / threshold if s <= threshold else linear_share + math.log10(s / threshold)  # noqa: E731
-    start, end = position(steps[0]), position(last)
-    room = 0.34 if crowded else 0.075  # the least distance of two labels, as a share of the axis
-    decades = [10.0**k for k in range(math.ceil(math.log10(threshold)), math.floor(math.log10(last)) + 1)]
-    kept: list[float] = []
-    for tick in (last, steps[0], threshold, *decades[::-1]):
-        if all(abs(position(tick) - position(k)) >= room * (end - start) for k in kept):
-            kept.append(tick)
-    kept.sort()
-    axis.set_major_locator(FixedLocator(kept))
-    axis.set_major_formatter(FixedFormatter([number(s) for s in kept]))
-    if crowded:
-        axis.set_minor_locator(NullLocator())  # small ticks cost seconds by the dozen of panels
-    else:
-        axis.set_minor_locator(FixedLocator(_between(kept, decades, threshold, last)))
-        axis.set_minor_formatter(NullFormatter())
-    pad = 0.02 * (end - start)
-    # The scale's own transform places the limits, so that the pad is the same at both ends.
-    scale = axis.get_transform()
-    ends = np.asarray(scale.transform(np.array([steps[0], last]))) + np.array([-pad, pad])
-    ax.set_xlim(*np.asarray(scale.inverted().transform(ends)).tolist())
-
-
-def _between(ticks: list[float], decades: list[float], first: float, last: float) -> list[float]:
-    """The small ticks of a step axis: 2, 3, ... 9 in every decade."""
-    inside = (
-        [m * d for d in (decades[0] / 10, *decades) for m in range(1, 10) if first < m * d < last] if decades else []
-    )
-    return [m for m in inside if m not in ticks]
 
 
 def value_limits(values: ArrayLike) -> tuple[float, float]:
@@ -190,8 +147,14 @@ def value_limits(values: ArrayLike) -> tuple[float, float]:
     return low / room, high * room
 
 
-def value_axis(axis: Axis, limits: tuple[float, float]) -> None:
-    """A log axis of magnitudes whose labels are plain numbers, and never fewer than about three of them."""
+def value_axis(axis: Axis, limits: tuple[float, float], *, most: int = 8) -> None:
+    """A log axis of magnitudes whose labels are plain numbers, never fewer than about three, small ticks between.
+
+    Args:
+        axis: either axis of an axes.
+        limits: as `value_limits` gives them.
+        most: labels that fit where they are powers of ten.
+    """
     ax = axis.axes
     low, high = limits
     if axis is ax.xaxis:
@@ -200,26 +163,58 @@ def value_axis(axis: Axis, limits: tuple[float, float]) -> None:
     else:
         ax.set_yscale("log")
         ax.set_ylim(low, high)
-    axis.set_major_locator(FixedLocator(log_ticks(low, high)))
-    axis.set_major_formatter(FuncFormatter(lambda v, _: number(v)))
-    axis.set_minor_locator(NullLocator())
+    ticks = log_ticks(low, high, most)
+    set_ticks(axis, ticks, [number(t) for t in ticks], between=small_log_ticks(low, high))
 
 
-def log_ticks(low: float, high: float) -> list[float]:
+def set_ticks(axis: Axis, ticks: Sequence[float], labels: Sequence[str], between: Sequence[float] = ()) -> None:
+    """Ticks with these labels, and small ones without."""
+    axis.set_major_locator(FixedLocator(list(ticks)))
+    axis.set_major_formatter(FixedFormatter(list(labels)))
+    axis.set_minor_locator(FixedLocator([t for t in between if t not in ticks]) if between else NullLocator())
+    axis.set_minor_formatter(NullFormatter())
+
+
+def log_ticks(low: float, high: float, most: int = 8) -> list[float]:
     """Round numbers for a log axis: powers of ten, with 2 and 5 between them, or closer, where the range is short.
+
+    Of the powers of ten of a long range no more than `most`.
 
     >>> log_ticks(5, 3000), log_ticks(20, 100)
     ([10.0, 100.0, 1000.0], [20.0, 30.0, 50.0, 70.0, 100.0])
     """
-    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     span = math.log10(high / low)
     if span < 0.5:
-        ticks = list(MaxNLocator(4).tick_values(low, high))
-    else:
-        within = (1, 1.5, 2, 3, 5, 7) if span < 1.2 else (1, 2, 5) if span < 2.2 else (1,)
-        every = max(1, math.ceil(span / 7)) if len(within) == 1 else 1
-        ticks = [float(f"{m}e{k}") for k in decades if k % every == 0 for m in within]
-    return [round(float(t), 12) for t in ticks if low <= t * (1 + 1e-9) and t <= high * (1 + 1e-9)]
+        return _inside(MaxNLocator(4).tick_values(low, high), low, high)
+    within = (1, 1.5, 2, 3, 5, 7) if span < 1.2 else (1, 2, 5) if span < 2.2 else (1,)
+    every = max(1, math.ceil(span / (most - 1))) if within == (1,) else 1
+    ticks = _inside(_multiples(within, low, high, every), low, high)
+    return ticks if len(ticks) >= 3 else _inside(_multiples((1, 3), low, high), low, high)
+
+
+def _multiples(within: Iterable[float], low: float, high: float, every: int = 1) -> list[float]:
+    """These multiples of the powers of ten, or of each so many of them, around a range."""
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    return [float(f"{m}e{k}") for k in decades if k % every == 0 for m in within]
+
+
+def _inside(ticks: Iterable[float], low: float, high: float) -> list[float]:
+    """Those inside a range, without the noise of the last bits."""
+    return [float(f"{t:.9g}") for t in ticks if low <= t * (1 + 1e-9) and t <= high * (1 + 1e-9)]
+
+
+def small_log_ticks(low: float, high: float) -> list[float]:
+    """Places for the small ticks of a log axis: 1, 2, ... 9 in every decade.
+
+    Where many decades are shown they are the powers of ten, and finer where the range is short.
+
+    >>> small_log_ticks(20, 100), small_log_ticks(1e-4, 1e4)
+    ([20.0, 30.0, ... 90.0, 100.0], [0.0001, 0.001, 0.01, 0.1, 1.0, 10.0, 100.0, 1000.0, 10000.0])
+    """
+    span = math.log10(high / low)
+    if span < 0.5:
+        return _inside(MaxNLocator(16).tick_values(low, high), low, high)
+    return _inside(_multiples(range(1, 10) if span < 7 else (1,), low, high), low, high)
 
 
 def layer_axis(ax: Axes, layers: ArrayLike) -> None:
@@ -285,12 +280,17 @@ def colour_bar(
 
 def log_bar(fig: Figure, axes: Iterable[Axes], mappable: ScalarMappable, label: str) -> Colorbar:
     """A colour bar of a logarithmic norm, with plain numbers."""
-    ticks = log_ticks(*mappable.get_clim())
-    return colour_bar(fig, axes, mappable, label, ticks=ticks, labels=[number(t) for t in ticks])
+    low, high = mappable.get_clim()
+    ticks = log_ticks(low, high)
+    bar = colour_bar(fig, axes, mappable, label, ticks=ticks, labels=[number(t) for t in ticks])
+    set_ticks(bar.ax.yaxis, ticks, [number(t) for t in ticks], between=small_log_ticks(low, high))
+    return bar
 
 
 def legend_above(fig: Figure, handles: Sequence[Any], *, columns: int | None = None, inches: float = 0.02) -> None:
     """A legend in one or more rows at the top of the figure, where no data is; `inches` below its upper edge."""
+    if not handles:
+        return
     fig.legend(
         handles=list(handles), loc="upper center", bbox_to_anchor=(0.5, 1 - inches / fig.get_figheight()),
         ncol=columns or len(handles), columnspacing=1.2, handletextpad=0.5, borderaxespad=0.1, borderpad=0.1,
@@ -344,16 +344,17 @@ def r_squared_scale(ax: Axes, values: ArrayLike) -> None:
     bottom, top = nines(low), max(nines(high), nines(low) + 0.3)
     room = 0.05 * (top - bottom)
     ax.set_ylim(from_nines(bottom - room), from_nines(top + room))
-    ticks = r_squared_ticks(float(from_nines(bottom - room)), float(from_nines(top + room)))
-    ax.yaxis.set_major_locator(FixedLocator(ticks))
-    ax.yaxis.set_major_formatter(FixedFormatter([number(t) for t in ticks]))
-    ax.yaxis.set_minor_locator(NullLocator())
+    low, high = float(from_nines(bottom - room)), float(from_nines(top + room))
+    ticks = r_squared_ticks(low, high)
+    set_ticks(ax.yaxis, ticks, [number(t) for t in ticks], between=[t for t in _R_SQUARED if low <= t <= high])
+
+
+_R_SQUARED = (-99, -9, -1, 0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9999, 0.99999)
 
 
 def r_squared_ticks(low: float, high: float) -> list[float]:
     """Ticks for R2 between two limits."""
-    ticks = (-99, -9, -1, 0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9999, 0.99999)
-    inside = [t for t in ticks if low <= t <= high]
+    inside = [t for t in _R_SQUARED if low <= t <= high]
     coarse = [t for t in inside if t in (-99, -9, 0, 0.9, 0.99, 0.999, 0.9999, 0.99999)]
     if len(coarse) >= 4:
         return coarse
@@ -373,6 +374,11 @@ def nines(r2: Any) -> Any:
 def from_nines(value: Any) -> Any:
     """The inverse of `nines`."""
     return 1 - 10 ** (-np.asarray(value, dtype=float))
+
+
+def title_above(fig: Figure, text: str) -> None:
+    """A title at the figure's upper edge, on the left, with a legend below it (`legend_above(inches=0.28)`)."""
+    fig.text(0.12 / fig.get_figwidth(), 1 - 0.2 / fig.get_figheight(), text, fontsize=9)
 
 
 def words(text: str) -> Line2D:

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 _GRID = 400
 _MOST_DECADES = 8.0  # gamma = exp(A2/A1) runs away where A1 is near 0; such fits would squeeze all others into a corner
 
+_DOT: dict[str, Any] = {
+    "marker": "o", "linestyle": "none", "color": "white", "markeredgecolor": "black", "markeredgewidth": 0.6,
+}  # fmt: skip
+
 
 def _curves(source: Source) -> dict[str, Any]:
     import pandas as pd
@@ -65,29 +69,19 @@ def t_peak_surface(curves: pd.DataFrame, last_step: int) -> Figure:
     mesh = ax.pcolormesh(
         x, y, np.where(seen, step, np.nan), norm=norm, cmap="viridis", shading="nearest", rasterized=True
     )
-    late, early = step > last_step, step <= 0
-    for mask, hatch in ((late, "////"), (early, "....")):
+    handles: list[Any] = []
+    late = (step > last_step, "////", f"after step {style.number(last_step)}")
+    for mask, hatch, label in (late, (step <= 0, "....", "before step 0")):
         if mask.any():
             ax.contourf(x, y, mask.astype(float), levels=[0.5, 1.5], colors="none", hatches=[hatch])
+            handles.append(Patch(facecolor="white", edgecolor="0.55", hatch=hatch, linewidth=0.5, label=label))
     inside = curves[curves["lam"].between(*lam) & curves["gamma"].between(*gamma)]
-    ax.plot(inside["lam"], inside["gamma"], "o", color="white", markeredgecolor="black", markeredgewidth=0.6)
+    ax.plot(inside["lam"], inside["gamma"], **_DOT)
     ax.grid(False)
     ax.set_xlabel("λ")
     ax.set_ylabel("γ, 1/step")
     style.log_bar(fig, [ax], mesh, f"step of the peak (t₀ = {t0:.3g})")
-    handles = [
-        Patch(
-            facecolor="white",
-            edgecolor="0.55",
-            hatch="////",
-            linewidth=0.5,
-            label=f"after step {style.number(last_step)}",
-        ),
-        Patch(facecolor="white", edgecolor="0.55", hatch="....", linewidth=0.5, label="before step 0"),
-        Line2D(
-            [], [], marker="o", linestyle="none", color="white", markeredgecolor="black", label="a layer's fit (own t₀)"
-        ),
-    ]
+    handles.append(Line2D([], [], **_DOT, label="a layer's fit (own t₀)"))
     style.legend_above(fig, handles)
     return fig
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,7 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from madyn.figures import style
+from madyn.figures.panels import layer_panels
 from madyn.figures.registry import each_fitted_quantity, each_model, picture
+from madyn.figures.steps import STEP_LABEL, step_axis
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -35,9 +36,9 @@ def trajectories(values: xr.DataArray, model: str = "") -> Figure:
     fig, axes = style.new_figure(5.2, 3.2, margins=(0.62, 0.85, 0.45, 0.3))
     ax = axes[0, 0]
     _layer_lines(ax, values)
-    style.step_axis(ax.xaxis, values["step"].values)
+    step_axis(ax.xaxis, values["step"].values)
     style.value_axis(ax.yaxis, style.value_limits(values))
-    ax.set_xlabel(style.STEP_LABEL)
+    ax.set_xlabel(STEP_LABEL)
     ax.set_ylabel(style.QUANTITY_LABELS.get(quantity, quantity))
     ax.set_title(f"{model}, mean over the sequences" if model else "mean over the sequences", loc="left")
     style.layer_bar(fig, [ax], values.sizes["layer"])
@@ -65,15 +66,15 @@ def magnitudes(statistics: xr.DataArray, model: str = "") -> Figure:
         values = means.sel(quantity=quantity)
         _layer_lines(ax, values)
         ax.plot(values["step"], values.mean("layer"), color="black", linewidth=1.8, linestyle=(0, (3, 1)))
-        style.step_axis(ax.xaxis, values["step"].values)
+        step_axis(ax.xaxis, values["step"].values)
         style.value_axis(ax.yaxis, style.value_limits(values) if quantity == "median" else tops)
         ax.set_title(style.QUANTITY_LABELS[quantity], loc="left")
         ax.set_ylabel("|h|")
     for ax in axes[-1]:
-        ax.set_xlabel(style.STEP_LABEL)
+        ax.set_xlabel(STEP_LABEL)
     for ax in axes[0]:
         ax.tick_params(labelbottom=False)
-        ax.set_xlabel(style.STEP_LABEL).set_visible(False)
+        ax.set_xlabel(STEP_LABEL).set_visible(False)
     handle = Line2D([], [], color="black", linewidth=1.8, linestyle=(0, (3, 1)), label="mean over the layers")
     style.legend_above(fig, [style.words(model), handle] if model else [handle])
     style.layer_bar(fig, axes.flat, statistics.sizes["layer"])
@@ -94,41 +95,14 @@ def ratio_by_layer(statistics: xr.DataArray, model: str = "") -> Figure:
     """
     median = statistics.sel(quantity="median", drop=True)
     ratios = (statistics.sel(quantity=list(_RANKS)) / median).mean("sequence")
-    layers = statistics.sizes["layer"]
-    columns = min(layers, 3 if layers <= 9 else 4 if layers <= 16 else 6)
-    rows = math.ceil(layers / columns)
-    panel = 2.0 if columns <= 4 else 1.45
-    margins = (0.62, 0.15, 0.48, 0.42)
-    width = max(3.4, columns * panel + margins[0] + margins[1])
-    fig, axes = style.new_figure(
-        width, rows * panel * 0.72 + margins[2] + margins[3], rows, columns, margins=margins, gaps=(0.1, 0.12),
-        sharex=True, sharey=True,
-    )  # fmt: skip
-    # The panels share their axes, so that what is set on one holds for all.
-    style.step_axis(axes[0, 0].xaxis, statistics["step"].values, crowded=True)
-    style.value_axis(axes[0, 0].yaxis, style.value_limits(ratios))
-    for layer, ax in enumerate(axes.flat):
-        if layer >= layers:
-            ax.set_visible(False)
-            continue
+    layers, steps = statistics["layer"].values, statistics["step"].values
+    fig, panels = layer_panels(layers, steps, ratios, "|h| / median of |h|")
+    for layer, ax in enumerate(panels):
         for quantity in _RANKS[::-1]:  # the largest is drawn last, so on top
             values = ratios.sel(quantity=quantity).isel(layer=layer)
             ax.plot(values["step"], values, color=style.QUANTITY_COLOURS[quantity], label=quantity)
-        ax.text(0.04, 0.95, f"layer {statistics['layer'].values[layer]}", transform=ax.transAxes, va="top", fontsize=8,
-                bbox={"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 0.8})  # fmt: skip
-        # A panel above an empty place is the lowest of its column and carries the ticks.
-        lowest = layer + columns >= layers
-        ax.tick_params(labelbottom=lowest)
-        if lowest:  # the last label of a panel would run into the first of the next
-            ax.get_xticklabels()[0].set_horizontalalignment("left")
-            ax.get_xticklabels()[-1].set_horizontalalignment("right")
-        ax.set_xlabel(style.STEP_LABEL).set_visible(False)
-        ax.set_ylabel("|h| / median").set_visible(False)
-    fig.supxlabel(style.STEP_LABEL, y=0.06 / fig.get_figheight(), va="bottom", fontsize=9)
-    fig.supylabel("|h| / median of |h|", x=0.06 / width, fontsize=9)
-    style.legend_above(
-        fig, [style.words(model), *style.quantity_handles(_RANKS)] if model else style.quantity_handles(_RANKS)
-    )
+    handles = style.quantity_handles(_RANKS)
+    style.legend_above(fig, [style.words(model), *handles] if model else handles)
     return fig
 
 
