@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from madyn.arrays import read_row
 from madyn.curves import engine, trf
+from madyn.curves.alignment import Lead
 from madyn.curves.hypotheses import HYPOTHESES, Hypothesis, resolve
 from madyn.curves.robust import ROBUST, reweighted
 from madyn.curves.scores import scores, suspects
 from madyn.curves.separable import SeparableModel
-from madyn.curves.series import checked, refusals
+from madyn.curves.series import Series, checked, refusals
 from madyn.curves.solution import Solution
 from madyn.errors import UsageError
 
@@ -62,6 +64,7 @@ class Fits:
         weights: (..., n), with which the curve was fitted at the end, 0 where a point is missing.
         steps: (..., n) or (n,), as given.
         method: that found the parameters.
+        lead: what the leading axes are labelled with, where y was labelled.
     """
 
     model: SeparableModel
@@ -81,13 +84,14 @@ class Fits:
     steps: Array
     method: str
     jacobian: Array = field(repr=False)
+    lead: Lead = field(default=Lead(()), repr=False)
     drawn_by: Fits | None = field(default=None, repr=False)
 
     def predict(self, t: ArrayLike) -> Array:
-        """The fitted curves at steps t, shape (..., len(t)); nan where there is no fit."""
+        """The fitted curves at steps t, shape (..., len(t)); nan where there is no fit, or no step."""
         if self.drawn_by is not None:
             return self.drawn_by.predict(t)
-        return self.model.values(np.atleast_1d(np.asarray(t, float)), self.popt)
+        return self.model.values(read_row(t, "steps"), self.popt)
 
     def summary(self, index: int | tuple[int, ...] | None = None) -> str:
         """What the fits say, in words: scores, parameters with standard errors, what is not identified and what is.
@@ -109,8 +113,9 @@ class Fits:
         """The fits as labelled arrays: dims are those of the leading shape, then parameter, parameter_2, point.
 
         Args:
-            dims: names of the leading axes; "series", or "series_0", "series_1" and so on by default.
-            coords: coordinates of them.
+            dims: names of the leading axes; by default those that y had, and "series", or "series_0", "series_1" and so
+                on, for axes without. A name that the fits need themselves gets "series_" before it.
+            coords: coordinates of them; by default those that y had.
 
         Raises:
             UsageError: not one name for each leading axis.
@@ -121,7 +126,7 @@ class Fits:
 
 
 def fit_curves(
-    t: ArrayLike,
+    t: ArrayLike | None,
     y: ArrayLike,
     model: str | SeparableModel = "reparam",
     method: str = "varpro",
@@ -130,21 +135,27 @@ def fit_curves(
 ) -> Fits:
     """Fit one curve to each series.
 
+    Arrays without labels go by their order. In xarray's and pandas' the steps are along the dimension of `t`, or along
+    the one called "step" (a dimension, a coordinate, the name of an index), in any place; the other dimensions lead
+    in their order, and `Fits.to_dataset` gives them back by name. A pandas Series is one series.
+
     Args:
         t: points, (n,), or one row for each series, of y's shape. In any order; a point may occur again. For a built-in
-            hypothesis they are training steps, not negative.
-        y: values, (..., n); nan is a missing point. A series that holds infinity is not fitted, and says so.
+            hypothesis they are training steps, not negative. None where y is labelled with its steps.
+        y: values, (..., n); nan is a missing point, and so is one that is masked or NA, or whose step is. A series that
+            holds infinity is not fitted, and says so.
         model: the name of a hypothesis in `HYPOTHESES`, or a `SeparableModel`.
         method: "varpro", the global optimum in the model's box; or "trf", the published search from a single start,
             which knows the published hypotheses.
         weights: of the squared residuals, (n,) or of y's shape, not negative: inverse variances up to a factor. 0
-            leaves a point out, and its residual is still told.
+            leaves a point out, and its residual is still told; a masked one counts as 0.
         robust: weigh points down that lie far off, by Huber's rule or Student's t with 4 degrees of freedom, until fit
             and weights agree.
 
     Raises:
-        UsageError: unknown model or method, steps that are negative or not finite, negative weights, shapes that do not
-            match, or a method that does not know the model.
+        UsageError: unknown model or method, steps that are negative or not finite, negative weights, shapes or labels
+            that do not match, named dimensions of which none can be told to be the steps, what is no real number, or a
+            method that does not know the model.
 
     >>> t = np.arange(0, 30_000, 1000)
     >>> fits = fit_curves(t, 7 * (1 - np.exp(-t / 5000)), model="step1")
@@ -161,15 +172,14 @@ def fit_curves(
     if method == "varpro" and isinstance(chosen, Hypothesis) and chosen.same_as is not None:
         same = fit_curves(t, y, HYPOTHESES[chosen.same_as], method, weights, robust)
         return _reparametrised(same, chosen)
-    steps, values, given = checked(t, y, weights, chosen)
-    flat = [array.reshape(-1, values.shape[-1]) for array in (steps, values, given)]
-    messages = refusals(chosen, *flat)
-    solution, fitted = _solve(chosen, METHODS[method], flat, messages, robust)
-    return _assembled(chosen, method, np.asarray(t, float), values, flat, fitted, solution)
+    series = checked(t, y, weights, chosen)
+    messages = refusals(chosen, *series.rows)
+    solution, fitted = _solve(chosen, METHODS[method], series.rows, messages, robust)
+    return _assembled(chosen, method, series, fitted, solution)
 
 
 def fit_each(
-    t: ArrayLike,
+    t: ArrayLike | None,
     y: ArrayLike,
     models: Iterable[str | SeparableModel],
     method: str = "varpro",
@@ -207,13 +217,11 @@ def _solve(
 def _assembled(
     model: SeparableModel,
     method: str,
-    t: Array,
-    shaped: Array,
-    flat: Sequence[Array],
+    series: Series,
     used: Array,
     solution: Solution,
 ) -> Fits:
-    _, y, weights = flat
+    shaped, (_, y, weights) = series.y, series.rows
     success = np.array([not message for message in solution.messages], dtype=bool)
     residuals = np.where(success[:, np.newaxis] & np.isfinite(y), solution.residuals, np.nan)
     score = scores(y, np.where(weights > 0, residuals, np.nan), weights, model.num_params)
@@ -231,8 +239,9 @@ def _assembled(
         suspects=suspects(y, residuals).reshape(shaped.shape),
         num_points=n.reshape(lead),
         weights=used.reshape(shaped.shape),
-        steps=t,
+        steps=series.steps,
         method=method,
+        lead=series.lead,
         jacobian=solution.jacobian.reshape(*lead, *solution.jacobian.shape[1:]),
     )
 

@@ -15,7 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from madyn.arrays import read_row
 from madyn.curves import families, rivals
+from madyn.curves.alignment import parameters
 from madyn.curves.maps import original_of_reparam
 from madyn.curves.separable import SeparableModel
 from madyn.errors import UsageError
@@ -146,7 +148,7 @@ class Hypothesis(SeparableModel):
 
     def values(self, x: ArrayLike, params: ArrayLike) -> Array:
         """The curve with parameters (..., p) at steps x (n,), in the units of both: shape (..., n)."""
-        x, params = np.atleast_1d(np.asarray(x, float)), np.asarray(params, float)
+        x, params = read_row(x, "steps"), parameters(params, self.param_names, self.name)[0]
         if self.published is not None:
             return self.published.function(x, *np.moveaxis(params, -1, 0)[..., np.newaxis])
         return super().values(x, params)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from madyn.curves.alignment import Coords
 from madyn.errors import UsageError
 
 if TYPE_CHECKING:
@@ -20,32 +21,35 @@ def labelled(fits: Fits, dims: Sequence[str] | None, coords: Mapping[str, ArrayL
     """The report of `Fits.to_dataset`."""
     import xarray as xr
 
-    lead = _leading(fits, dims)
     names = list(fits.model.param_names)
-    steps = fits.steps if fits.steps.ndim == 1 else None
-    variables = {
-        "popt": ((*lead, "parameter"), fits.popt),
-        "pcov": ((*lead, "parameter", "parameter_2"), fits.pcov),
-        **{name: (lead, getattr(fits, name)) for name in ("r2", "aic", "aicc", "bic", "success", "num_points")},
-        "message": (lead, fits.message.astype(str)),
-        "at_edge": ((*lead, "nonlinear_parameter"), fits.at_edge),
-        **{name: ((*lead, "step"), getattr(fits, name)) for name in ("residuals", "suspects", "weights")},
+    variables: dict[str, tuple[tuple[str, ...], ArrayLike]] = {
+        "popt": (("parameter",), fits.popt),
+        "pcov": (("parameter", "parameter_2"), fits.pcov),
+        **{name: ((), getattr(fits, name)) for name in ("r2", "aic", "aicc", "bic", "success", "num_points")},
+        "message": ((), fits.message.astype(str)),
+        "at_edge": (("nonlinear_parameter",), fits.at_edge),
+        **{name: (("step",), getattr(fits, name)) for name in ("residuals", "suspects", "weights")},
     }
     labels: dict[str, ArrayLike] = {
         "parameter": names, "parameter_2": names, "nonlinear_parameter": list(fits.model.nonlinear),
     }  # fmt: skip
-    if steps is not None:
-        labels["step"] = steps
+    if fits.steps.ndim == 1:
+        labels["step"] = fits.steps
     else:
-        variables["steps"] = ((*lead, "step"), fits.steps)
-    attrs = {"model": fits.model.name, "method": fits.method}
-    return xr.Dataset(variables, coords={**labels, **(coords or {})}, attrs=attrs)
+        variables["steps"] = (("step",), fits.steps)
+    lead, given = _leading(fits, dims, {*variables, *labels, "step"})
+    return xr.Dataset(
+        {name: ((*lead, *own), values) for name, (own, values) in variables.items()},
+        coords={**given, **labels, **(coords or {})},
+        attrs={"model": fits.model.name, "method": fits.method},
+    )
 
 
-def _leading(fits: Fits, dims: Sequence[str] | None) -> tuple[str, ...]:
+def _leading(fits: Fits, dims: Sequence[str] | None, taken: Collection[str]) -> tuple[tuple[str, ...], Coords]:
+    """Names of the leading axes, and their labels."""
     axes = np.ndim(fits.r2)
     if dims is None:
-        return ("series",) if axes == 1 else tuple(f"series_{i}" for i in range(axes))
+        return fits.lead.names(taken), fits.lead.labels(taken)
     if isinstance(dims, str) or len(dims) != axes:
         raise UsageError(f"dims is {dims!r}; the fits have {axes} leading axes, and each needs a name")
-    return tuple(dims)
+    return tuple(dims), {}

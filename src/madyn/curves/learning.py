@@ -9,9 +9,9 @@ counted and not layers, and every covariance is widened as the prediction of one
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from madyn.curves.posteriors import posterior
 from madyn.curves.priors import LENGTHS, Prior, curve_of
 from madyn.curves.separable import SeparableModel
+from madyn.curves.series import checked
 from madyn.errors import SeriesError, UsageError
 
 Array = NDArray[np.float64]
@@ -35,36 +36,37 @@ _WIDE = 4.0  # standard deviation of a coefficient at the start, in units of the
 
 
 def learn_prior(
-    t: ArrayLike,
+    t: ArrayLike | None,
     y: ArrayLike,
     model: str | SeparableModel = "reparam",
-    runs: Sequence[object] | None = None,
+    runs: Iterable[object] | None = None,
     seen: float | None = None,
     last_step: float | None = None,
 ) -> Prior:
     """A prior learned from finished runs, for a run of which the part up to the share `seen` is known.
 
     Args:
-        t: steps, (n,), or one row for each series.
-        y: trajectories of finished runs, (S, n); nan is a missing point.
+        t: steps, (n,), or one row for each series, in any order. None where y is labelled with its steps.
+        y: trajectories of finished runs, (S, n); nan is a missing point. Masks and labels are read as in `fit_curves`.
         model: the curve.
-        runs: which run each series is of, S labels; each series is a run of its own by default.
+        runs: which run each series is of, S labels in their order; each series is a run of its own by default.
         seen: the step up to which the young run is seen, in the steps of `t`; it sets the units.
         last_step: of the finished runs; by default their last step measured.
 
     Raises:
         SeriesError: there are fewer than four runs.
-        UsageError: shapes do not match.
+        UsageError: shapes or labels do not match, or steps are negative or not finite.
     """
-    t, y = np.asarray(t, float), np.asarray(y, float)
-    if y.ndim != 2:
-        raise UsageError(f"values have shape {y.shape}; expected (series, steps)")
-    runs = list(range(len(y))) if runs is None else list(runs)
-    if len(runs) != len(y):
-        raise UsageError(f"{len(runs)} labels of runs for {len(y)} series")
+    series = checked(t, y, None, curve_of(model))
+    if series.y.ndim != 2:
+        raise UsageError(f"values have shape {series.y.shape}; expected (series, steps)")
+    labels: list[Any] = list(range(len(series.y))) if runs is None else list(getattr(runs, "values", runs))
+    if len(labels) != len(series.y):
+        raise UsageError(f"{len(labels)} labels of runs for {len(series.y)} series")
+    t, y = _ascending(series.steps, series.y)
     scale = levels(np.broadcast_to(t, y.shape), y, seen)
     good = np.isfinite(scale) & (scale > 0) & (np.sum(np.isfinite(y), axis=1) >= 3) & ~np.any(np.isinf(y), axis=1)
-    names, which = np.unique(np.array([str(run) for run in runs])[good], return_inverse=True)
+    names, which = np.unique(np.array([str(label) for label in labels])[good], return_inverse=True)
     if len(names) < FEWEST:
         raise SeriesError(f"a prior is learned from at least {FEWEST} finished runs, and there are {len(names)}")
     t = t if t.ndim == 1 else t[good]
@@ -76,6 +78,15 @@ def learn_prior(
     if seen is not None:
         learned = replace(learned, widening=_called_for(learned, prior, finished, seen))
     return replace(learned, units="level")
+
+
+def _ascending(t: Array, y: Array) -> tuple[Array, Array]:
+    """Steps (n,) or (S, n) and values (S, n), the points of each series in the order of their steps.
+
+    A step that is not known, where a value is missing, goes last.
+    """
+    order = np.argsort(t, axis=-1, kind="stable")
+    return np.take_along_axis(t, order, -1), np.take_along_axis(y, np.broadcast_to(order, y.shape), 1)
 
 
 class _Finished(NamedTuple):
@@ -128,7 +139,7 @@ def _called_for(learned: Prior, population: Prior, finished: _Finished, seen: fl
         if np.any(np.sum(np.isfinite(young), axis=1) < 2):
             return 1.0
         ahead = np.unique(t[out][t[out] > seen])
-        end = finished.last_step if finished.last_step is not None else float(np.max(t))
+        end = finished.last_step if finished.last_step is not None else float(np.nanmax(t))
         bands = posterior(finished.part(out).t, young, prior.model, prior, end).forecast(ahead, LEVEL)
         for row, at, values, w in zip(range(len(young)), t[out], y[out], finished.weight[out], strict=True):
             later = (at > seen) & np.isfinite(values)

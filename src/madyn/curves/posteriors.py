@@ -21,12 +21,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from madyn.arrays import read_row
+from madyn.curves.alignment import Lead
 from madyn.curves.components import DRAWS, Components, Part
 from madyn.curves.hypotheses import Hypothesis, resolve
 from madyn.curves.marginal import COMPONENTS
 from madyn.curves.peaks import observable, peak
 from madyn.curves.priors import Prior, curve_of
-from madyn.curves.quantities import plateau_of, quantity_intervals
+from madyn.curves.quantities import intervals_of, plateau_of
 from madyn.curves.separable import SeparableModel
 from madyn.curves.series import checked
 from madyn.errors import UsageError
@@ -42,7 +44,7 @@ _RARE = 0.01
 
 
 def posterior(
-    t: ArrayLike,
+    t: ArrayLike | None,
     y: ArrayLike,
     model: str | SeparableModel = "reparam",
     prior: Prior | None = None,
@@ -51,8 +53,8 @@ def posterior(
     """The posterior distribution of a curve, given each series.
 
     Args:
-        t: steps, (n,), or one row for each series, of y's shape; in any order.
-        y: values, (..., n); nan is a missing point.
+        t: steps, (n,), or one row for each series, of y's shape; in any order. None where y is labelled with its steps.
+        y: values, (..., n); nan is a missing point. Masks and labels are read as in `fit_curves`.
         model: the name of a hypothesis without a penalty, or a `SeparableModel`. original is reparam's curve in other
             parameters, and only `sample` and `interval` tell them apart.
         prior: by default `Prior.default(model)`, which is wide; `learn_prior` makes one from finished runs.
@@ -76,16 +78,15 @@ def posterior(
     prior = Prior.default(chosen) if prior is None else prior
     if prior.model is not chosen:
         raise UsageError(f"the prior is one of {prior.model.name}; the curve is {chosen.name}")
-    steps, values, weights = checked(t, y, None, chosen)
-    lead = values.shape[:-1]
-    steps, values = steps.reshape(-1, steps.shape[-1]), values.reshape(-1, values.shape[-1])
-    there = (weights > 0).reshape(values.shape)
+    series = checked(t, y, None, chosen)
+    shape, (steps, values, weights) = series.y.shape[:-1], series.rows
+    there = weights > 0
     messages = [_refusal(*series, planned=last_step is not None) for series in zip(steps, values, there, strict=True)]
     parts = [
         Part.of(prior, steps[rows], values[rows], there[rows], rows, last_step)
         for rows in _alike(steps, there, np.array([not m for m in messages], bool))
     ]
-    return Posterior(asked, prior, lead, np.array(messages, dtype=object).reshape(lead), tuple(parts))
+    return Posterior(asked, prior, shape, np.array(messages, dtype=object).reshape(shape), tuple(parts), series.lead)
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,6 +98,8 @@ class Posterior:
         prior: that went in.
         shape: the leading shape of y.
         message: (...), why there is no posterior, where all results are nan; else "".
+
+    The leading dimensions of what it gives are those that y had, where y was labelled.
     """
 
     model: SeparableModel
@@ -104,6 +107,7 @@ class Posterior:
     shape: tuple[int, ...]
     message: NDArray[Any]
     parts: tuple[Part, ...] = field(repr=False)
+    lead: Lead = field(repr=False)
 
     @property
     def log_evidence(self) -> Array:
@@ -169,7 +173,8 @@ class Posterior:
         ends = {part.time.start + part.time.length for part in self.parts}
         if len(ends) > 1:
             raise UsageError(f"the runs end at different steps, {min(ends):g} to {max(ends):g}; give their last step")
-        return quantity_intervals(self.prior.model, self._curve_draws(), ends.pop() if ends else 1.0, level, at)
+        draws, end = self._curve_draws(), ends.pop() if ends else 1.0
+        return intervals_of(self.prior.model, draws, self.lead, end, level, at)
 
     def peak(self, level: float = 0.9) -> xr.Dataset:
         """Step and height of the curve's maximum, and whether it lies inside the run.
@@ -232,9 +237,9 @@ class Posterior:
         return params
 
     def _over_steps(self, t: ArrayLike, level: float, noisy: bool) -> xr.Dataset:
-        t = np.atleast_1d(np.asarray(t, float))
-        if t.ndim != 1 or not np.all(np.isfinite(t)):
-            raise UsageError(f"steps have shape {t.shape}; expected one row of finite numbers")
+        t = read_row(t, "steps")
+        if not np.all(np.isfinite(t)):
+            raise UsageError("a step is missing or not finite")
         if isinstance(self.model, Hypothesis) and np.any(t < 0):
             raise UsageError(f"a step is {t.min():g}; training steps are not negative")
         tails = _tails(level)
@@ -248,12 +253,13 @@ class Posterior:
             found[part.rows] = of(part)
         return found.reshape((*self.shape, *shape))
 
-    def _labelled(self, variables: dict[str, Array], dims: Sequence[str], coords: dict[str, Any]) -> xr.Dataset:
+    def _labelled(self, variables: dict[str, Any], dims: Sequence[str], coords: dict[str, Any]) -> xr.Dataset:
         import xarray as xr
 
-        axes = len(self.shape)
-        lead = ("series",) if axes == 1 else tuple(f"series_{i}" for i in range(axes))
-        return xr.Dataset({name: ((*lead, *dims), value) for name, value in variables.items()}, coords=coords)
+        taken = {*variables, *dims, *coords, "quantity", "step", "parameter"}  # alike in all results, to be merged
+        lead, labels = self.lead.names(taken), self.lead.labels(taken)
+        variables = {name: ((*lead, *dims), value) for name, value in variables.items()}
+        return xr.Dataset(variables, coords={**labels, **coords})
 
 
 def _tails(level: float) -> tuple[float, float, float]:

@@ -20,6 +20,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from madyn.arrays import read_row
 from madyn.curves import noise
 from madyn.curves.hypotheses import HYPOTHESES, Hypothesis, resolve
 from madyn.curves.separable import SeparableModel
@@ -135,9 +136,14 @@ class Prior:
             t: (m,) steps, ascending.
             seed: of the random numbers.
             last_step: of the run; the last of `t` by default.
+
+        Raises:
+            UsageError: the steps are not finite and ascending.
         """
         rng = np.random.default_rng(seed)
-        t = np.asarray(t, float)
+        t = read_row(t, "steps")
+        if not np.all(np.isfinite(t)) or np.any(np.diff(t) < 0):
+            raise UsageError("steps must be finite and ascending: the noise goes on from one to the next")
         time = RunTime.of(self.model, t, last_step)
         u = _truncated(self.mean, self.cov, self.box, n, rng)
         m = self.linear_mean + (u - self.mean) @ self.linear_slope.T

@@ -22,6 +22,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from madyn.arrays import read_row
+from madyn.curves.alignment import Lead, one_for_each, parameters
+from madyn.curves.draws import covariance_draws
+from madyn.curves.fits import Fits
 from madyn.curves.hypotheses import Hypothesis, resolve
 from madyn.curves.peaks import observable, peak, peak_original
 from madyn.curves.separable import SeparableModel
@@ -40,21 +44,25 @@ FALL = 0.1  # of the rise, and of the range
 _GRID = np.concatenate([[0.0], np.geomspace(1e-6, 1e-2, 40, endpoint=False), np.linspace(1e-2, 1.0, 160)])
 _HALVINGS = 60
 _AT_ONCE = 20_000  # curves
+# Names of the results, which no leading dimension takes.
+_OWN = ("peak_step", "peak_height", "peak_observable", "top", "half_rise_step", "plateau", "class", "value", "step",
+        "bound", "class_probability", "draw")  # fmt: skip
 _CROSSED = 48
 
 
 def curve_quantities(
-    model: str | SeparableModel,
-    params: ArrayLike,
-    last_step: float,
+    model: str | SeparableModel | Fits,
+    params: ArrayLike | None = None,
+    last_step: float | None = None,
     at: ArrayLike = (),
     noise: ArrayLike | None = None,
 ) -> xr.Dataset:
     """Quantities of curves, as they are defined above.
 
     Args:
-        model: the curve.
-        params: (..., p), in the order of `model.param_names`; curves of which one is nan have nan quantities.
+        model: the curve; or fits, of which the curves, and the last step seen, are taken.
+        params: (..., p), in the order of `model.param_names`; curves of which one is nan have nan quantities. Labelled
+            parameters (a dimension "parameter", the columns of a DataFrame) are taken by name.
         last_step: of the run, T; the run goes from 0 to T.
         at: (m,) steps at which the curve's value is wanted.
         noise: (...), standard deviation of the noise, for the class.
@@ -62,45 +70,66 @@ def curve_quantities(
     Returns:
         peak_step and peak_height (nan where the curve has no maximum; reparam's may lie before step 0 or after T),
         peak_observable, top, half_rise_step (nan where the curve does not rise), plateau (infinite where it grows for
-        ever), class ("" where a parameter is nan), and value with a dimension step; the leading dimensions are series.
+        ever), class ("" where a parameter is nan), and value with a dimension step. The leading dimensions are those of
+        labelled parameters, or of fits to labelled series; otherwise "series".
 
     Raises:
-        UsageError: parameters of another length, or a last step that is not positive.
+        UsageError: parameters of another length or other names, a last step that is not positive, or fits whose series
+            end at different steps where no last step is given.
 
     >>> found = curve_quantities("step1", [5000.0, 7.0], last_step=30_000)
     >>> found["class"].item(), found["plateau"].item(), round(found["half_rise_step"].item())
     ('log increase', 7.0, 3453)
     """
+    if isinstance(model, Fits):
+        drawn = _drawn(model, params)
+        return _quantities(drawn.model, drawn.popt, drawn.lead, _last(model, last_step), at, noise)
+    chosen = resolve([model])[0]
+    if params is None or last_step is None:
+        raise UsageError(f"the parameters and the last step are needed of a curve of {chosen.name}")
+    return _quantities(chosen, *parameters(params, chosen.param_names, chosen.name), last_step, at, noise)
+
+
+def _quantities(
+    model: SeparableModel, params: Array, series: Lead, last_step: float, at: ArrayLike, noise: ArrayLike | None = None
+) -> xr.Dataset:
+    """`curve_quantities` of parameters (..., p) whose leading axes are known."""
     import xarray as xr
 
-    chosen, params = resolve([model])[0], np.asarray(params, float)
-    _check(chosen, params, last_step)
-    flat = params.reshape(-1, params.shape[-1])
-    flat_noise = np.zeros(len(flat)) if noise is None else np.broadcast_to(noise, params.shape[:-1]).ravel()
-    at = np.atleast_1d(np.asarray(at, float))
+    if not (np.isfinite(last_step) and last_step > 0):
+        raise UsageError(f"the last step is {last_step}; a run ends after step 0")
+    flat, lead = params.reshape(-1, params.shape[-1]), params.shape[:-1]
+    flat_noise = np.zeros(len(flat)) if noise is None else one_for_each(noise, "noise", series, lead).ravel()
+    at = read_row(at, "steps")
     parts = [
-        _of(chosen, flat[i : i + _AT_ONCE], float(last_step), flat_noise[i : i + _AT_ONCE])
+        _of(model, flat[i : i + _AT_ONCE], float(last_step), flat_noise[i : i + _AT_ONCE])
         for i in range(0, len(flat), _AT_ONCE)
-    ] or [_of(chosen, flat, float(last_step), flat_noise)]
-    lead = params.shape[:-1]
-    dims = _leading(len(lead))
+    ] or [_of(model, flat, float(last_step), flat_noise)]
+    dims, labels = series.names(_OWN), series.labels(_OWN)
     found: dict[str, tuple[tuple[str, ...], Any]] = {
         name: (dims, np.concatenate([getattr(part, name) for part in parts]).reshape(lead)) for name in Found._fields
     }
     found["class"] = found.pop("kind")
-    found["value"] = ((*dims, "step"), chosen.values(at, params) if at.size else np.empty((*lead, 0)))
-    return xr.Dataset(found, coords={"step": at})
+    found["value"] = ((*dims, "step"), model.values(at, params) if at.size else np.empty((*lead, 0)))
+    return xr.Dataset(found, coords={**labels, "step": at})
 
 
 def quantity_intervals(
-    model: str | SeparableModel, draws: ArrayLike, last_step: float, level: float = 0.9, at: ArrayLike = ()
+    model: str | SeparableModel | Fits,
+    draws: ArrayLike | None = None,
+    last_step: float | None = None,
+    level: float = 0.9,
+    at: ArrayLike = (),
 ) -> xr.Dataset:
     """Medians and central intervals of the quantities over draws of the parameters, as a posterior gives them.
 
+    Of fits, the draws are made from their covariance, 1,000 of a fixed seed (see `draws`); these hold for curves that
+    the data determine well, and are nan where the covariance is infinite. `posterior` holds for all.
+
     Args:
-        model: the curve.
-        draws: (..., d, p).
-        last_step: of the run.
+        model: the curve; or fits.
+        draws: (..., d, p), or labelled with "draw" and "parameter" in any order; not given with fits.
+        last_step: of the run; the last step seen, of fits.
         level: the probability of each interval.
         at: (m,) steps at which the curve's value is wanted.
 
@@ -110,16 +139,40 @@ def quantity_intervals(
         lower, upper); peak_observable (...), the probability; and class_probability (..., class).
 
     Raises:
-        UsageError: as `curve_quantities`, or a level that is no probability.
+        UsageError: as `curve_quantities`, draws without an axis of draws, or a level that is no probability.
+
+    >>> import madyn
+    >>> t = np.arange(0, 30_000, 1000)
+    >>> fits = madyn.fit_curves(t, 7 * (1 - np.exp(-t / 5000)) + 0.1 * np.sin(t), model="step1")
+    >>> plateau = quantity_intervals(fits)["plateau"]
+    >>> bool(plateau.sel(bound="lower") < 7 < plateau.sel(bound="upper"))
+    True
     """
+    if isinstance(model, Fits):
+        drawn = _drawn(model, draws)
+        return intervals_of(drawn.model, covariance_draws(drawn), drawn.lead, _last(model, last_step), level, at)
+    chosen = resolve([model])[0]
+    if draws is None or last_step is None:
+        raise UsageError(f"draws of the parameters and the last step are needed of a curve of {chosen.name}")
+    params, lead = parameters(draws, chosen.param_names, chosen.name)
+    if params.ndim < 2 or (any(lead.dims) and "draw" not in lead.dims):
+        raise UsageError(f"draws have shape {params.shape}; they are (..., draws, parameters), or labelled with 'draw'")
+    axis = lead.dims.index("draw") if "draw" in lead.dims else params.ndim - 2
+    params = np.moveaxis(params, axis, -2)
+    return intervals_of(chosen, params, lead.less(axis), last_step, level, at)
+
+
+def intervals_of(
+    model: SeparableModel, draws: Array, series: Lead, last_step: float, level: float, at: ArrayLike
+) -> xr.Dataset:
+    """`quantity_intervals` of draws (..., d, p) whose leading axes are known."""
     import xarray as xr
 
     if not 0 < level < 1:
         raise UsageError(f"level is {level}; it lies between 0 and 1, as 0.9")
-    draws = np.asarray(draws, float)
-    one = curve_quantities(model, draws, last_step, at)
     lead = draws.shape[:-2]
-    dims = _leading(len(lead))
+    one = _quantities(model, draws, Lead((None,) * (len(lead) + 1)), last_step, at)
+    dims, labels = series.names(_OWN), series.labels(_OWN)
     tails = (0.5, (1 - level) / 2, (1 + level) / 2)
     inside = one["peak_observable"].values
     found: dict[str, tuple[tuple[str, ...], Array]] = {}
@@ -134,7 +187,25 @@ def quantity_intervals(
     chances = np.stack([np.mean(one["class"].values == kind, axis=-1) for kind in CLASSES], axis=-1)
     found["class_probability"] = ((*dims, "class"), np.where(nothing[..., np.newaxis], np.nan, chances))
     coords = {"bound": ["median", "lower", "upper"], "class": list(CLASSES), "step": one["step"].values}
-    return xr.Dataset(found, coords=coords)
+    return xr.Dataset(found, coords={**labels, **coords})
+
+
+def _drawn(fits: Fits, params: ArrayLike | None) -> Fits:
+    """The fits in the parameters in which their curves are drawn best."""
+    if params is not None:
+        raise UsageError("fits have parameters of their own; give those of others with the name of the curve")
+    return fits if fits.drawn_by is None else fits.drawn_by
+
+
+def _last(fits: Fits, last_step: float | None) -> float:
+    if last_step is not None:
+        return last_step
+    seen = (fits.weights > 0) & ~np.isnan(fits.residuals)
+    ends = np.max(np.broadcast_to(fits.steps, seen.shape), axis=-1, where=seen, initial=-np.inf)
+    ends = np.unique(ends[fits.success])
+    if ends.size > 1:
+        raise UsageError(f"the series end at different steps, {ends[0]:g} to {ends[-1]:g}; give the run's last step")
+    return float(ends[0]) if ends.size else 1.0
 
 
 def plateau_of(model: SeparableModel, params: Array) -> Array:
@@ -244,17 +315,3 @@ def _quantiles(values: Array, probabilities: tuple[float, ...]) -> Array:
         if kept.size >= max(1, 0.01 * row.size):
             found[i] = np.quantile(kept, probabilities, method="inverted_cdf" if np.isinf(kept).any() else "linear")
     return found.reshape(*values.shape[:-1], len(probabilities))
-
-
-def _leading(axes: int) -> tuple[str, ...]:
-    return ("series",) if axes == 1 else tuple(f"series_{i}" for i in range(axes))
-
-
-def _check(model: SeparableModel, params: Array, last_step: float) -> None:
-    if params.ndim == 0 or params.shape[-1] != model.num_params:
-        raise UsageError(
-            f"parameters have shape {params.shape}; the last axis holds the {model.num_params} of {model.name}: "
-            f"{', '.join(model.param_names)}"
-        )
-    if not (np.isfinite(last_step) and last_step > 0):
-        raise UsageError(f"the last step is {last_step}; a run ends after step 0")

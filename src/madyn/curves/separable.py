@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from madyn.arrays import read_row
+from madyn.curves.alignment import parameters
 from madyn.errors import UsageError
 
 Array = NDArray[np.float64]
@@ -140,8 +142,11 @@ class SeparableModel:
         return self._checked(self.basis(x, *np.moveaxis(theta, -1, 0)), x, theta)
 
     def values(self, x: ArrayLike, params: ArrayLike) -> Array:
-        """The curve with parameters (..., p) at x (n,): shape (..., n); nan where a parameter is nan."""
-        x, params = np.atleast_1d(np.asarray(x, float)), np.asarray(params, float)
+        """The curve with parameters (..., p) at x (n,): shape (..., n); nan where a parameter is nan.
+
+        Labelled parameters, as `Fits.to_dataset` and `Dataset.fits` give them, are taken by name.
+        """
+        x, params = read_row(x, "steps"), parameters(params, self.param_names, self.name)[0]
         theta, linear = params[..., : self.num_nonlinear], params[..., self.num_nonlinear :]
         with np.errstate(all="ignore"):
             return np.einsum("...nk,...k->...n", self.columns(x, theta), linear)

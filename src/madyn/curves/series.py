@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
+from madyn.curves.alignment import Lead, aligned
 from madyn.curves.hypotheses import Hypothesis
 from madyn.curves.separable import SeparableModel
 from madyn.errors import UsageError
@@ -15,38 +18,60 @@ Array = NDArray[np.float64]
 LARGEST = np.sqrt(np.finfo(float).max) / 2**8
 
 
-def checked(t: ArrayLike, y: ArrayLike, weights: ArrayLike | None, model: SeparableModel) -> tuple[Array, Array, Array]:
-    """(t, y, weights), each of y's shape; the weight of a missing point is 0.
+class Series(NamedTuple):
+    """Series as they are fitted, the steps on the last axis.
+
+    Attributes:
+        t, y, weights: of y's shape; y is nan where a point is missing, and its weight 0.
+        steps: (n,), or of y's shape where each series has its own.
+        lead: the other axes, as they were labelled.
+    """
+
+    t: Array
+    y: Array
+    weights: Array
+    steps: Array
+    lead: Lead
+
+    @property
+    def rows(self) -> tuple[Array, Array, Array]:
+        """(t, y, weights), (S, n) each."""
+        n = self.y.shape[-1]
+        return self.t.reshape(-1, n), self.y.reshape(-1, n), self.weights.reshape(-1, n)
+
+
+def checked(t: Any, y: Any, weights: Any, model: SeparableModel) -> Series:
+    """Series read by their masks and labels (see `alignment`), and checked.
 
     Raises:
-        UsageError: the shapes do not match, a step with a value is not finite, or negative where the curve counts
-            training steps, or a weight is negative or not finite.
+        UsageError: they cannot be read, the shapes do not match, a step with a value is not finite, or negative where
+            the curve counts training steps, or a weight is negative or not finite.
     """
-    try:
-        t, y = np.asarray(t, float), np.asarray(y, float)
-        given = np.ones(()) if weights is None else np.asarray(weights, float)
-    except (TypeError, ValueError) as error:
-        raise UsageError(f"steps, values and weights must be arrays of numbers: {error}") from error
-    if t.ndim == 0 or t.size == 0:
-        raise UsageError(f"steps have shape {t.shape}; they must hold at least one step")
-    if y.ndim == 0 or y.shape[-1] != t.shape[-1]:
+    read = aligned(t, y, weights)
+    steps, y, lead = read.t, read.y, read.lead
+    given = np.ones(()) if read.weights is None else read.weights
+    if steps.ndim == 0 or steps.size == 0:
+        raise UsageError(f"steps have shape {steps.shape}; they must hold at least one step")
+    if y.ndim == 0 or y.shape[-1] != steps.shape[-1]:
         raise UsageError(
-            f"values have shape {y.shape}; the last axis must have one value for each of {t.shape[-1]} steps"
+            f"values have shape {y.shape}; the last axis must have one value for each of {steps.shape[-1]} steps"
         )
-    if t.ndim > 1 and t.shape != y.shape:
-        raise UsageError(f"steps have shape {t.shape}; they must be one row, or one for each series as y's {y.shape}")
+    if steps.ndim > 1 and steps.shape != y.shape:
+        raise UsageError(
+            f"steps have shape {steps.shape}; they must be one row, or one for each series as y's {y.shape}"
+        )
     if given.ndim and given.shape not in (y.shape, y.shape[-1:]):
         raise UsageError(f"weights have shape {given.shape}; expected {y.shape[-1:]} or that of the values, {y.shape}")
     if not np.all(np.isfinite(given) & (given >= 0)):
         raise UsageError("a weight is negative or not finite; 0 leaves a point out")
-    t, given = np.broadcast_to(t, y.shape), np.broadcast_to(given, y.shape)
+    t, given = np.broadcast_to(steps, y.shape), np.broadcast_to(given, y.shape)
     there = ~np.isnan(y)
     bad = t[there & ~np.isfinite(t)]
     if bad.size:
         raise UsageError(f"a step is {bad[0]:g}; steps are finite where there is a value")
     if isinstance(model, Hypothesis) and np.any(t[there] < 0):
         raise UsageError(f"a step is {np.min(t[there]):g}; training steps are finite and not negative")
-    return t, y, np.where(there, given, 0.0)
+    return Series(t, y, np.where(there, given, 0.0), steps, lead)
 
 
 def refusals(model: SeparableModel, t: Array, y: Array, weights: Array) -> list[str]:

@@ -36,7 +36,7 @@ class Scores:
 
 
 def kfold_scores(
-    t: ArrayLike, y: ArrayLike, model: str | SeparableModel = "reparam", folds: int = 5, method: str = "varpro"
+    t: ArrayLike | None, y: ArrayLike, model: str | SeparableModel = "reparam", folds: int = 5, method: str = "varpro"
 ) -> Scores:
     """K-fold prediction error over the steps.
 
@@ -44,7 +44,7 @@ def kfold_scores(
     run. The first and the last point are never held out: what lies outside the points is `holdout_scores`' question.
 
     Args:
-        t: steps, (n,), or one row for each series.
+        t: steps, (n,), or one row for each series; labelled or not, as in `fit_curves`.
         y: (..., n); nan is a missing point.
         model: the curve.
         folds: K, 2 or more.
@@ -55,21 +55,25 @@ def kfold_scores(
     """
     if folds < 2:
         raise UsageError(f"folds is {folds}; two or more are needed")
-    steps, values, there = _series(t, y, model)
+    steps, values, there, lead = _series(t, y, model)
     order = _rank(steps, there)
     inner = there & (order > 0) & (order < np.sum(there, axis=1, keepdims=True) - 1)
     fold = (order - 1) % folds
     held = np.stack([inner & (fold == k) for k in range(folds)])
-    return _scored(steps, values, there, held, model, method, np.shape(y)[:-1])
+    return _scored(steps, values, there, held, model, method, lead)
 
 
 def holdout_scores(
-    t: ArrayLike, y: ArrayLike, model: str | SeparableModel = "reparam", share: float = 0.2, method: str = "varpro"
+    t: ArrayLike | None,
+    y: ArrayLike,
+    model: str | SeparableModel = "reparam",
+    share: float = 0.2,
+    method: str = "varpro",
 ) -> Scores:
     """Error of the prediction of a series' last points from those before them.
 
     Args:
-        t: steps, (n,), or one row for each series.
+        t: steps, (n,), or one row for each series; labelled or not, as in `fit_curves`.
         y: (..., n); nan is a missing point.
         model: the curve.
         share: of the points, in the order of their steps, that is held out; at least one point.
@@ -80,16 +84,19 @@ def holdout_scores(
     """
     if not 0 < share < 1:
         raise UsageError(f"share is {share}; it lies between 0 and 1, as 0.2")
-    steps, values, there = _series(t, y, model)
+    steps, values, there, lead = _series(t, y, model)
     count = np.sum(there, axis=1, keepdims=True)
     held = there & (_rank(steps, there) >= count - np.maximum(np.round(share * count), 1))
-    return _scored(steps, values, there, held[np.newaxis], model, method, np.shape(y)[:-1])
+    return _scored(steps, values, there, held[np.newaxis], model, method, lead)
 
 
-def _series(t: ArrayLike, y: ArrayLike, model: str | SeparableModel) -> tuple[Array, Array, NDArray[np.bool_]]:
-    steps, values, weights = checked(t, y, None, resolve([model])[0])
-    n = values.shape[-1]
-    return steps.reshape(-1, n), values.reshape(-1, n), (weights > 0).reshape(-1, n)
+def _series(
+    t: ArrayLike | None, y: ArrayLike, model: str | SeparableModel
+) -> tuple[Array, Array, NDArray[np.bool_], tuple[int, ...]]:
+    """(steps, values and which are there, (S, n) each; the leading shape)."""
+    series = checked(t, y, None, resolve([model])[0])
+    steps, values, weights = series.rows
+    return steps, values, weights > 0, series.y.shape[:-1]
 
 
 def _rank(steps: Array, there: NDArray[np.bool_]) -> NDArray[np.intp]:

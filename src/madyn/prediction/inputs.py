@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from madyn.architecture import Architecture
+from madyn.arrays import read_row
 from madyn.errors import ArchitectureError, UsageError
 
 if TYPE_CHECKING:
@@ -122,11 +123,8 @@ def training_of(dataset: Dataset, model: str) -> Training:
 
 def as_steps(steps: ArrayLike) -> Floats:
     """Training steps as an array, (S,). Raises UsageError for anything but numbers from 0 upward."""
-    try:
-        t = np.atleast_1d(np.asarray(steps, float))
-    except (TypeError, ValueError):
-        t = np.empty(0)
-    if t.ndim != 1 or not t.size or not np.isfinite(t).all() or (t < 0).any():
+    t = read_row(steps, "steps")
+    if not t.size or not np.isfinite(t).all() or (t < 0).any():
         raise UsageError(f"steps are a list of numbers from 0 upward, not {steps!r:.80}")
     return t
 

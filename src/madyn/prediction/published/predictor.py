@@ -176,7 +176,7 @@ class ParameterPredictor:
         curve = HYPOTHESES["reparam"]
         table = self.parameters(architecture)
         rows = curve.values(t, table[list(curve.param_names)].to_numpy())
-        coords = {"layer": table["layer_index"].to_numpy(), "step": np.atleast_1d(np.asarray(steps))}
+        coords = {"layer": table["layer_index"].to_numpy(), "step": t}
         return xr.DataArray(np.maximum(rows, 1.0), coords, ("layer", "step"), "ratio")
 
     def caution(self, architecture: Architecture | None = None) -> str:

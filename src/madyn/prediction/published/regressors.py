@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from madyn.arrays import read_row
 from madyn.errors import MissingDependencyError, UsageError
 from madyn.prediction.published.targets import Transform, target_named
 
@@ -201,16 +202,23 @@ def training_rows(
     Args:
         target: one of `TARGETS`.
         features: n rows, as `features_of` gives them.
-        values: the target in its own units, shape (n,).
+        values: the target in its own units, shape (n,); a Series has the rows' labels, in their order.
         groups: the architecture of each row, shape (n,); the inner folds then keep each architecture whole, as long as
             there are two of them.
         seed: of folds and estimators.
+
+    Raises:
+        UsageError: not one finite number for each row.
     """
     from sklearn.impute import SimpleImputer
     from sklearn.pipeline import Pipeline
     from sklearn.preprocessing import StandardScaler
 
-    y = np.asarray(values, float)
+    if isinstance(values, pd.Series) and not values.index.equals(features.index):
+        raise UsageError(f"the values of {target} and the features are rows of other labels; align them first")
+    y = read_row(values, f"values of {target}")
+    if len(y) != len(features) or not np.isfinite(y).all():
+        raise UsageError(f"values of {target}: {np.sum(np.isfinite(y))} finite ones for {len(features)} rows")
     transform = target_named(target).transform().fit(y)
     z = transform.forward(y)
     centre, scale = float(z.mean()), float(z.std()) or 1.0
