@@ -319,7 +319,14 @@ def test_steps_of_a_prediction_are_one_row_of_numbers():
                   np.array(row, ">i2"), pd.Index(row)):  # fmt: skip
         assert as_steps(given).tolist() == row
     bad: Any
-    for bad in (np.ma.array(row, mask=[0, 1, 0]), pd.Series([1, pd.NA], dtype="Int64"), [[1, 2]], ["1"], [1j], "many"):
+    for bad in (
+        np.ma.array(row, mask=[False, True, False]),
+        pd.Series([1, pd.NA], dtype="Int64"),
+        [[1, 2]],
+        ["1"],
+        [1j],
+        "many",
+    ):
         with pytest.raises(UsageError, match="steps"):
             as_steps(bad)
 
@@ -340,3 +347,19 @@ def test_token_ids_are_whole_and_in_their_order():
     with pytest.raises(UsageError, match="call the one that goes first 'sequence'"):
         arrays.whole_numbers(xr.DataArray(ids, dims=("a", "b")), "input_ids", "sequence")
     assert arrays.whole_numbers([[0.5]], "input_ids", "sequence").dtype == float
+
+
+def test_a_model_is_measured_on_ids_as_they_are_labelled():
+    torch = pytest.importorskip("torch")
+    from madyn.lab.blueprints import Blueprint, build_model
+
+    model = build_model(Blueprint(hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32),
+                        0, 300, 32, 0)  # fmt: skip
+    ids = np.random.default_rng(0).integers(0, 300, (6, 6))
+    expected = madyn.measure(model, torch.tensor(ids))
+    read_only = ids.astype(">u2")
+    read_only.flags.writeable = False
+    for given in (xr.DataArray(ids.T, dims=("position", "sequence")), read_only, pd.DataFrame(ids)):
+        np.testing.assert_array_equal(madyn.measure(model, given), expected)
+    with pytest.raises(UsageError, match=r"^1 of the input_ids are masked"):
+        madyn.measure(model, np.ma.array(ids, mask=np.eye(6) * (np.arange(6) == 0)))

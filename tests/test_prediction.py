@@ -298,7 +298,7 @@ def test_what_all_have_in_common_need_not_be_given(predictor):
 
 @pytest.mark.parametrize("steps", [[], [-1], [np.nan], "many", [[1, 2]]])
 def test_steps_that_cannot_be(predictor, steps):
-    with pytest.raises(UsageError, match="^steps (are|have)"):
+    with pytest.raises(UsageError, match=r"^steps (are|have)"):
         predictor.predict(UNSEEN, steps)
 
 

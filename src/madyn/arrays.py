@@ -98,7 +98,7 @@ def whole_numbers(given: Any, what: str, first: str) -> Any:
         return given
     axis = 0
     if _is(given, "xarray", "DataArray", "Variable"):
-        if given.ndim > 1 and first not in given.dims:
+        if given.ndim == 2 and first not in given.dims:
             raise UsageError(
                 f"{what} have the dimensions {named(_dims(given))}; call the one that goes first {first!r}"
             )

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from madyn.arrays import whole_numbers
 from madyn.errors import ArchitectureError, NonFiniteError, UsageError
 from madyn.measurement.layers import Stack, find_stacks
 from madyn.measurement.order_statistics import order_statistics
@@ -56,7 +57,8 @@ def measure(
         model: a transformers model, with or without its head, on any device, or any module that takes token ids. Its
             dtype, mode and weights are left as they are; it runs without dropout. An encoder-decoder reads the same
             tokens in both stacks, and has the encoder's layers first.
-        input_ids: token ids, shape (B, S), or (S,) for one sequence: a tensor, an array or nested lists. For a vision
+        input_ids: token ids, shape (B, S), or (S,) for one sequence: a tensor, an array or nested lists; of a labelled
+            array the dimension "sequence" goes first, and none may be masked. For a vision
             transformer its pixel values, shape (B, C, H, W), floating point.
         top_k: how many of the largest values.
         batch_size: sequences forwarded together. One by default: a larger batch may change the last bits.
@@ -233,7 +235,9 @@ def _positions_left(count: int, exclude: tuple[int, ...], device: torch.device) 
 
 def _inputs(values: Any) -> torch.Tensor:
     try:
-        found = torch.as_tensor(values)
+        found = torch.as_tensor(whole_numbers(values, "input_ids", "sequence"))
+    except UsageError:
+        raise
     except (TypeError, ValueError, RuntimeError) as e:
         raise UsageError(f"input_ids are not an array of token ids: {e}") from e
     if found.is_floating_point() and found.ndim == 4 and 0 not in found.shape:
