@@ -88,7 +88,7 @@ def fetch(remote: RemoteCheckpoint, *, with_code: bool = False) -> Path:
         wanted += [name for name in remote.files if name.endswith(".py")]
     folder: Path | None = None
     for name in wanted:
-        path = _fetch_file(remote, str(name))
+        path = fetch_file(remote, str(name))
         folder = path.parent if folder is None else folder
     assert folder is not None
     return folder
@@ -104,7 +104,8 @@ def is_cached(remote: RemoteCheckpoint) -> bool:
     )
 
 
-def _fetch_file(remote: RemoteCheckpoint, name: str) -> Path:
+def fetch_file(remote: RemoteCheckpoint, name: str) -> Path:
+    """One file of a checkpoint, in the Hub's cache, held against its hash when it comes. Raises CheckpointError."""
     from huggingface_hub import hf_hub_download, try_to_load_from_cache
 
     known = try_to_load_from_cache(remote.repo, name, revision=remote.commit)
@@ -213,7 +214,7 @@ def _keep_names(remote: RemoteCheckpoint, folder: Path) -> None:
     """Config and index beside the weights; the index names only what was fetched."""
     from safetensors import safe_open
 
-    (folder / "config.json").write_bytes(_fetch_file(remote, "config.json").read_bytes())
+    (folder / "config.json").write_bytes(fetch_file(remote, "config.json").read_bytes())
     files = sorted(folder.glob("*.safetensors"))
     index = index_file(path.name for path in files)
     if index is not None:

@@ -4,32 +4,29 @@
 config and tokenizer when asked, through transformers' own loaders. Weights are read without running code of
 theirs: safetensors, or pickles with `weights_only`; code from the Hub only where the user trusts it.
 
-A new way of naming checkpoints is one pattern in `_STEP_PATTERNS`.
+What their names mean is `naming`'s job; a new way of naming checkpoints is one pattern there.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from madyn.checkpoints.fetching import RemoteCheckpoint, fetch, list_files
+from madyn.checkpoints.adapters import CONFIG as ADAPTER_CONFIG
+from madyn.checkpoints.adapters import is_adapter, refuse_adapter
+from madyn.checkpoints.fetching import RemoteCheckpoint, fetch, fetch_file, list_files
+from madyn.checkpoints.folders import FINAL, is_checkpoint, names_in, refuse_adapter_folder, step_of_folder
+from madyn.checkpoints.naming import LeftOut, Named, compile_revisions, describe_left_out, is_step_name, read_names
 from madyn.checkpoints.placing import judge, renamings
+from madyn.checkpoints.tokenizers import OTHERWISE, is_empty
 from madyn.checkpoints.weights import Weights, hash_files, local_weight_files
 from madyn.errors import CheckpointError, MadynError, UsageError
 from madyn.hub import hub_errors, retrying
 
-# The first pattern that any name of a model fits is used for all of its names.
-_STEP_PATTERNS = (
-    re.compile(r"step[-_]?(?P<step>\d+)"),  # Pythia
-    re.compile(r"checkpoint[-_](?P<step>\d+)"),  # transformers' Trainer
-    re.compile(r"(?:stage1-)?step(?P<step>\d+)-tokens\d+[BMT]"),  # OLMo
-    re.compile(r"(?:global_step|iter|ckpt)[-_]?(?P<step>\d+)"),  # Megatron and its kin
-)
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(?:/[\w.-]+)?")
 
 
@@ -65,13 +62,26 @@ class Checkpoint:
         """The Hugging Face config, read in `folder` if given. Raises CheckpointError where it cannot be read."""
         from transformers import AutoConfig
 
-        return self._load(AutoConfig.from_pretrained, folder=folder)
+        if self.revision is None and not self.gguf_file and not self.load:
+            refuse_adapter_folder(Path(self.source))
+        try:
+            return self._load(AutoConfig.from_pretrained, folder=folder)
+        except CheckpointError as e:
+            if self.revision is not None and "config.json" in str(e):
+                self._refuse_adapter_of_the_hub()
+            raise
 
     def tokenizer(self) -> Any:
         """The tokenizer that comes with the checkpoint. Raises CheckpointError where there is none."""
         from transformers import AutoTokenizer
 
-        return self._load(AutoTokenizer.from_pretrained, what="tokenizer")
+        try:
+            found = self._load(AutoTokenizer.from_pretrained, what="tokenizer")
+        except CheckpointError as e:
+            raise CheckpointError(f"{e}; {OTHERWISE}") from e
+        if is_empty(found):
+            raise CheckpointError(f"{self} has no tokenizer; {OTHERWISE}")
+        return found
 
     def model(self, dtype: Any, device: str = "cpu", folder: Path | None = None) -> Any:
         """The model with its weights, as `load_whole` gives it."""
@@ -150,10 +160,17 @@ class Checkpoint:
         if self.load or self.gguf_file:
             return None
         if self.revision is None:
+            refuse_adapter_folder(Path(self.source))
             return Path(self.source)
         remote = remote or self.remote()
         assert remote is not None
+        self._refuse_adapter_of_the_hub(remote)
         return fetch(remote, with_code=self.trust_remote_code)
+
+    def _refuse_adapter_of_the_hub(self, remote: RemoteCheckpoint | None = None) -> None:
+        remote = remote or self.remote()
+        if remote is not None and is_adapter(remote.files):
+            refuse_adapter(str(self), remote.files, lambda: fetch_file(remote, ADAPTER_CONFIG))
 
     def weight_bytes(self) -> int:
         """How many bytes of weights there are to read (on the Hub: to download, if not yet in the cache)."""
@@ -195,11 +212,16 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Checkpoints:
-    """What a model offers: its checkpoints by training step, ascending. `name` is what its directory is made from."""
+    """What a model offers: its checkpoints by training step, ascending. `name` is what its directory is made from.
+
+    Attributes:
+        left_out: the names that were seen and are no checkpoint of these, with the reason of each.
+    """
 
     name: str
     source: str
     by_step: dict[int, Checkpoint]
+    left_out: list[LeftOut] = field(default_factory=list)
 
     def at(self, steps: Iterable[int]) -> list[Checkpoint]:
         """The checkpoints at these steps, ascending.
@@ -236,9 +258,10 @@ def find_checkpoint(
             if path.suffix != ".gguf":
                 raise CheckpointError(f"{model}: a model is a folder, a .gguf file, or a name of the Hub")
             return Checkpoint(str(path.parent), gguf_file=path.name)
+        refuse_adapter_folder(path)
         if not (path / "config.json").exists():
             raise CheckpointError(f"{model}: no config.json in it; it is not a checkpoint's folder")
-        return Checkpoint(str(path), step=_trainer_step(path), trust_remote_code=trust_remote_code, form=form)
+        return Checkpoint(str(path), step=step_of_folder(path), trust_remote_code=trust_remote_code, form=form)
     if not _HUB_NAME.fullmatch(str(model)):
         raise CheckpointError(f"{model}: no such folder or file, and not a name of the Hub")
     return Checkpoint(str(model), revision=revision or "main", trust_remote_code=trust_remote_code, form=form)
@@ -258,31 +281,34 @@ def find_checkpoints(
         UsageError: the expression is none, or has no such group.
         CheckpointError: none is found whose training step is known.
     """
-    patterns = _STEP_PATTERNS if revisions is None else (_step_pattern(revisions),)
+    pattern = None if revisions is None else compile_revisions(revisions)
     path = Path(model)
+    named = Named()
     if not path.exists():
         one = find_checkpoint(model, trust_remote_code=trust_remote_code, form=form)
         commits = _hub_commits(str(model))
+        named = read_names(commits, str(model), pattern, commits)
         found = {
-            step: replace(one, step=step, revision=name, commit=commits[name])
-            for step, name in _steps_of(commits, patterns).items()
+            step: replace(one, step=step, revision=name, commit=commits[name]) for step, name in named.by_step.items()
         }
-    elif path.is_file() or (path / "config.json").exists():
-        one = find_checkpoint(path, trust_remote_code=trust_remote_code, form=form)
-        found = {} if one.step is None else {one.step: one}
-        if one.step is not None and _steps_of([path.name], patterns):
-            path = path.parent  # run/step1000 given alone belongs to the model `run`
-    else:
-        folders = _steps_of((p.name for p in path.iterdir() if (p / "config.json").exists()), patterns)
+    elif path.is_dir() and ((named := names_in(path, pattern)).by_step or not is_checkpoint(path)):
         found = {
             step: Checkpoint(str(path / name), step=step, trust_remote_code=trust_remote_code, form=form)
-            for step, name in folders.items()
+            for step, name in named.by_step.items()
         }
+    else:
+        one = find_checkpoint(path, trust_remote_code=trust_remote_code, form=form)
+        named = Named(left_out=[seen for seen in named.left_out if seen.reason != FINAL])
+        found = {} if one.step is None else {one.step: one}
+        if one.step is not None and is_step_name(path.name, pattern):
+            path = path.parent  # run/step1000 given alone belongs to the model `run`
     if not found:
         raise CheckpointError(
             f"{model}: no training checkpoints in it (stepN, checkpoint-N, ...); for one checkpoint use `madyn scan`"
+            + "".join(f"; {sentence}" for sentence in describe_left_out(named.left_out))
         )
-    return Checkpoints(path.resolve().name if path.exists() else str(model), str(model), dict(sorted(found.items())))
+    name = path.resolve().name if path.exists() else str(model)
+    return Checkpoints(name, str(model), dict(sorted(found.items())), named.left_out)
 
 
 @contextmanager
@@ -301,37 +327,6 @@ def _quiet_loading() -> Iterator[None]:
 
 def _without_bar(bar: Any, args: Any, kwargs: Any) -> Any:
     return bar(*args, **{**kwargs, "disable": True})
-
-
-def _trainer_step(folder: Path) -> int | None:
-    """The training step of one folder: as the Trainer recorded it, else from the folder's name."""
-    state = folder / "trainer_state.json"
-    if state.exists():
-        try:
-            return int(json.loads(state.read_text())["global_step"])
-        except (OSError, ValueError, KeyError, TypeError) as e:
-            raise CheckpointError(f"{state}: does not give the training step ({e})") from e
-    return next(iter(_steps_of([folder.resolve().name])), None)
-
-
-def _step_pattern(revisions: str) -> re.Pattern[str]:
-    try:
-        pattern = re.compile(revisions)
-    except re.error as e:
-        raise UsageError(f"{revisions!r} is no regular expression: {e}") from e
-    if "step" not in pattern.groupindex:
-        raise UsageError(f"{revisions!r} has no group named step; write its digits as (?P<step>\\d+)")
-    return pattern
-
-
-def _steps_of(names: Iterable[str], patterns: Iterable[re.Pattern[str]] = _STEP_PATTERNS) -> dict[int, str]:
-    names = list(names)
-    for pattern in patterns:
-        matches = {name: m["step"] for name in names if (m := pattern.fullmatch(name))}
-        found = {int(step): name for name, step in matches.items() if step and step.isdecimal()}
-        if found:
-            return found
-    return {}
 
 
 def _hub_commits(repo: str) -> dict[str, str]:

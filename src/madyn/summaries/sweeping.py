@@ -28,6 +28,8 @@ def print_costs(costs: Sequence[ModelCost]) -> None:
              sum(c.disk for c in costs) / 1e9, duration(sum(known)), max((c.memory or 0) for c in costs) / 1e9, ""]
         )  # fmt: skip
     print_table("the sweep", columns, rows, left=["model", ""])
+    for sentence in (sentence for c in costs for sentence in c.left_out):
+        console.print(sentence)
     console.print(
         "the time is of computing on this machine, from a calibration with one and two layers; the next checkpoint "
         "downloads meanwhile, so that the sweep takes the longer of the two. Nothing was downloaded but configs."

@@ -33,6 +33,7 @@ class ModelCost:
         memory: bytes, at the most; None where it cannot be said.
         streamed: the weights would not fit, and pass through layer by layer.
         note: why something cannot be said.
+        left_out: what was seen of the model and is not traced, a sentence a reason.
     """
 
     model: str
@@ -44,6 +45,7 @@ class ModelCost:
     memory: int | None
     streamed: bool = False
     note: str = ""
+    left_out: tuple[str, ...] = ()
 
 
 def plan_costs(
@@ -64,7 +66,8 @@ def plan_costs(
         CheckpointError: a model or a step does not exist.
     """
     settings, probe = settings or Settings(), probe or Probe()
-    return [_cost(plan, probe, settings) for plan in plan_models(out, list(models), steps, None, settings, revisions)]
+    plans = plan_models(out, list(models), steps, None, settings, revisions)
+    return [replace(_cost(plan, probe, settings), left_out=plan.left_out) for plan in plans]
 
 
 def _cost(plan: ModelPlan, probe: Probe, settings: Settings) -> ModelCost:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from madyn.checkpoints import Checkpoint, Checkpoints, find_checkpoints
+from madyn.checkpoints.naming import describe_left_out
 from madyn.dataset import layout, manifest
 from madyn.errors import UsageError
 from madyn.suites import PYTHIA
@@ -24,6 +25,7 @@ class ModelPlan:
         model: its directory in the dataset; `source` is what the user called it.
         wanted: all checkpoints asked for; `todo` those still to measure; `done` the steps that are there.
         known: what the manifest says of the model so far.
+        left_out: what was seen of the model and is not traced, a sentence a reason.
     """
 
     model: str
@@ -32,6 +34,7 @@ class ModelPlan:
     todo: list[Checkpoint]
     done: list[int]
     known: dict[int, manifest.Unit]
+    left_out: tuple[str, ...] = ()
 
 
 def plan_models(
@@ -74,6 +77,7 @@ def plan_models(
             [c for c in wanted if c.step not in present],
             [c.step for c in wanted if c.step in present and c.step is not None],
             manifest.read_units(root, directory) if root is not None else {},
+            tuple(f"{found.source}: {sentence}" for sentence in describe_left_out(found.left_out)),
         )
     return list(plans.values())
 

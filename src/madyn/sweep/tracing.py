@@ -190,10 +190,11 @@ def _describe(plans: Sequence[ModelPlan], probe: Probe) -> str:
     todo = [checkpoint for plan in plans for checkpoint in plan.todo]
     done = sum(len(plan.done) for plan in plans)
     size = sum(_weight_bytes(plan) * len(plan.todo) for plan in plans)
-    return (
+    counts = (
         f"{len(plans)} model(s), {len(todo) + done} checkpoints: {done} already measured, {len(todo)} to measure on "
         f"{probe.sequences} sequences of {probe.text}" + (f"; {size / 1e9:.2f} GB of weights to read" if size else "")
     )
+    return "\n".join([counts, *(sentence for plan in plans for sentence in plan.left_out)])
 
 
 def _probe_record(probe: Probe, text: Text | None, inputs: Any) -> manifest.ProbeRecord:

@@ -1,0 +1,117 @@
+"""A run's folder: which of the folders in it are checkpoints, at which steps, and what the rest is.
+
+The Trainer leaves `checkpoint-N/` in a run's folder, and often the final model in that folder itself; other names say
+no step, and the files inside may record it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from pathlib import Path
+
+from madyn.checkpoints.adapters import CONFIG as ADAPTER_CONFIG
+from madyn.checkpoints.adapters import refuse_adapter
+from madyn.checkpoints.naming import NO_MATCH, LeftOut, Named, read_names, refuse_collisions, step_of
+from madyn.checkpoints.weights import weight_files
+from madyn.errors import CheckpointError
+
+ITSELF = "."
+"""The name of a run's folder among those in it."""
+
+FINAL = (
+    "of the final model, whose step neither trainer_state.json nor its config says (move it into a folder called "
+    "checkpoint-N)"
+)
+
+
+def is_checkpoint(folder: Path) -> bool:
+    """Whether a folder holds a model, or an adapter, which is a checkpoint too even if it cannot be measured alone."""
+    return (folder / "config.json").exists() or (folder / ADAPTER_CONFIG).exists()
+
+
+def refuse_adapter_folder(folder: Path) -> None:
+    """Raise CheckpointError where a folder holds an adapter and no whole model."""
+    names = [name for name in ("config.json", ADAPTER_CONFIG) if (folder / name).exists()]
+    refuse_adapter(str(folder), names, lambda: folder / ADAPTER_CONFIG)
+
+
+def names_in(folder: Path, pattern: re.Pattern[str] | None) -> Named:
+    """What the folders in a run's folder are, and the model that may lie beside them, under the name `ITSELF`.
+
+    A folder whose name does not say its step is asked for what its own files record; a step that a name says counts
+    more.
+
+    Raises:
+        CheckpointError: two folders stand for one step.
+    """
+    folders = sorted(p for p in folder.iterdir() if p.is_dir())
+    complete = [p.name for p in folders if is_checkpoint(p)]
+    named = read_names(complete, str(folder), pattern, {name: str((folder / name).resolve()) for name in complete})
+    cut_short = [p.name for p in folders if p.name not in complete and step_of(p.name) is not None]
+    left_out = [LeftOut(name, "with no config.json in it") for name in cut_short]
+    asked = dict.fromkeys([one.name for one in named.left_out if pattern is None and step_of(one.name) is None])
+    left_out += [one for one in named.left_out if one.name not in asked]
+    if complete and is_checkpoint(folder) and weight_files(p.name for p in folder.iterdir()):
+        if pattern is None:
+            asked[ITSELF] = None
+        else:
+            left_out.append(LeftOut(_shown(folder, ITSELF), NO_MATCH))
+    recorded: dict[int, list[str]] = defaultdict(list)
+    for name in asked:
+        step, reason = _recorded(folder / name)
+        known = [*recorded.get(step, []), *([named.by_step[step]] if step in named.by_step else [])] if step else []
+        twin = next((n for n in known if (folder / n).resolve() == (folder / name).resolve()), None)
+        if step is None:
+            own = FINAL if name == ITSELF else next(one.reason for one in named.left_out if one.name == name)
+            left_out.append(LeftOut(_shown(folder, name), reason or own))
+        elif twin is not None:
+            left_out.append(LeftOut(name, f"for what is also called {twin}"))
+        elif step in named.by_step:
+            left_out.append(LeftOut(_shown(folder, name), f"whose step, {step}, is that of {named.by_step[step]}"))
+        else:
+            recorded[step].append(name)
+    refuse_collisions(str(folder), {step: [_shown(folder, n) for n in names] for step, names in recorded.items()})
+    by_step = {**named.by_step, **{step: names[0] for step, names in recorded.items()}}
+    return Named(dict(sorted(by_step.items())), left_out)
+
+
+def recorded_step(folder: Path) -> int | None:
+    """The training step that the files of a checkpoint's folder record: the Trainer's state, else the config.
+
+    Raises:
+        CheckpointError: a file is there and cannot be read.
+    """
+    for name, keys in (("trainer_state.json", ("global_step",)), ("config.json", ("global_step", "training_step"))):
+        path = folder / name
+        if not path.exists():
+            continue
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+            found = [int(record[key]) for key in keys if key in record]
+        except (OSError, ValueError, TypeError) as e:
+            raise CheckpointError(f"{path}: does not give the training step ({e})") from e
+        if found:
+            return found[0]
+        if name == "trainer_state.json":
+            raise CheckpointError(f"{path}: does not give the training step (no global_step in it)")
+    return None
+
+
+def step_of_folder(folder: Path) -> int | None:
+    """The training step of one folder: as its files record it, else from its name."""
+    recorded = recorded_step(folder)
+    return step_of(folder.resolve().name) if recorded is None else recorded
+
+
+def _recorded(folder: Path) -> tuple[int | None, str]:
+    """The step that a folder records; or none, and why it cannot be read."""
+    try:
+        return recorded_step(folder), ""
+    except CheckpointError as e:
+        return None, f"whose step cannot be read ({e})"
+
+
+def _shown(folder: Path, name: str) -> str:
+    return folder.resolve().name if name == ITSELF else name

@@ -1,0 +1,41 @@
+"""The tokenizer that a user names in place of a checkpoint's own, which a run's folders often lack."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from madyn.errors import CheckpointError, MadynError
+from madyn.hub import hub_errors
+
+OTHERWISE = "give --tokenizer NAME or FOLDER (tokenizer=), or token ids with --tokens FILE.npy (inputs=)"
+"""What to do where a checkpoint has no tokenizer."""
+
+
+def find_tokenizer(name: str | Path, *, trust_remote_code: bool = False) -> Any:
+    """The tokenizer in a folder or a GGUF file, or of a model of the Hub.
+
+    Raises:
+        CheckpointError: there is none, or it cannot be loaded.
+    """
+    from transformers import AutoTokenizer
+
+    path, options = Path(name), {}
+    if path.suffix == ".gguf" and path.is_file():
+        path, options = path.parent, {"gguf_file": path.name}
+    source = str(path) if path.exists() else str(name)
+    try:
+        with hub_errors(f"tokenizer {name}", CheckpointError):
+            found = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code, **options)
+    except MadynError:
+        raise
+    except Exception as e:  # a broken file can make the loaders raise anything at all
+        raise CheckpointError(f"tokenizer {name}: cannot be loaded: {' '.join(str(e).split())[:300]}") from e
+    if is_empty(found):
+        raise CheckpointError(f"tokenizer {name}: there is none in it")
+    return found
+
+
+def is_empty(tokenizer: Any) -> bool:
+    """Whether it knows nothing but special tokens: what transformers makes of a folder that has no tokenizer."""
+    return len(tokenizer) <= len(getattr(tokenizer, "added_tokens_decoder", {}))
