@@ -54,7 +54,7 @@ class RemoteCheckpoint:
         Raises:
             CheckpointError: a shard is missing, or the index cannot be had.
         """
-        names = weight_files(self.files, self.form, lambda index: _fetch_file(self, index).read_bytes())
+        names = weight_files(self.files, self.form, lambda index: fetch_file(self, index).read_bytes())
         absent = [name for name in names if name not in self.files]
         if absent:
             raise CheckpointError(f"checkpoint {self}: {absent[0]} is missing, says its index")

@@ -53,7 +53,7 @@ def names_in(folder: Path, pattern: re.Pattern[str] | None) -> Named:
     left_out = [LeftOut(name, "with no config.json in it") for name in cut_short]
     asked = dict.fromkeys([one.name for one in named.left_out if pattern is None and step_of(one.name) is None])
     left_out += [one for one in named.left_out if one.name not in asked]
-    if complete and is_checkpoint(folder) and weight_files(p.name for p in folder.iterdir()):
+    if complete and is_checkpoint(folder) and _has_weights(folder):
         if pattern is None:
             asked[ITSELF] = None
         else:
@@ -111,6 +111,13 @@ def _recorded(folder: Path) -> tuple[int | None, str]:
         return recorded_step(folder), ""
     except CheckpointError as e:
         return None, f"whose step cannot be read ({e})"
+
+
+def _has_weights(folder: Path) -> bool:
+    try:
+        return (folder / ADAPTER_CONFIG).exists() or bool(weight_files(p.name for p in folder.iterdir()))
+    except CheckpointError:  # there are, and which of them cannot be told
+        return True
 
 
 def _shown(folder: Path, name: str) -> str:
