@@ -198,7 +198,7 @@ def test_a_folder_with_none_says_what_was_seen(folder, tmp_path):
 # Adapters
 
 
-def adapter(path, base="meta/base"):
+def adapter(path, base: str | None = "meta/base"):
     path.mkdir(parents=True)
     (path / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "base_model_name_or_path": base}))
     (path / "adapter_model.safetensors").write_bytes(b"\x08\0\0\0\0\0\0\0{}      ")
