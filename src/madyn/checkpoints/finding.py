@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from madyn.checkpoints.adapters import CONFIG as ADAPTER_CONFIG
 from madyn.checkpoints.adapters import is_adapter, refuse_adapter
 from madyn.checkpoints.fetching import RemoteCheckpoint, fetch, fetch_file, list_files
 from madyn.checkpoints.folders import FINAL, is_checkpoint, names_in, refuse_adapter_folder, step_of_folder
+from madyn.checkpoints.gguf_files import forget, reading_once
 from madyn.checkpoints.naming import LeftOut, Named, compile_revisions, describe_left_out, is_step_name, read_names
 from madyn.checkpoints.placing import judge, renamings
 from madyn.checkpoints.tokenizers import OTHERWISE, is_empty
@@ -130,7 +132,9 @@ class Checkpoint:
                 )
             options["key_mapping"] = renamings(config, weights) or None
             options["use_safetensors"] = weights.files[0].suffix == ".safetensors"
-        return self._load(AutoModel.from_pretrained, folder=folder, **options)
+        loaded = self._load(AutoModel.from_pretrained, folder=folder, **options)
+        forget()
+        return loaded
 
     def _called(self) -> Any:
         from torch import nn
@@ -192,6 +196,11 @@ class Checkpoint:
             return [folder / self.gguf_file]
         return [folder / name for name in local_weight_files(folder, self.form)]
 
+    def _reading_once(self) -> AbstractContextManager[None]:
+        if self.gguf_file is None or find_spec("gguf") is None:  # without it, transformers says what to install
+            return nullcontext()
+        return reading_once()
+
     def _load(self, load: Any, what: str = "checkpoint", folder: Path | None = None, **options: Any) -> Any:
         if self.load is not None:
             raise CheckpointError(f"{self} is made by a function, and has no {what} of its own")
@@ -200,7 +209,7 @@ class Checkpoint:
         if folder is None:
             options["revision"] = self.commit or self.revision or "main"
         try:
-            with hub_errors(f"{what} {self}", CheckpointError), _quiet_loading():
+            with hub_errors(f"{what} {self}", CheckpointError), _quiet_loading(), self._reading_once():
                 return load(folder or self.source, trust_remote_code=self.trust_remote_code, **options)
         except MadynError:
             raise
