@@ -16,7 +16,7 @@ PACKAGE = Path(madyn.__file__).parent
 ORDER = [
     {"errors"},
     {"arrays"},
-    {"architecture"},
+    {"architecture", "massive"},
     {"suites"},
     {"hub", "terminal"},
     {"text"},

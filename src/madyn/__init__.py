@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from madyn.lab.recipe import Recipe
     from madyn.lab.running import LabReport, run_suite
     from madyn.lab.suites import LabSuite, read_suite
+    from madyn.massive import Verdict, massive_by_start, massive_by_tail, massive_published
     from madyn.measurement.forward import measure
     from madyn.prediction.design import Designs, search_designs
     from madyn.prediction.evaluation import Evaluation, evaluate_dataset
@@ -61,6 +62,7 @@ _HOMES = {
     "Suite": "madyn.suites",
     "TraceReport": "madyn.sweep.tracing",
     "Training": "madyn.prediction.inputs",
+    "Verdict": "madyn.massive",
     "check_dataset": "madyn.dataset.checking",
     "compare_dataset": "madyn.curves.comparison",
     "curve_quantities": "madyn.curves.quantities",
@@ -72,6 +74,9 @@ _HOMES = {
     "holdout_scores": "madyn.curves.validation",
     "kfold_scores": "madyn.curves.validation",
     "learn_prior": "madyn.curves.learning",
+    "massive_by_start": "madyn.massive",
+    "massive_by_tail": "madyn.massive",
+    "massive_published": "madyn.massive",
     "measure": "madyn.measurement.forward",
     "open_dataset": "madyn.dataset.view",
     "posterior": "madyn.curves.posteriors",
@@ -104,6 +109,7 @@ __all__ = [
     "Suite",
     "TraceReport",
     "Training",
+    "Verdict",
     "check_dataset",
     "compare_dataset",
     "curve_quantities",
@@ -115,6 +121,9 @@ __all__ = [
     "holdout_scores",
     "kfold_scores",
     "learn_prior",
+    "massive_by_start",
+    "massive_by_tail",
+    "massive_published",
     "measure",
     "open_dataset",
     "posterior",

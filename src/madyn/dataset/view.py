@@ -207,6 +207,35 @@ class Dataset:
         frame = pd.DataFrame({"mean": mean, "cv": cv, "sem": sem, "ci95": ci95}, index=last["layer"].values)
         return frame.rename_axis("layer")
 
+    def massive(self, model: str) -> xr.Dataset:
+        """In how many sequences a layer's largest value is massive, by rule.
+
+        Returns:
+            dims (step, layer), whole numbers: `published`, by Sun et al. (2024); and `start`, beyond what the same
+            layer showed at step 0, with one false alarm in a hundred checkpoints at most (`madyn.massive_by_start`).
+            `start` is there if the dataset holds step 0 and says how long its sequences are.
+        """
+        import xarray as xr
+
+        from madyn.massive import massive_by_start, massive_published
+
+        top1, median = self.per_sequence(model, "top1"), self.per_sequence(model, "median")
+        marks = {"published": top1.copy(data=massive_published(top1.values, median.values))}
+        values = self._values_of_sequence(model)
+        if values is not None and 0 in top1["step"]:
+            start = top1.sel(step=0).values, median.sel(step=0).values
+            steps = zip(top1.values, median.values, strict=True)
+            verdicts = [massive_by_start(top, middle, *start, values).massive for top, middle in steps]
+            marks["start"] = top1.copy(data=verdicts)
+        return xr.Dataset({rule: mark.sum("sequence").astype(int) for rule, mark in marks.items()})
+
+    def _values_of_sequence(self, model: str) -> int | None:
+        """How many values |h| a sequence has at a layer, where the manifest says it."""
+        unit = next((unit for unit in self.units(model).values() if unit.length and unit.architecture), None)
+        if unit is None or unit.length is None:
+            return None
+        return (unit.length - len(unit.exclude_positions)) * int(unit.architecture["hidden_size"])
+
     def fit_records(self, model: str, quantity: str) -> list[dict[str, dict[str, Any]]]:
         """The fits as they are on disk: a list by layer of {hypothesis: record}."""
         return fit_files.read_fit_records(self.path, self._known(model), quantity)

@@ -19,12 +19,27 @@ from torch import nn
 
 from madyn.arrays import whole_numbers
 from madyn.errors import ArchitectureError, NonFiniteError, UsageError
+from madyn.massive import tail_ranks
 from madyn.measurement.layers import Stack, find_stacks
 from madyn.measurement.order_statistics import order_statistics
 
 _PROBE_TOKENS = 8  # enough to tell one layer's hidden state from another's
 
 Layers = str | Sequence[str] | None
+
+
+@dataclass(frozen=True)
+class Tails:
+    """The tail of each sequence's |h| at each layer.
+
+    Attributes:
+        values: those at the ranks of `massive.tail_ranks`, shape (B, L, 4).
+        count, features: how many values |h| and features they were taken from, shape (L,).
+    """
+
+    values: np.ndarray
+    count: np.ndarray
+    features: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -36,6 +51,7 @@ class Measurement:
         positions, features: where each of the top k stands, shape (B, k, L), both counted from 0.
         stacks: the path of each stack of layers and how many of the L layers are its own, in order.
         groups: by the name of a group of positions, the statistics over those positions alone.
+        tails: what `massive.judge_tails` asks for, where it was asked for.
     """
 
     statistics: np.ndarray
@@ -43,6 +59,7 @@ class Measurement:
     features: np.ndarray
     stacks: dict[str, int] = field(default_factory=dict)
     groups: dict[str, np.ndarray] = field(default_factory=dict)
+    tails: Tails | None = None
 
 
 def measure(
@@ -86,12 +103,14 @@ def measure_with_locations(
     layers: Layers = None,
     exclude: Sequence[int] = (),
     groups: Mapping[str, slice] | None = None,
+    tails: bool = False,
 ) -> Measurement:
     """As `measure`, and where the largest values stand.
 
     Args:
         exclude: positions that are left out of everything, such as the first token's, which often holds the most.
         groups: positions that are measured by themselves too, by a name.
+        tails: whether to keep what tells if the largest values lie beyond their layer's own tail.
     """
     part = part_to_run(model)
     values = _inputs(inputs)
@@ -101,7 +120,7 @@ def measure_with_locations(
         raise UsageError(f"top_k is {top_k} and batch_size {batch_size}; both must be at least 1")
     with _evaluating(part), torch.no_grad():
         stacks = _stacks(part, values, layers)
-        reducers = [_Reducer(stack, top_k, tuple(exclude), dict(groups or {})) for stack in stacks]
+        reducers = [_Reducer(stack, top_k, tuple(exclude), dict(groups or {}), tails) for stack in stacks]
         with ExitStack() as hooks:
             for reducer in reducers:
                 for module in dict.fromkeys(reducer.stack.modules):
@@ -123,6 +142,7 @@ def measure_with_locations(
         features,
         {reducer.stack.name: len(reducer.calls) for reducer in reducers},
         {name: np.concatenate([r.collect(name) for r in reducers], axis=2) for name in groups or {}},
+        _tails_of(reducers) if tails else None,
     )
 
 
@@ -168,8 +188,10 @@ def arguments_for(part: Any, batch: torch.Tensor) -> dict[str, Any]:
 class _Reducer:
     """A hook that keeps the statistics of a stack's layers, a row a sequence, on each layer's own device."""
 
-    def __init__(self, stack: Stack, top_k: int, exclude: tuple[int, ...], groups: dict[str, slice]) -> None:
-        self.stack, self.top_k, self.exclude, self.groups = stack, top_k, exclude, groups
+    def __init__(
+        self, stack: Stack, top_k: int, exclude: tuple[int, ...], groups: dict[str, slice], tails: bool
+    ) -> None:
+        self.stack, self.top_k, self.exclude, self.groups, self.tails = stack, top_k, exclude, groups, tails
         self.calls: list[list[dict[str, torch.Tensor]]] = []  # by layer, then by sequence
         self._at, self._sequences, self._batch, self._length = 0, 0, 0, 0
 
@@ -200,6 +222,8 @@ class _Reducer:
         }
         for name, part in self.groups.items():
             found[name] = self._order_statistics(rows[part])[0]
+        if self.tails:
+            found["tails"], found["sizes"] = _tail(rows if kept is None else rows[kept])
         return found
 
     def _order_statistics(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -218,6 +242,21 @@ class _Reducer:
     def collect(self, name: str) -> np.ndarray:
         """What was kept under a name, shape (B, rows, L)."""
         return np.stack([torch.stack([kept[name] for kept in rows]).cpu().numpy() for rows in self.calls], axis=2)
+
+
+def _tail(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """|h| at the ranks that a tail is read from, among all values and the features' largest; how many there are."""
+    sizes = rows.numel(), rows.shape[1]
+    a, b, i, j = tail_ranks(*sizes)
+    values = order_statistics(rows, b)[0]
+    maxima = rows.abs().amax(dim=0).topk(j).values
+    return torch.stack([values[a - 1], values[b - 1], maxima[i - 1], maxima[j - 1]]).double(), torch.tensor(sizes)
+
+
+def _tails_of(reducers: Sequence[_Reducer]) -> Tails:
+    values = np.concatenate([reducer.collect("tails") for reducer in reducers], axis=2)
+    count, features = np.concatenate([reducer.collect("sizes")[0] for reducer in reducers], axis=1)
+    return Tails(values.swapaxes(1, 2), count, features)
 
 
 def _positions_left(count: int, exclude: tuple[int, ...], device: torch.device) -> torch.Tensor | None:
