@@ -20,6 +20,7 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 import argparse
 import time
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -86,9 +87,9 @@ def one_run(quantity: str, share: float, name: str) -> dict[str, np.ndarray]:
     t, y, runs = small_runs(quantity)
     at, mine = share * t[-1], runs == name
     seen, young = t <= at, y[runs == name][:, t <= at]
-    learned = learn_prior(t, y[~mine], runs=list(runs[~mine]), seen=at)
+    learned = learn_prior(t, y[~mine], runs=list(runs[~mine]), seen=at, positive=True)
     found = {"truth": y[mine][:, ~seen], "last": np.repeat(young[:, -1:], np.sum(~seen), axis=1)}
-    for label, prior in (("learned", learned), ("default", None)):
+    for label, prior in (("learned", learned), ("default", replace(Prior.default(), positive=True))):
         bands = posterior(t[seen], young, prior=prior, last_step=t[-1]).forecast(t[~seen], LEVEL)
         found |= {f"{label} {bound}": bands[bound].values for bound in ("median", "lower", "upper")}
     line = np.polynomial.polynomial.polyfit(np.log1p(t[seen]), young.T, 1)

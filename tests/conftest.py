@@ -44,6 +44,12 @@ def hub(request: pytest.FixtureRequest) -> Iterator[LoopbackHub]:
     server.clear()
 
 
+@pytest.fixture(autouse=True)
+def no_kept_priors(tmp_path, monkeypatch):
+    """Forecasts keep what they learned with the test, and not with the user."""
+    monkeypatch.setattr("madyn.curves.kept.folder", lambda: tmp_path / "kept-priors")
+
+
 @pytest.fixture
 def run(capsys, monkeypatch):
     """Run a command in this process; gives (exit code, standard output, standard error)."""

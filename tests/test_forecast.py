@@ -2,11 +2,13 @@
 
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 import madyn
+from madyn.curves import forecasting, kept
 from madyn.curves.forecasting import finished_runs
 from madyn.curves.hypotheses import HYPOTHESES
 from madyn.curves.learning import learn_prior, levels
@@ -180,3 +182,78 @@ def test_a_picture_of_many_layers_shows_twelve_of_them(root):
     assert len(titles) == 12
     assert titles[0] == "layer 0"
     assert titles[-1] == "layer 17"
+
+
+def test_what_cannot_be_negative_is_not_forecast_to_be(root):
+    """A value that falls: with the wide prior a fifth of the bands would end below 0."""
+    data = madyn.open_dataset(root)
+    rng = np.random.default_rng(0)
+    t = np.array([0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512], float)
+    falling = 30 * np.exp(-t / 100) * (1 + 0.05 * rng.standard_normal((3, t.size))) + 0.5
+    wide = posterior(t, falling, last_step=5000.0).forecast([1000.0, 5000.0])
+    assert (wide["lower"] < 0).any()
+    kept = posterior(t, falling, prior=replace(madyn.Prior.default(), positive=True), last_step=5000.0)
+    for found in (kept.forecast([1000.0, 5000.0]), kept.value([1000.0, 5000.0]), kept.plateau()):
+        assert (found["lower"] >= 0).all()
+        assert (found["lower"] <= found["median"]).all()
+        assert (found["median"] <= found["upper"]).all()
+    for prior in ("default", "learn", madyn.Prior.default()):
+        found = madyn.forecast_dataset(data, "m1", at=300, quantity="median", prior=prior)  # pyright: ignore[reportArgumentType]
+        assert (found["lower"] > 0).all()
+        assert (found["plateau"].sel(bound="lower") >= 0).all()
+
+
+def test_a_learned_prior_is_kept_for_the_next_forecast(root, monkeypatch):
+    first = madyn.forecast_dataset(root, "m1", at=5000)
+    (path,) = kept.folder().iterdir()
+    calls = []
+    monkeypatch.setattr(forecasting, "learn_prior", lambda *a, **k: calls.append(a) or learn_prior(*a, **k))
+    assert madyn.forecast_dataset(root, "m1", at=5000).equals(first)
+    assert not calls
+    assert len(madyn.forecast_dataset(root, "m2", at=5000)["layer"]) == LAYERS  # learned from other runs
+    assert len(calls) == 1
+    madyn.forecast_dataset(root, "m1", at=6000)
+    assert len(calls) == 2
+    assert len(list(kept.folder().iterdir())) == 3
+    monkeypatch.setattr(madyn, "__version__", "another")
+    madyn.forecast_dataset(root, "m1", at=5000)
+    assert len(calls) == 3
+    assert path.exists()
+
+
+@pytest.mark.parametrize("spoil", [
+    lambda text: text[: len(text) // 2],
+    lambda text: "[1, 2]",
+    lambda text: text.replace('"format": 1', '"format": 2'),
+    lambda text: text.replace('"key": "', '"key": "0'),
+    lambda text: json.dumps({**json.loads(text), "mean": [0.0]}),
+    lambda text: json.dumps({**json.loads(text), "cov": [[1.0, 0.0], [0.0, -1.0]]}),
+    lambda text: json.dumps({**json.loads(text), "units": "miles"}),
+    lambda text: json.dumps({**json.loads(text), "widening": "wide"}),
+    lambda text: json.dumps({**json.loads(text), "more": 1}),
+    lambda text: text.replace('"growth": 0.', '"growth": NaN, "x": 0.'),
+])  # fmt: skip
+def test_a_damaged_or_foreign_prior_is_learned_again(spoil):
+    t, y, runs = family(4)
+    prior = learn_prior(t, y[:, :], runs=runs, seen=400)
+
+    def once() -> kept.Prior:
+        return kept.learned_once(lambda: prior, HYPOTHESES["reparam"], [t, y], {"seen": 400})
+
+    assert once() is prior
+    (path,) = kept.folder().iterdir()
+    sound = path.read_text()
+    again = once()
+    assert again is not prior
+    np.testing.assert_array_equal(again.cov, prior.cov)
+    assert (again.lengths, again.log_sigma, again.widening) == (prior.lengths, prior.log_sigma, prior.widening)
+    path.write_text(spoil(sound))
+    assert once() is prior
+    assert path.read_text() == sound
+
+
+def test_a_prior_that_cannot_be_kept_is_used(monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(kept, "folder", lambda: tmp_path / "file" / "priors")
+    prior = madyn.Prior.default("step1")
+    assert kept.learned_once(lambda: prior, HYPOTHESES["step1"], [STEPS], {}) is prior

@@ -6,9 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy.special import logsumexp
-from scipy.stats import binomtest, multivariate_normal, norm
+from scipy.stats import binomtest, multivariate_normal, norm, truncnorm
 
-from madyn.curves import cells, evidence, mixture, noise
+from madyn.curves import cells, evidence, mixture, noise, widening
 from madyn.curves.components import DRAWS
 from madyn.curves.evidence import Moments
 from madyn.curves.hypotheses import HYPOTHESES
@@ -87,6 +87,45 @@ def test_quantiles_of_a_mixture_solve_its_distribution_function():
         np.testing.assert_allclose(reached, (0.05, 0.5, 0.95), atol=2e-4)
     single = mixture.quantiles(np.ones((1, 1)), np.array([[2.0]]), np.array([[3.0]]), (0.9,))
     assert single[0, 0] == pytest.approx(norm.ppf(0.9, 2, 3), abs=2e-3)
+
+
+def test_quantiles_above_a_floor_are_those_of_what_lies_above():
+    weights, mean, sd = np.array([0.4, 0.6]), np.array([[-3.0, 1.0]] * 4), np.array([[1.0, 2.0]] * 4)
+    floor = np.array([-np.inf, 0.0, 6.0, 20.0])  # the last one is nine standard deviations out
+    found = mixture.quantiles(np.broadcast_to(weights, (4, 2)), mean, sd, (0.05, 0.5, 0.95), floor)
+    above = np.sum(weights * norm.sf((found[..., None] - mean) / sd), axis=-1)
+    all_above = np.sum(weights * norm.sf((floor[:, None] - mean) / sd), axis=-1)
+    np.testing.assert_allclose(1 - above / all_above, np.array([0.05, 0.5, 0.95])[:, None].repeat(4, axis=1), atol=2e-4)
+    assert np.all(found >= floor)
+    beyond = mixture.quantiles(np.ones((1, 1)), np.zeros((1, 1)), np.ones((1, 1)), (0.5,), np.array([1e6]))
+    assert beyond.item() == 1e6
+
+
+def test_a_forecast_of_what_cannot_be_negative_is_the_posterior_above_zero():
+    model, sigma = constant_model(), 0.4
+    free = replace(constant_prior(model, sigma, 0), linear_mean=[0.1], linear_cov=[[0.04]])
+    prior = replace(free, positive=True)
+    t = np.linspace(0.0, 10.0, 4)
+    y = np.array([0.1, 0.5, 0.02, 0.3])
+    precision = 4 / sigma**2 + 1 / 0.04
+    mean = (y.sum() / sigma**2 + 0.1 / 0.04) / precision
+    for noisy, sd in ((True, np.sqrt(1 / precision + sigma**2)), (False, np.sqrt(1 / precision))):
+        ask = (lambda p: posterior(t, y, model, p, 20.0).forecast([14.0])) if noisy else (
+            lambda p: posterior(t, y, model, p, 20.0).value([14.0]))  # fmt: skip
+        expected = truncnorm(-mean / sd, np.inf, mean, sd).ppf([0.5, 0.05, 0.95])
+        np.testing.assert_allclose([ask(prior)[bound].item() for bound in BOUNDS], expected, atol=2e-3)
+        assert (ask(free)["lower"].item() < 0) == (norm.cdf(0, mean, sd) > 0.05)
+
+
+@pytest.mark.parametrize("positive", [False, True])
+def test_a_band_widened_by_how_far_out_a_value_lies_just_holds_it(positive):
+    middle, low, high = np.array([2.0, 2.0, 5.0]), np.array([1.0, 0.5, 4.9]), np.array([3.0, 9.0, 5.2])
+    values = np.array([0.25, 20.0, 4.0])
+    far = widening.how_far(values, middle, low, high, positive)
+    for i, value in enumerate(values):
+        end = low[i] if value < middle[i] else high[i]
+        assert widening.widened(end, middle[i], far[i], positive) == pytest.approx(value)
+    assert np.all(widening.widened(low, middle, 50.0, positive) >= 0) == positive
 
 
 @pytest.mark.parametrize("width", [0.3, 0.01])

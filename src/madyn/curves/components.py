@@ -20,6 +20,7 @@ from madyn.curves.hypotheses import Hypothesis
 from madyn.curves.marginal import Found, Marginal
 from madyn.curves.mixture import quantiles
 from madyn.curves.priors import Prior, RunTime, raw_parameters, sizes
+from madyn.curves.widening import widened
 from madyn.errors import UsageError
 
 Array = NDArray[np.float64]
@@ -133,11 +134,13 @@ class Part:
         else:
             mean, variance = curve, np.sum(np.square(np.einsum("sjmk,sjkb->sbmj", columns, self.mix.root)), axis=1)
         weight = np.broadcast_to(self.mix.weight[:, np.newaxis], mean.shape)
-        found = quantiles(weight, mean, np.sqrt(variance), probabilities)
-        if noisy:
-            middle = found[list(probabilities).index(0.5)]
-            found = middle + self.prior.widening * (found - middle)
-        return found * self.scale[:, np.newaxis] + self.center[:, np.newaxis]
+        floor = np.where(self.prior.positive, -self.center / self.scale, -np.inf)[:, np.newaxis]
+        found = quantiles(weight, mean, np.sqrt(variance), probabilities, floor)
+        found = found * self.scale[:, np.newaxis] + self.center[:, np.newaxis]
+        if not noisy:
+            return found
+        middle = found[list(probabilities).index(0.5)]
+        return widened(found, middle, self.prior.widening, self.prior.positive)
 
     def _measured(self, t: Array, columns: Array, curve: Array) -> tuple[Array, Array]:
         """Mean and variance (S, m, J) of a measurement at t: a z_n carried on from the last point, and new noise."""

@@ -2,11 +2,12 @@
 
 Only what was measured up to a step is looked at. The other models of the dataset, if enough of them are finished, say
 what runs are like (`prior="learn"`); the model itself is never among them. Their time is taken as a share of their own
-length, so that runs of other lengths count too.
+length, so that runs of other lengths count too. A prior that was learned is kept for the next forecast (`kept`).
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from madyn.curves.hypotheses import Hypothesis
+from madyn.curves.kept import learned_once
 from madyn.curves.learning import FEWEST, learn_prior
 from madyn.curves.posteriors import Posterior, posterior
 from madyn.curves.priors import Prior, curve_of
@@ -58,12 +60,12 @@ def forecast_dataset(
         level: the probability of each band.
 
     Returns:
-        `median`, `lower` and `upper` of what will be measured, dims (layer, step), at the steps after `at` that the
-        dataset has, or at twelve up to the last one; `measured` (layer, step), what was measured there, nan where
-        nothing was; `seen` (layer, seen_step); `peak_step`, `peak_height` and `plateau` (layer, bound), bound being
-        median, lower and upper; `peak_inside` and `peak_ahead` (layer), probabilities that the curve's maximum lies
-        inside the run, and that it is still to come; `message` (layer). Attributes: model, quantity, at, last_step,
-        level, prior.
+        `median`, `lower` and `upper` of what will be measured, none below 0, dims (layer, step), at the steps after
+        `at` that the dataset has, or at twelve up to the last one; `measured` (layer, step), what was measured there,
+        nan where nothing was; `seen` (layer, seen_step); `peak_step`, `peak_height` and `plateau` (layer, bound), bound
+        being median, lower and upper; `peak_inside` and `peak_ahead` (layer), probabilities that the curve's maximum
+        lies inside the run, and that it is still to come; `message` (layer). Attributes: model, quantity, at,
+        last_step, level, prior.
 
     Raises:
         DatasetError: the dataset does not have the model.
@@ -86,7 +88,8 @@ def forecast_dataset(
     ahead = later if later.size else np.linspace(steps[seen][-1], end, AHEAD + 1)[1:]
     curve = curve_of(hypothesis)
     chosen, source = _prior(dataset, model, quantity, ratio_of, curve, prior, at, end)
-    found = posterior(steps[seen], values[:, seen], hypothesis, chosen, end)
+    # No quantity of a dataset can be below 0, whatever the prior was made for.
+    found = posterior(steps[seen], values[:, seen], hypothesis, replace(chosen, positive=True), end)
     measured = values[:, np.isin(steps, ahead)] if later.size else np.full((len(values), ahead.size), np.nan)
     attrs = {"model": model, "quantity": quantity, "at": at, "last_step": end, "level": level, "prior": source}
     return _labelled(found, steps[seen], values[:, seen], ahead, measured, level, attrs)
@@ -113,7 +116,11 @@ def _prior(
         return Prior.default(
             curve
         ), f"default, as only {others} other {'run is' if others == 1 else 'runs are'} finished"
-    learned = learn_prior(runs[0], runs[1], curve, runs[2], seen=at, last_step=end)
+    t, y, names = runs
+    learned = learned_once(
+        lambda: learn_prior(t, y, curve, names, seen=at, last_step=end, positive=True),
+        curve, (t, y, np.array(names)), {"seen": at, "last_step": end, "positive": True},
+    )  # fmt: skip
     return learned, learned.source
 
 

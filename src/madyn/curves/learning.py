@@ -20,6 +20,7 @@ from madyn.curves.posteriors import posterior
 from madyn.curves.priors import LENGTHS, Prior, curve_of
 from madyn.curves.separable import SeparableModel
 from madyn.curves.series import checked
+from madyn.curves.widening import how_far
 from madyn.errors import SeriesError, UsageError
 
 Array = NDArray[np.float64]
@@ -42,6 +43,7 @@ def learn_prior(
     runs: Iterable[object] | None = None,
     seen: float | None = None,
     last_step: float | None = None,
+    positive: bool = False,
 ) -> Prior:
     """A prior learned from finished runs, for a run of which the part up to the share `seen` is known.
 
@@ -52,6 +54,7 @@ def learn_prior(
         runs: which run each series is of, S labels in their order; each series is a run of its own by default.
         seen: the step up to which the young run is seen, in the steps of `t`; it sets the units.
         last_step: of the finished runs; by default their last step measured.
+        positive: whether values cannot be below 0, as |h| and its ratios cannot; see `Prior.positive`.
 
     Raises:
         SeriesError: there are fewer than four runs.
@@ -71,7 +74,8 @@ def learn_prior(
         raise SeriesError(f"a prior is learned from at least {FEWEST} finished runs, and there are {len(names)}")
     t = t if t.ndim == 1 else t[good]
     finished = _Finished(t, y[good] / scale[good, np.newaxis], which, last_step)
-    prior = _population(_start(curve_of(model), finished), finished, ROUNDS)
+    start = replace(_start(curve_of(model), finished), positive=positive)
+    prior = _population(start, finished, ROUNDS)
     prior = max((replace(prior, growth=growth) for growth in GROWTHS), key=lambda p: _support(p, finished))
     prior = _next(prior, finished)
     learned = replace(_widened(prior, finished.runs), source=f"learned from {finished.runs} finished runs")
@@ -145,9 +149,8 @@ def _called_for(learned: Prior, population: Prior, finished: _Finished, seen: fl
             later = (at > seen) & np.isfinite(values)
             place = np.searchsorted(ahead, at[later])
             middle, low, high = (bands[name].values[row, place] for name in ("median", "lower", "upper"))
-            off = values[later] - middle
-            far.append(np.where(off > 0, off / (high - middle), off / (low - middle)))
-            weight.append(np.full(len(off), w / max(len(off), 1)))
+            far.append(how_far(values[later], middle, low, high, prior.positive))
+            weight.append(np.full(len(middle), w / max(len(middle), 1)))
     far, weight = np.concatenate(far), np.concatenate(weight)
     if not far.size:
         return 1.0

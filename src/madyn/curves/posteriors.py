@@ -157,6 +157,8 @@ class Posterior:
         if np.all(np.isnan(limits)) and not np.all(self.message):
             raise UsageError(f"it is not known what {self.model.name} tends to")
         tails = _tails(level)
+        if self.prior.positive:
+            limits = np.where(limits < 0, np.nan, limits)
         with warnings.catch_warnings():  # of series without a posterior
             warnings.simplefilter("ignore", RuntimeWarning)
             lower, median, upper = np.nanquantile(limits, tails, axis=-1, method="inverted_cdf")
@@ -190,8 +192,9 @@ class Posterior:
         inside = np.mean(there, axis=-1)
         found = np.full((3, *self.shape, 2), np.nan)
         for i in np.ndindex(self.shape):
-            if inside[i] >= _RARE:
-                both = np.stack([step[i][there[i]], height[i][there[i]]])
+            told = there[i] & ((height[i] >= 0) | (not self.prior.positive))
+            if inside[i] >= _RARE and np.any(told):
+                both = np.stack([step[i][told], height[i][told]])
                 found[:, *i] = np.quantile(both, _tails(level), axis=1)
         ahead = np.mean(there & (step > seen[..., np.newaxis]), axis=-1)
         nothing = np.array([bool(message) for message in self.message.flat]).reshape(self.shape)

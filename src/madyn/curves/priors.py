@@ -56,6 +56,8 @@ class Prior:
         center: see `units`.
         scale: see `units`.
         widening: by which the bands of a forecast are widened about their median, where finished runs called for it.
+        positive: whether a measurement cannot be below 0, as |h| cannot. The curve's normal distributions do not know
+            that; forecasts, values, plateaus and peaks' heights are then given that they are not below 0 themselves.
         source: where it comes from, in words.
     """
 
@@ -72,6 +74,7 @@ class Prior:
     center: float = 0.0
     scale: float = 1.0
     widening: float = 1.0
+    positive: bool = False
     source: str = "default"
 
     def __post_init__(self) -> None:
