@@ -113,7 +113,10 @@ def whole_numbers(given: Any, what: str, first: str) -> Any:
         given = np.ma.stack([np.ma.asarray(one) for one in given])
     if np.ma.isMaskedArray(given) and np.ma.count_masked(given):
         raise UsageError(f"{np.ma.count_masked(given)} of the {what} are masked; each sequence is given whole")
-    array = np.moveaxis(np.asarray(given), axis, 0) if axis else np.asarray(given)
+    try:
+        array = np.moveaxis(np.asarray(given), axis, 0) if axis else np.asarray(given)
+    except (TypeError, ValueError) as e:
+        raise UsageError(f"{what} are not an array of numbers: {e}") from e
     # A copy: what is read-only or of another byte order cannot become a tensor.
     return np.array(array, np.int64 if array.dtype.kind in "iu" else array.dtype.newbyteorder("="))
 

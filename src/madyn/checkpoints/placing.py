@@ -65,8 +65,8 @@ def places(model: Any, names: Iterable[str], renamed: Mapping[str, str]) -> tupl
     """Where transformers puts the tensors of a checkpoint, by its own rules.
 
     Returns:
-        by the names in the checkpoint, those of the model's tensors; and whether any tensor is converted on its way,
-        joined with others or split.
+        by the names in the checkpoint, those that they get, which the model may have or not; and whether any tensor is
+        converted on its way, joined with others or split.
     """
     from transformers.conversion_mapping import get_model_conversion_mapping
     from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
@@ -81,9 +81,8 @@ def places(model: Any, names: Iterable[str], renamed: Mapping[str, str]) -> tupl
         target, by = rename_source_key(name, renames, converters, model.base_model_prefix, state)
         if target not in state and name in state:
             target, by = name, None
-        if target in state:
-            found[name] = target
-            converted = converted or by is not None
+        found[name] = target
+        converted = converted or (by is not None and target in state)
     return found, converted
 
 
@@ -109,9 +108,7 @@ def judge(what: str, model: Any, report: Mapping[str, Any], weights: Weights | N
             f"({len(report['mismatched_keys'])} such tensors); config and weights are not of one model"
         )
     remarks = _missing(what, model, report["missing_keys"])
-    shapes = weights.shapes() if weights is not None else {}
-    left_over = {name: shapes.get(name) for name in map(_without(weights), report["unexpected_keys"])}
-    left_over = {name: shape for name, shape in left_over.items() if not _is_buffer(name, shape)}
+    left_over = _left_over(model, report["unexpected_keys"], weights)
     inside = {name: shape for name, shape in left_over.items() if _inside_layers(model, name)}
     if inside:
         raise CheckpointError(
@@ -142,7 +139,8 @@ def require_plain(what: str, model: Any, weights: Weights) -> None:
     if not odd:
         return
     placed, _ = places(model, odd, renamings(model.config, weights))
-    odd = {name: dtype for name, dtype in odd.items() if name in placed and state[placed[name]].is_floating_point()}
+    places_of = {name: state.get(placed[name]) for name in odd}
+    odd = {n: dtype for n, dtype in odd.items() if (to := places_of[n]) is not None and to.is_floating_point()}
     for name, dtype in sorted(odd.items()):
         raise CheckpointError(
             f"{what}: {name} is stored as {str(dtype).removeprefix('torch.')} ({len(odd)} such tensors), and the "
@@ -150,15 +148,14 @@ def require_plain(what: str, model: Any, weights: Weights) -> None:
         )
 
 
-def _without(weights: Weights | None) -> Any:
-    """A function that takes wrappers' prefixes off a name."""
-
-    def plain(name: str) -> str:
-        for pattern in weights.wrappers if weights is not None else ():
-            name = re.sub(pattern, "", name)
-        return name
-
-    return plain
+def _left_over(model: Any, unexpected: Collection[str], weights: Weights | None) -> dict[str, tuple[int, ...] | None]:
+    """The tensors that have no place, by their names in the files, with their shapes; buffers are none."""
+    if weights is None or not unexpected:
+        return {name: None for name in unexpected if not _is_buffer(name, None)}
+    placed, _ = places(model, weights.names, renamings(model.config, weights))
+    shapes = weights.shapes()
+    found = {name: shapes[name] for name, target in placed.items() if target in unexpected or name in unexpected}
+    return {name: shape for name, shape in found.items() if not _is_buffer(name, shape)}
 
 
 def _missing(what: str, model: Any, names: Collection[str]) -> list[str]:
@@ -202,15 +199,12 @@ def _names_of_whole(config: Any) -> set[str]:
 
 
 def _beside(weights: Weights) -> list[str]:
-    remarks = []
-    if weights.beside:
-        remarks.append(
-            f"weight files of another save lie beside those read ({', '.join(p.name for p in weights.files[:2])}) and "
-            f"were passed over: {', '.join(weights.beside[:_SHOWN])}"
-        )
-    if (weights.folder / "adapter_config.json").exists():
-        remarks.append("an adapter lies in the folder and is no part of what was measured")
-    return remarks
+    if not weights.beside:
+        return []
+    return [
+        f"weight files of another save lie beside those read ({', '.join(p.name for p in weights.files[:2])}) and were "
+        f"passed over: {', '.join(weights.beside[:_SHOWN])}"
+    ]
 
 
 def _reason(inside: Iterable[str]) -> str:

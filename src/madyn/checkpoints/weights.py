@@ -115,6 +115,18 @@ def left_beside(names: Iterable[str], used: Iterable[str]) -> list[str]:
     return sorted(name for name in set(names) & set(of_kind) if name not in used)
 
 
+def refuse_adapter(where: object, names: Iterable[str]) -> None:
+    """Raise CheckpointError where an adapter lies beside whole weights.
+
+    transformers applies it where PEFT is installed, and passes over it where it is not.
+    """
+    if "adapter_config.json" in names:
+        raise CheckpointError(
+            f"{where}: an adapter (adapter_config.json) lies beside the weights, and whether it is part of the model "
+            "cannot be told: merge it and save the model, or take the adapter's files away"
+        )
+
+
 class Weights:
     """The tensors of a checkpoint's folder, by the names they have in its files, less those of wrappers.
 
@@ -133,6 +145,7 @@ class Weights:
         used = local_weight_files(folder, form)
         if not used:
             raise CheckpointError(f"{folder}: {no_weights(form)}")
+        refuse_adapter(folder, present)
         self.files = [folder / name for name in used]
         self.beside = left_beside(present, used)
         stored = self._read_names()
@@ -201,9 +214,14 @@ class Weights:
 
 
 def _wrapper_patterns(names: Iterable[str]) -> list[str]:
-    """The patterns of wrappers' names that a checkpoint was saved with."""
+    """The patterns of wrappers' names that a checkpoint was saved with.
+
+    transformers replaces what a pattern matches once in a name, and a dict of patterns holds each once; so one is
+    written in as many ways as a name has wrappers.
+    """
     names = list(names)
-    patterns = [_WRAPPERS] if any(re.search(_WRAPPERS, name) for name in names) else []
+    most = max((len(re.findall(_WRAPPERS, name)) for name in names), default=0)
+    patterns = [f"{_WRAPPERS}{'(?:)' * number}" for number in range(most)]
     return [*patterns, _PARALLEL] if names and all(re.match(_PARALLEL, name) for name in names) else patterns
 
 

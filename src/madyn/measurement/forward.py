@@ -17,11 +17,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from madyn.arrays import whole_numbers
 from madyn.errors import ArchitectureError, NonFiniteError, UsageError
 from madyn.massive import tail_ranks
+from madyn.measurement.inputs import read_inputs, require_known_tokens
 from madyn.measurement.layers import Stack, find_stacks
 from madyn.measurement.order_statistics import order_statistics
+from madyn.measurement.wrapping import device_of, unwrap
 
 _PROBE_TOKENS = 8  # enough to tell one layer's hidden state from another's
 
@@ -63,7 +64,13 @@ class Measurement:
 
 
 def measure(
-    model: nn.Module, input_ids: Any, top_k: int = 3, *, batch_size: int = 1, layers: Layers = None
+    model: nn.Module,
+    input_ids: Any,
+    top_k: int = 3,
+    *,
+    batch_size: int = 1,
+    layers: Layers = None,
+    attention_mask: Any = None,
 ) -> np.ndarray:
     """The largest values and the median of |h| after every layer.
 
@@ -71,16 +78,19 @@ def measure(
     norm). Equal values count as often as they occur; the median of an even count is the lower middle value.
 
     Args:
-        model: a transformers model, with or without its head, on any device, or any module that takes token ids. Its
-            dtype, mode and weights are left as they are; it runs without dropout. An encoder-decoder reads the same
-            tokens in both stacks, and has the encoder's layers first.
-        input_ids: token ids, shape (B, S), or (S,) for one sequence: a tensor, an array or nested lists; of a labelled
-            array the dimension "sequence" goes first, and none may be masked. For a vision
-            transformer its pixel values, shape (B, C, H, W), floating point.
+        model: a transformers model, with or without its head, on any device, or any module that takes token ids;
+            compiled, parallelised, offloaded or with PEFT adapters too. Its dtype, mode and weights are left as they
+            are; it runs without dropout. An encoder-decoder reads the same tokens in both stacks, and has the encoder's
+            layers first.
+        input_ids: token ids, shape (B, S), or (S,) for one sequence: a tensor, an array (of a labelled one the
+            dimension "sequence" goes first, of a masked one what is masked is padding), nested lists, or what a
+            tokenizer returns. For a vision transformer its pixel values, shape (B, C, H, W), floating point.
         top_k: how many of the largest values.
         batch_size: sequences forwarded together. One by default: a larger batch may change the last bits.
         layers: the path of the list of layers in the model, such as "transformer.blocks", or several; found by running
             the model on a few tokens, once, if not given.
+        attention_mask: shape (B, S), 0 at padding, which may stand before or after a sequence. It is left out: each
+            sequence is measured as if it had come alone.
 
     Returns:
         shape (B, top_k + 1, L): rows top 1 to top k, then the median. float32, or float64 for a float64 model.
@@ -91,7 +101,9 @@ def measure(
         UsageError: the ids are not whole numbers of shape (B, S), or the model has no token of such an id, or top_k or
             batch_size is out of range.
     """
-    return measure_with_locations(model, input_ids, top_k, batch_size=batch_size, layers=layers).statistics
+    return measure_with_locations(
+        model, input_ids, top_k, batch_size=batch_size, layers=layers, attention_mask=attention_mask
+    ).statistics
 
 
 def measure_with_locations(
@@ -104,18 +116,21 @@ def measure_with_locations(
     exclude: Sequence[int] = (),
     groups: Mapping[str, slice] | None = None,
     tails: bool = False,
+    attention_mask: Any = None,
 ) -> Measurement:
     """As `measure`, and where the largest values stand.
+
+    Positions are those of the input; `exclude` and `groups` count from a sequence's first token that is no padding.
 
     Args:
         exclude: positions that are left out of everything, such as the first token's, which often holds the most.
         groups: positions that are measured by themselves too, by a name.
         tails: whether to keep what tells if the largest values lie beyond their layer's own tail.
     """
-    part = part_to_run(model)
-    values = _inputs(inputs)
-    _require_known_tokens(part, values)
-    values = values.to(next(part.parameters()).device)
+    part = part_to_run(unwrap(model))
+    given = read_inputs(inputs, attention_mask)
+    require_known_tokens(part, given.values)
+    values = given.values.to(device_of(part))
     if top_k < 1 or batch_size < 1:
         raise UsageError(f"top_k is {top_k} and batch_size {batch_size}; both must be at least 1")
     with _evaluating(part), torch.no_grad():
@@ -125,7 +140,7 @@ def measure_with_locations(
             for reducer in reducers:
                 for module in dict.fromkeys(reducer.stack.modules):
                     hooks.callback(module.register_forward_hook(reducer).remove)
-            for batch in values.split(batch_size):
+            for batch in given.batches(values, batch_size):
                 for reducer in reducers:
                     reducer.begin(batch)
                 part(**arguments_for(part, batch))
@@ -138,7 +153,7 @@ def measure_with_locations(
     _require_finite(statistics, next(part.parameters()).dtype)
     return Measurement(
         statistics,
-        positions,
+        positions + given.starts[:, None, None],
         features,
         {reducer.stack.name: len(reducer.calls) for reducer in reducers},
         {name: np.concatenate([r.collect(name) for r in reducers], axis=2) for name in groups or {}},
@@ -270,39 +285,6 @@ def _positions_left(count: int, exclude: tuple[int, ...], device: torch.device) 
     if not left.any():
         raise UsageError(f"all {count} positions are left out; nothing is left to measure")
     return left.nonzero()[:, 0].to(device)
-
-
-def _inputs(values: Any) -> torch.Tensor:
-    try:
-        found = torch.as_tensor(whole_numbers(values, "input_ids", "sequence"))
-    except UsageError:
-        raise
-    except (TypeError, ValueError, RuntimeError) as e:
-        raise UsageError(f"input_ids are not an array of token ids: {e}") from e
-    if found.is_floating_point() and found.ndim == 4 and 0 not in found.shape:
-        return found  # an image's pixel values
-    ids = found.unsqueeze(0) if found.ndim == 1 else found
-    if ids.ndim != 2 or 0 in ids.shape or ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
-        raise UsageError(f"input_ids of shape {tuple(ids.shape)} and {ids.dtype}; whole numbers (B, S) are needed")
-    return ids.long()
-
-
-def _require_known_tokens(part: Any, values: torch.Tensor) -> None:
-    """Refuse ids that the embedding has no row for: on a GPU they would end the process, on a CPU say only so much."""
-    try:
-        embedding = part.get_input_embeddings()
-    except (AttributeError, NotImplementedError):
-        return  # not a transformers model, or one that has no table of tokens
-    if values.is_floating_point() or not isinstance(embedding, nn.Embedding):
-        return
-    rows = embedding.num_embeddings
-    bad = ((values < 0) | (values >= rows)).nonzero()
-    if len(bad):
-        sequence, position = bad[0].tolist()
-        raise UsageError(
-            f"token id {int(values[sequence, position])} at position {position} of sequence {sequence}: the embedding "
-            f"of {type(part).__name__} has {rows} rows, for ids from 0 to {rows - 1}; are these of another tokenizer?"
-        )
 
 
 def _require_finite(statistics: np.ndarray, dtype: torch.dtype) -> None:
