@@ -556,7 +556,11 @@ def test_where_the_largest_value_stands_and_since_when(run_folder, probe, tmp_pa
 def test_a_plan_says_what_a_trace_will_take(run_folder, probe, tmp_path, run, monkeypatch):
     from madyn.sweep import costs, plan_costs
 
-    (cost,) = plan_costs([run_folder], steps=[0, 1, 2], probe=probe)
+    costs_of_all = plan_costs([run_folder], steps=[0, 1, 2], probe=probe)
+    assert set(costs_of_all.start_up.parts) == {"imports", "first model", "text"}
+    assert costs_of_all.start_up.seconds == sum(costs_of_all.start_up.parts.values()) > 0
+    assert costs_of_all.start_up.unknown == []
+    (cost,) = costs_of_all
     assert (cost.checkpoints, cost.left, cost.download, cost.disk, cost.streamed) == (3, 3, 0, 0, False)
     assert cost.seconds is not None
     assert 0 < cost.seconds < 60
@@ -570,3 +574,4 @@ def test_a_plan_says_what_a_trace_will_take(run_folder, probe, tmp_path, run, mo
     assert cost.streamed
     code, out, _ = run("plan", run_folder, "--steps", "0,1", "--length", "12")
     assert (code, "memory GB" in out, "calibration" in out) == (0, True, True)
+    assert "before the first checkpoint: " in out

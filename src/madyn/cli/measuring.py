@@ -12,6 +12,7 @@ from madyn.cli.options import (
     BosOption,
     DecoderOnlyOption,
     DeviceOption,
+    DocumentsOption,
     DtypeOption,
     ExcludeOption,
     KeepCacheOption,
@@ -22,7 +23,10 @@ from madyn.cli.options import (
     SeedOption,
     StepsOption,
     StreamOption,
+    TokenizerOption,
+    TokensOption,
     TrustOption,
+    read_tokens,
 )
 
 ModelsArgument = Annotated[
@@ -48,6 +52,7 @@ def demo(
 
 
 def scan(
+    context: typer.Context,
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A folder, a GGUF file, or a name of the Hub.")],
     revision: Annotated[str | None, typer.Option("--revision", help="Revision of a model of the Hub.")] = None,
     probe: ProbeOption = "stdlib",
@@ -55,6 +60,8 @@ def scan(
     length: Annotated[int | None, typer.Option("--length", help="Tokens a sequence; at most 512 if not given.")] = None,
     bos: BosOption = False,
     seed: SeedOption = 0,
+    tokenizer: TokenizerOption = None,
+    tokens: TokensOption = None,
     dtype: DtypeOption = "float32",
     device: DeviceOption = None,
     batch_size: BatchOption = 1,
@@ -79,21 +86,25 @@ def scan(
             layers=layers,
             stream=stream,
         ),
+        tokenizer=tokenizer,
+        inputs=read_tokens(context, tokens, "probe", "sequences", "length", "bos", "seed"),
     )
-    print_scan(
-        table,
-        f"{model}{f' at {revision}' if revision else ''}, {sequences} sequences of {table.attrs['length']} tokens",
-    )
+    print_scan(table, f"{model}{f' at {revision}' if revision else ''}, {table.attrs['inputs']}")
 
 
 def plan(
+    context: typer.Context,
     models: ModelsArgument,
     out: Annotated[
-        Path | None, typer.Option("--out", help="The dataset to be; what it holds already costs nothing.")
+        str | None, typer.Option("--out", help="The dataset to be; what it holds already costs nothing.")
     ] = None,
     steps: StepsOption = None,
+    probe: ProbeOption = "stdlib",
     sequences: Annotated[int, typer.Option("--sequences", help="How many.")] = 10,
     length: LengthOption = None,
+    documents: DocumentsOption = 500,
+    tokenizer: TokenizerOption = None,
+    tokens: TokensOption = None,
     dtype: DtypeOption = "float32",
     device: DeviceOption = None,
     revisions: RevisionsOption = None,
@@ -109,7 +120,9 @@ def plan(
         models,
         out,
         steps=steps,
-        probe=Probe(sequences=sequences, length=length),
+        probe=Probe(probe, sequences, length, documents=documents),
+        tokenizer=tokenizer,
+        inputs=read_tokens(context, tokens, "probe", "sequences", "length", "documents", "tokenizer"),
         revisions=revisions,
         settings=Settings(
             dtype=dtype, device=device, stream=stream, keep_cache=keep_cache, trust_remote_code=trust_remote_code
@@ -119,6 +132,7 @@ def plan(
 
 
 def trace(
+    context: typer.Context,
     models: ModelsArgument,
     out: Annotated[
         str,
@@ -132,8 +146,10 @@ def trace(
     sequences: Annotated[int, typer.Option("--sequences", help="How many.")] = 10,
     length: LengthOption = None,
     bos: BosOption = False,
-    documents: Annotated[int, typer.Option("--documents", help="How many are drawn from the text.")] = 500,
+    documents: DocumentsOption = 500,
     seed: SeedOption = 0,
+    tokenizer: TokenizerOption = None,
+    tokens: TokensOption = None,
     name: Annotated[str | None, typer.Option("--name", help="The model's directory in the dataset.")] = None,
     dtype: DtypeOption = "float32",
     device: DeviceOption = None,
@@ -173,6 +189,8 @@ def trace(
         cpus=cpus,
         gpus=gpus,
         shard=shard,
+        tokenizer=tokenizer,
+        inputs=read_tokens(context, tokens, "probe", "sequences", "length", "bos", "documents", "seed", "tokenizer"),
         settings=Settings(
             dtype=dtype,
             device=device,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -40,10 +40,23 @@ ProbeOption = Annotated[
         "the Hub; #held-out or #train after it takes a part.",
     ),
 ]
+TokenizerOption = Annotated[
+    str | None,
+    typer.Option(
+        "--tokenizer", help="A folder, or a name of the Hub, whose tokenizer reads the text; else the checkpoint's own."
+    ),
+]
+TokensOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--tokens", parser=path, help="Token ids to measure on in place of text: a file of numpy.save, (B, S)."
+    ),
+]
 LengthOption = Annotated[
     int | None, typer.Option("--length", help="Tokens a sequence; else the context, at most 2048.")
 ]
 BosOption = Annotated[bool, typer.Option("--bos", help="Start each sequence with the tokenizer's BOS token.")]
+DocumentsOption = Annotated[int, typer.Option("--documents", help="How many are drawn from the text.")]
 SeedOption = Annotated[int, typer.Option("--seed", help="Seed of the drawing of documents.")]
 DtypeOption = Annotated[str, typer.Option("--dtype", help="float32, bfloat16, float16 or float64.")]
 DeviceOption = Annotated[
@@ -90,3 +103,23 @@ DecoderOnlyOption = Annotated[
 ]
 TrustOption = Annotated[bool, typer.Option("--trust-remote-code", help="Run the code that comes with a model.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON value and nothing else, for programs.")]
+
+
+def read_tokens(context: typer.Context, file: Path | None, *against: str) -> Any:
+    """The ids in the file of `--tokens`, or None without it.
+
+    Args:
+        against: the parameters that say what text to take, and mean nothing beside given ids.
+    """
+    from madyn.errors import UsageError
+
+    if file is None:
+        return None
+    for name in against:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name != "DEFAULT":
+            flag = f"--{name.replace('_', '-')}"
+            raise UsageError(f"--tokens gives the token ids themselves, so that {flag} has nothing to say: give one")
+    from madyn.sweep.inputs import read_token_file
+
+    return read_token_file(file)

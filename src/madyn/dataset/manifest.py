@@ -25,7 +25,8 @@ class Unit:
         revision: its name on the Hub or the name of its folder; `commit` is the hash the Hub resolved it to,
             `weights_xxh3` that of the weight files of a checkpoint in a folder.
         tokens_sha256: hash of the token ids of the sequences, in order.
-        first_token: "bos" if each sequence starts with the tokenizer's BOS token in place of text, else "text".
+        first_token: "bos" if each sequence starts with the tokenizer's BOS token in place of text, "given" where the
+            user gave the token ids, else "text".
         exclude_positions: positions that were left out.
         streamed: the weights passed through layer by layer, which may change the last bits.
         bytes_left_out: of weights that the decoder does not need and that were not fetched; such a file could not be
@@ -109,9 +110,18 @@ def refuse_other_probe(root: Path, probe: ProbeRecord) -> None:
     known = read_probe(root)
     if known is not None and known.sha256 != probe.sha256:
         raise ProbeMismatchError(
-            f"{root} was measured on the text {known.text!r} ({known.documents} documents, seed {known.seed}, sha256 "
-            f"{known.sha256[:12]}...); {probe.text!r} is now {probe.sha256[:12]}...: use the same text or another --out"
+            f"{root} was measured on {_described(known)}, and is to be on {_described(probe)} now: use the same, or "
+            "another --out"
         )
+
+
+def _described(probe: ProbeRecord) -> str:
+    drawn = (
+        f"the text {probe.text!r} ({probe.documents} documents, seed {probe.seed}, "
+        if probe.documents
+        else "given inputs ("
+    )
+    return f"{drawn}sha256 {probe.sha256[:12]}...)"
 
 
 def _read(path: Path, kind: type[Any]) -> Any:

@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from madyn.checkpoints.tokenizers import find_tokenizer
 from madyn.dataset import layout, manifest
 from madyn.dataset.files import read_json, storage_error, write_bytes, write_json
 from madyn.dataset.training import read_record
-from madyn.errors import CheckpointError, TextError, UsageError
+from madyn.errors import TextError, UsageError
 from madyn.lab.suites import LabSuite
 from madyn.lab.tokenizer import load_tokenizer, train_tokenizer
 from madyn.sweep.settings import Probe
@@ -62,7 +63,7 @@ def prepare_corpus(suite: LabSuite, root: Path) -> Corpus:
     _refuse_other_text(root, file, record)
     if not file.exists():
         tokenizer = (
-            given_tokenizer(text.tokenizer) if text.tokenizer else train_tokenizer(read.documents, text.vocab_size)
+            find_tokenizer(text.tokenizer) if text.tokenizer else train_tokenizer(read.documents, text.vocab_size)
         )
         _write_tokens(tokens, tokenizer, read.documents, layout.tokenizer_folder(root))
         write_json(file, record)  # last: it marks the corpus complete
@@ -126,16 +127,6 @@ def _loss_windows(suite: LabSuite, tokenizer: Any) -> np.ndarray:
     starts = np.linspace(0, len(ids) - window, suite.measure.loss_sequences).astype(np.int64)
     body = ids[starts[:, None] + np.arange(window)]
     return np.concatenate([np.full((len(body), 1), tokenizer.bos_token_id, dtype=np.int64), body], axis=1)
-
-
-def given_tokenizer(name: str) -> Any:
-    """The tokenizer that a suite names. Raises CheckpointError where it cannot be loaded."""
-    from transformers import AutoTokenizer
-
-    try:
-        return AutoTokenizer.from_pretrained(name)
-    except (OSError, ValueError) as e:
-        raise CheckpointError(f"tokenizer {name}: cannot be loaded: {e}") from e
 
 
 def _write_tokens(path: Path, tokenizer: Any, documents: tuple[str, ...], folder: Path) -> None:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from madyn.checkpoints.tokenizers import find_tokenizer
 from madyn.lab.blueprints import Blueprint, build_model
-from madyn.lab.corpora import given_tokenizer
 from madyn.lab.running import models_at_once, select_runs, training_flops
 from madyn.lab.suites import LabSuite, Run
 from madyn.terminal import progress_display
@@ -52,7 +52,7 @@ def suite_costs(
     torch.set_num_threads(threads)
     timed: dict[Blueprint, tuple[int, float]] = {}
     runs = select_runs(suite, models)
-    vocabulary = len(given_tokenizer(suite.text.tokenizer)) if suite.text.tokenizer else suite.text.vocab_size
+    vocabulary = len(find_tokenizer(suite.text.tokenizer)) if suite.text.tokenizer else suite.text.vocab_size
     try:
         with progress_display() as progress:
             shapes = list(dict.fromkeys(run.blueprint for run in runs))

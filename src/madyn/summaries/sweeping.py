@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from madyn.summaries.numbers import duration
 from madyn.terminal import console, print_table
 
 if TYPE_CHECKING:
-    from madyn.sweep import ModelCost, TraceReport
+    from madyn.sweep import SweepCost, TraceReport
 
 
-def print_costs(costs: Sequence[ModelCost]) -> None:
+def print_costs(costs: SweepCost) -> None:
     """What a sweep will take, a row a model and the sum."""
     columns = ["model", "checkpoints", "to measure", "download GB", "disk GB", "time", "memory GB", ""]
     rows = [
@@ -30,9 +29,15 @@ def print_costs(costs: Sequence[ModelCost]) -> None:
     print_table("the sweep", columns, rows, left=["model", ""])
     for sentence in (sentence for c in costs for sentence in c.left_out):
         console.print(sentence)
+    start = costs.start_up
+    parts = ", ".join(f"{part} {duration(seconds)}" for part, seconds in start.parts.items())
+    console.print(f"before the first checkpoint: {duration(start.seconds)} ({parts})")
+    for what in start.unknown:
+        console.print(f"not in it: {what}")
     console.print(
-        "the time is of computing on this machine, from a calibration with one and two layers; the next checkpoint "
-        "downloads meanwhile, so that the sweep takes the longer of the two. Nothing was downloaded but configs."
+        "the time is of computing on this machine, from a calibration with one and two layers, and comes after that of "
+        "the start. The next checkpoint downloads meanwhile, so that the sweep takes the longer of the two. Nothing "
+        "was downloaded but configs and tokenizers."
     )
 
 

@@ -24,6 +24,8 @@ def print_scan(table: pd.DataFrame, title: str) -> None:
         f"massive (above {MASSIVE_VALUE} and at least {MASSIVE_RATIO} times the median): {where}. Position, token and "
         "feature are those of the largest value of all sequences, counted from 0."
     )
+    for remark in table.attrs.get("remarks", ()):
+        console.print(remark)
 
 
 def _ranges(numbers: list[int]) -> str:

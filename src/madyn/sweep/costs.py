@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from madyn.architecture import Architecture
 from madyn.checkpoints.fetching import is_cached
+from madyn.dataset.files import root_path
 from madyn.errors import ArchitectureError, MadynError
+from madyn.sweep.inputs import given_inputs, named_tokenizer, probe_of_inputs
 from madyn.sweep.planning import ModelPlan, Steps, plan_models
 from madyn.sweep.settings import Probe, Settings, resolve_device, torch_dtype
+from madyn.sweep.startup import StartUp
 from madyn.sweep.units import SHARE_OF_MEMORY, free_memory
 
 
@@ -48,29 +51,56 @@ class ModelCost:
     left_out: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class SweepCost:
+    """What a sweep takes: by model, and once before it measures anything. Iterating gives the models' costs."""
+
+    models: list[ModelCost]
+    start_up: StartUp
+
+    def __iter__(self) -> Iterator[ModelCost]:
+        return iter(self.models)
+
+    def __len__(self) -> int:
+        return len(self.models)
+
+
 def plan_costs(
     models: Sequence[str | Path],
-    out: Path | None = None,
+    out: str | Path | None = None,
     *,
     steps: Steps = None,
     probe: Probe | None = None,
     settings: Settings | None = None,
     revisions: str | None = None,
-) -> list[ModelCost]:
-    """What `trace` would cost with the same arguments. Nothing is downloaded but configs.
+    tokenizer: Any = None,
+    inputs: Any = None,
+) -> SweepCost:
+    """What `trace` would cost with the same arguments. Nothing is downloaded but configs and tokenizers.
 
     Args:
-        out: the dataset; what it holds already costs nothing.
+        out: the dataset, a folder or a URL; what it holds already costs nothing.
+        tokenizer, inputs: as for `trace`.
 
     Raises:
         CheckpointError: a model or a step does not exist.
     """
     settings, probe = settings or Settings(), probe or Probe()
-    plans = plan_models(out, list(models), steps, None, settings, revisions)
-    return [replace(_cost(plan, probe, settings), left_out=plan.left_out) for plan in plans]
+    start = StartUp()
+    start.add_imports()
+    if inputs is not None:
+        values = given_inputs(inputs)
+        probe = replace(probe_of_inputs(probe, values), length=values.shape[1] if values.ndim == 2 else None)
+    root = None if out is None else root_path(out)
+    plans = plan_models(root, list(models), steps, None, settings, revisions)
+    costs = [replace(_cost(plan, probe, settings, start), left_out=plan.left_out) for plan in plans]
+    if inputs is None:
+        given = named_tokenizer(tokenizer, trust_remote_code=settings.trust_remote_code)
+        start.add_text(probe, [(plan.todo[0], given) for plan in plans if plan.todo])
+    return SweepCost(costs, start)
 
 
-def _cost(plan: ModelPlan, probe: Probe, settings: Settings) -> ModelCost:
+def _cost(plan: ModelPlan, probe: Probe, settings: Settings, start: StartUp) -> ModelCost:
     found, left = len(plan.wanted), len(plan.todo)
     if not left:
         return ModelCost(plan.model, found, 0, 0, 0, 0.0, 0)
@@ -85,7 +115,8 @@ def _cost(plan: ModelPlan, probe: Probe, settings: Settings) -> ModelCost:
     try:
         config = first.config()
         length = probe.length_for(Architecture.from_config(config))
-        parameters = _decoder_parameters(config)
+        with start.timing("first model"):
+            parameters = _decoder_parameters(config)
         in_memory = parameters * torch_dtype(settings.dtype).itemsize
         streamed = settings.stream or (
             settings.stream is None and in_memory > SHARE_OF_MEMORY * free_memory(resolve_device(settings.device))

@@ -15,6 +15,7 @@ from madyn.errors import UsageError
 from madyn.text import PAPER_DOCUMENTS
 
 PAPER_CONTEXT = 2048
+GIVEN = "given"  # in the place of a text's name: token ids or images that the user gave
 
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 
@@ -102,7 +103,7 @@ class Probe:
 
     @property
     def first_token(self) -> str:
-        return "bos" if self.bos else "text"
+        return "bos" if self.bos else GIVEN if self.text == GIVEN else "text"
 
     def length_for(self, architecture: Architecture) -> int:
         """Tokens a sequence for a model.

@@ -17,13 +17,22 @@ from madyn.architecture import Architecture
 from madyn.checkpoints import Checkpoint, Checkpoints
 from madyn.dataset import Dataset, manifest, open_dataset
 from madyn.dataset.files import is_local, root_path, storage_error
-from madyn.errors import ArchitectureError, CheckpointError, MadynError, ProbeMismatchError, UsageError
+from madyn.errors import MadynError, ProbeMismatchError, UsageError
 from madyn.sweep.engines import Engine, choose_engine, revisit
+from madyn.sweep.inputs import (
+    Inputs,
+    describe_inputs,
+    given_inputs,
+    inputs_for,
+    named_tokenizer,
+    probe_of_inputs,
+    probe_record,
+)
 from madyn.sweep.planning import ModelPlan, Steps, plan_models, take_share
-from madyn.sweep.settings import Probe, Settings
+from madyn.sweep.settings import GIVEN, Probe, Settings
 from madyn.sweep.units import Outcome, Work
 from madyn.terminal import progress_display
-from madyn.text import Text, hash_tokens, read_text, token_sequences
+from madyn.text import Text, hash_tokens, read_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -78,8 +87,9 @@ def trace(
         shard: "i/N", to measure one share of N; every share leaves the others' units alone.
         load: gives the model at a step, for models that are not from transformers; `models` is then one name, and
             `steps` a list.
-        inputs: what to measure on, in place of the probe's text: token ids (B, S), or pixel values (B, C, H, W).
-        tokenizer: the tokenizer for the probe's text; that of the checkpoints by default.
+        inputs: what to measure on, in place of the probe's text: token ids (B, S), or pixel values (B, C, H, W). Of the
+            probe only the positions that are left out or grouped count then.
+        tokenizer: the tokenizer for the probe's text, or its name or folder; that of the checkpoints by default.
 
     Returns:
         what was measured, what was there already, and the units that failed with the reason of each.
@@ -95,17 +105,21 @@ def trace(
 
     settings = settings or Settings()
     probe = Probe(probe) if isinstance(probe, str) else probe
+    values = None if inputs is None else given_inputs(inputs)
+    if values is not None:
+        probe = probe_of_inputs(probe, values)
     chosen = choose_engine(engine, jobs=jobs, cpus=cpus, gpus=gpus)
     root = root_path(out)
     given = [models] if isinstance(models, (str, Path)) else list(models)
     sources = given if load is None else [_from_callable(given, steps, load)]
     plans = take_share(plan_models(root, sources, steps, name, settings, revisions), shard)
     for plan in plans:
-        _refuse_other_windows(plan, probe, inputs)
-    text = None if inputs is not None else read_text(probe.text, probe.documents, probe.seed)
-    record = _probe_record(probe, text, inputs)
+        _refuse_other_windows(plan, probe)
+    text = None if values is not None else read_text(probe.text, probe.documents, probe.seed)
+    record = probe_record(probe, text, values)
     manifest.refuse_other_probe(root, record)
-    probes = {plan.model: _sequences(plan, text, probe, inputs, tokenizer) for plan in plans if plan.todo}
+    reader = named_tokenizer(tokenizer, trust_remote_code=settings.trust_remote_code) if text is not None else None
+    probes = {plan.model: _inputs(plan, text, probe, values, reader) for plan in plans if plan.todo}
     reasons = [found for found in probes.values() if isinstance(found, MadynError)]
     if reasons and len(reasons) == len(probes):
         raise reasons[0]  # nothing can be measured; otherwise the others are, and this is recorded
@@ -117,19 +131,23 @@ def trace(
     manifest.claim_probe(root, record)
     report = TraceReport(root, already=[(plan.model, step) for plan in plans for step in plan.done])
     works = _works(str(out) if not is_local(root) else str(root), plans, probes, probe, settings)
-    _run(works, chosen, report, _describe(plans, probe))
+    _run(works, chosen, report, _describe(plans, describe_inputs(probe, values)))
     return report
 
 
 def _works(
-    root: str, plans: Sequence[ModelPlan], probes: dict[str, Any], probe: Probe, settings: Settings
+    root: str, plans: Sequence[ModelPlan], probes: dict[str, Inputs | MadynError], probe: Probe, settings: Settings
 ) -> list[Work]:
     works = []
     for plan in plans:
         # All checkpoints of a model are of one size, and a unit's time goes with it.
         cost = float(max(1, _weight_bytes(plan)))
+        if not plan.todo:
+            continue
+        inputs = probes[plan.model]
+        values, remarks = (inputs, ()) if isinstance(inputs, MadynError) else (inputs.values, inputs.remarks)
         works += [
-            Work(root, plan.model, plan.source, checkpoint, probes[plan.model], probe, settings, cost)
+            Work(root, plan.model, plan.source, checkpoint, values, probe, settings, cost, remarks)
             for checkpoint in plan.todo
         ]
     return works
@@ -185,25 +203,19 @@ def _weight_bytes(plan: ModelPlan) -> int:
     return 0
 
 
-def _describe(plans: Sequence[ModelPlan], probe: Probe) -> str:
+def _describe(plans: Sequence[ModelPlan], inputs: str) -> str:
     """What is going to happen, before it does."""
     todo = [checkpoint for plan in plans for checkpoint in plan.todo]
     done = sum(len(plan.done) for plan in plans)
     size = sum(_weight_bytes(plan) * len(plan.todo) for plan in plans)
     counts = (
         f"{len(plans)} model(s), {len(todo) + done} checkpoints: {done} already measured, {len(todo)} to measure on "
-        f"{probe.sequences} sequences of {probe.text}" + (f"; {size / 1e9:.2f} GB of weights to read" if size else "")
+        f"{inputs}" + (f"; {size / 1e9:.2f} GB of weights to read" if size else "")
     )
     return "\n".join([counts, *(sentence for plan in plans for sentence in plan.left_out)])
 
 
-def _probe_record(probe: Probe, text: Text | None, inputs: Any) -> manifest.ProbeRecord:
-    if text is not None:
-        return manifest.ProbeRecord(text=probe.text, sha256=text.sha256, documents=len(text.documents), seed=probe.seed)
-    return manifest.ProbeRecord(text="given", sha256=hash_tokens(_array(inputs)), documents=0, seed=0)
-
-
-def _refuse_other_windows(plan: ModelPlan, probe: Probe, inputs: Any) -> None:
+def _refuse_other_windows(plan: ModelPlan, probe: Probe) -> None:
     """Refuse windows other than those of the units already measured, which their manifests tell with nothing loaded."""
     for unit in plan.known.values():
         if unit.failure is not None or unit.tokens_sha256 is None:
@@ -213,7 +225,7 @@ def _refuse_other_windows(plan: ModelPlan, probe: Probe, inputs: Any) -> None:
                 f"{plan.model} step {unit.step} was measured without the positions {list(unit.exclude_positions)}, and "
                 f"{list(probe.excluded)} are to be left out now: use the same, or another --out"
             )
-        if inputs is not None or not unit.architecture:
+        if probe.text == GIVEN or not unit.architecture:
             continue
         length = probe.length_for(Architecture.from_config(unit.architecture))
         if (unit.sequences, unit.length, unit.first_token) != (probe.sequences, length, probe.first_token):
@@ -224,51 +236,26 @@ def _refuse_other_windows(plan: ModelPlan, probe: Probe, inputs: Any) -> None:
             )
 
 
-def _sequences(
-    plan: ModelPlan, text: Text | None, probe: Probe, inputs: Any, tokenizer: Any
-) -> np.ndarray | MadynError:
+def _inputs(
+    plan: ModelPlan, text: Text | None, probe: Probe, values: np.ndarray | None, tokenizer: Any
+) -> Inputs | MadynError:
     """What a model is measured on; the reason, where no checkpoint of it says what shape it has.
 
     Raises:
         ProbeMismatchError: units of the model were measured on other tokens.
     """
     if text is None:
-        sequences = _array(inputs)
+        assert values is not None
+        found = Inputs(values)
     else:
-        shape = _first_readable(plan.wanted, probe, tokenizer)
-        if isinstance(shape, MadynError):
-            return shape
-        length, reader = shape
-        sequences = token_sequences(text, reader, probe.sequences, length, bos=probe.bos)
-    tokens = hash_tokens(sequences)
+        found = inputs_for(plan.wanted, text, probe, tokenizer)
+        if isinstance(found, MadynError):
+            return found
+    tokens = hash_tokens(found.values)
     for unit in plan.known.values():
         if unit.failure is None and unit.tokens_sha256 not in (None, tokens):
+            why = f"the tokenizer of {plan.wanted[0]} is another one" if text is not None else "these are not those"
             raise ProbeMismatchError(
-                f"{plan.model} step {unit.step} was measured on other tokens: the tokenizer of {plan.wanted[0]} is "
-                "another one; use another --out"
+                f"{plan.model} step {unit.step} was measured on other tokens: {why}; use another --out"
             )
-    return sequences
-
-
-def _array(inputs: Any) -> np.ndarray:
-    import numpy as np
-
-    values = np.asarray(inputs)
-    if values.ndim not in (2, 4) or values.dtype.kind not in ("iu" if values.ndim == 2 else "f"):
-        raise UsageError(
-            f"inputs of shape {values.shape} and {values.dtype}; token ids (B, S) or pixel values (B, C, H, W)"
-        )
-    return values
-
-
-def _first_readable(checkpoints: Sequence[Checkpoint], probe: Probe, tokenizer: Any) -> tuple[int, Any] | MadynError:
-    """Length and tokenizer, which all checkpoints of a model share, from the first whose files can be read."""
-    reason: MadynError = CheckpointError("no checkpoint")
-    for checkpoint in checkpoints:
-        try:
-            if probe.length is not None and tokenizer is not None:
-                return probe.length, tokenizer  # nothing of the checkpoint is needed
-            return probe.length_for(Architecture.from_config(checkpoint.config())), tokenizer or checkpoint.tokenizer()
-        except (CheckpointError, ArchitectureError) as e:
-            reason = e  # its own measurement will fail too, and be recorded
-    return reason
+    return found

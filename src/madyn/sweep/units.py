@@ -40,6 +40,7 @@ class Work:
         root: the dataset, as a path or a URL.
         sequences: token ids (B, S) or pixel values (B, C, H, W); or why there are none.
         cost: how much work it is, in any unit that the works of a sweep share.
+        remarks: what is worth recording of what it is measured on, a sentence each.
     """
 
     root: str
@@ -50,6 +51,7 @@ class Work:
     probe: Probe
     settings: Settings
     cost: float = 1.0
+    remarks: tuple[str, ...] = ()
 
     @property
     def step(self) -> int:
@@ -157,6 +159,7 @@ def _measure(root: Path, work: Work, files: Files | MadynError) -> Outcome:
         revision=work.checkpoint.revision or Path(work.checkpoint.source).name,
         commit=work.checkpoint.commit,
         versions=versions(),
+        remarks=list(work.remarks),
     )
     try:
         for refused in (work.sequences, files):

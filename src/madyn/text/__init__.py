@@ -1,6 +1,6 @@
 """Token sequences from any text source, for probing a model and for training one."""
 
-from madyn.text.sources import BLANK_LINE, PAPER_DOCUMENTS, REDPAJAMA, Text, read_text
+from madyn.text.sources import BLANK_LINE, PAPER_DOCUMENTS, REDPAJAMA, Text, is_here, read_text
 from madyn.text.tokens import Tokens, Windows, cut_windows, hash_tokens, spelt_remark, token_sequences, tokenize
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "Windows",
     "cut_windows",
     "hash_tokens",
+    "is_here",
     "read_text",
     "spelt_remark",
     "token_sequences",

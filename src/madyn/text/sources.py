@@ -83,6 +83,12 @@ def read_text(source: str, documents: int | None = PAPER_DOCUMENTS, seed: int = 
     return Text(source, tuple(found), seed)
 
 
+def is_here(source: str) -> bool:
+    """Whether a source can be read without a download."""
+    name, _ = _name_and_part(source)
+    return name == "stdlib" or _is_file(name)
+
+
 def _name_and_part(source: str) -> tuple[str, str]:
     """A source and the part that is asked of it. A file that is there is meant before a part is."""
     name, mark, part = source.rpartition("#")
