@@ -87,8 +87,8 @@ def measure(
             tokenizer returns. For a vision transformer its pixel values, shape (B, C, H, W), floating point.
         top_k: how many of the largest values.
         batch_size: sequences forwarded together. One by default: a larger batch may change the last bits.
-        layers: the path of the list of layers in the model, such as "transformer.blocks", or several; found by running
-            the model on a few tokens, once, if not given.
+        layers: the path of the list of layers in the model, such as "model.layers", or several; found by running
+            the model on a few tokens, once, if not given. A path in the model without its head will do too.
         attention_mask: shape (B, S), 0 at padding, which may stand before or after a sequence. It is left out: each
             sequence is measured as if it had come alone.
 
@@ -134,7 +134,7 @@ def measure_with_locations(
     if top_k < 1 or batch_size < 1:
         raise UsageError(f"top_k is {top_k} and batch_size {batch_size}; both must be at least 1")
     with _evaluating(part), torch.no_grad():
-        stacks = _stacks(part, values, layers)
+        stacks = _stacks(part, values, layers, model)
         reducers = [_Reducer(stack, top_k, tuple(exclude), dict(groups or {}), tails) for stack in stacks]
         with ExitStack() as hooks:
             for reducer in reducers:
@@ -175,13 +175,13 @@ def part_to_run(model: nn.Module) -> Any:
 _KNOWN_STACKS: WeakKeyDictionary[nn.Module, dict[Layers, list[Stack]]] = WeakKeyDictionary()
 
 
-def _stacks(part: nn.Module, values: torch.Tensor, layers: Layers) -> list[Stack]:
+def _stacks(part: nn.Module, values: torch.Tensor, layers: Layers, model: nn.Module) -> list[Stack]:
     """The stacks of a model, looked for once: a run over thousands of steps must not search at each."""
     key = layers if layers is None or isinstance(layers, str) else tuple(layers)
     known = _KNOWN_STACKS.setdefault(part, {})
     if key not in known or not all(stack.still_in(part) for stack in known[key]):
         short = values[:1] if values.is_floating_point() else values[:1, :_PROBE_TOKENS]
-        known[key] = find_stacks(part, arguments_for(part, short), layers)
+        known[key] = find_stacks(part, arguments_for(part, short), layers, owners=(model,))
     return known[key]
 
 

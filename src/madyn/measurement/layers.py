@@ -59,21 +59,26 @@ class Stack:
 
 
 def find_stacks(
-    model: nn.Module, arguments: Mapping[str, Any], layers: str | Sequence[str] | None = None
+    model: nn.Module,
+    arguments: Mapping[str, Any],
+    layers: str | Sequence[str] | None = None,
+    owners: Sequence[nn.Module] = (),
 ) -> list[Stack]:
     """The stacks of layers of a model: one, or the encoder's and the decoder's.
 
     Args:
         model: in evaluation mode.
         arguments: what its forward takes, for one short sequence; the model is run once on it.
-        layers: the path of the list of layers in the model, or several; looked for if not given.
+        layers: the path of the list of layers, or several; looked for if not given.
+        owners: what the model is a part of (itself with its head, a wrapper), the outermost first. A path is one in the
+            first of them that has it, or in the model.
 
     Raises:
         ArchitectureError: no list of layers can be recognised.
         UsageError: a path in `layers` leads to no list of modules.
     """
     if layers is not None:
-        return [_at_path(model, path) for path in ([layers] if isinstance(layers, str) else layers)]
+        return [_at_path(model, path, owners) for path in ([layers] if isinstance(layers, str) else layers)]
     lists = _lists(model)
     reported, calls = _run(model, arguments, lists)
     if not reported:
@@ -93,14 +98,41 @@ def _require_positions(model: nn.Module, arguments: Mapping[str, Any], reported:
             )
 
 
-def _at_path(model: nn.Module, path: str) -> Stack:
+def _at_path(model: nn.Module, path: str, owners: Sequence[nn.Module] = ()) -> Stack:
+    """The stack that a path names, whatever of the owners it is a path in; it must be inside the model."""
+    names = {module: name for name, module in model.named_modules()}
+    elsewhere = None
+    with_bases = [part for owner in owners for part in (owner, getattr(owner, "base_model", owner))]
+    for owner in (*with_bases, model):
+        for spelling in _spellings(owner, path):
+            found = _module_at(owner, spelling)
+            if found in names:
+                if not isinstance(found, (nn.ModuleList, nn.Sequential)) or len(found) == 0:
+                    kind = type(found).__name__
+                    raise UsageError(f"{path!r} in {type(model).__name__} is a {kind}, not a list of layers")
+                return Stack(names[found], tuple(found))
+            elsewhere = found or elsewhere
+    if elsewhere is not None:
+        raise UsageError(f"{path!r} is not in the part of the model that is measured, {type(model).__name__}")
+    raise UsageError(f"{type(model).__name__} has no module {path!r}; its lists of modules: {_listed(_lists(model))}")
+
+
+_WRAPPERS = ("module", "_orig_mod")  # what DDP and compile put before every name of a model that they hold
+
+
+def _spellings(owner: Any, path: str) -> Iterator[str]:
+    """A path as it is, and without what it has from a model's head or wrapper where the model has neither."""
+    yield path
+    for prefix in (getattr(owner, "base_model_prefix", ""), *_WRAPPERS):
+        if prefix and path.startswith(f"{prefix}."):
+            yield from _spellings(owner, path.removeprefix(f"{prefix}."))
+
+
+def _module_at(owner: nn.Module, path: str) -> Any:
     try:
-        found = model.get_submodule(path)
-    except AttributeError as e:
-        raise UsageError(f"{type(model).__name__} has no module {path!r}: {e}") from e
-    if not isinstance(found, (nn.ModuleList, nn.Sequential)) or len(found) == 0:
-        raise UsageError(f"{path!r} in {type(model).__name__} is a {type(found).__name__}, not a list of layers")
-    return Stack(path, tuple(found))
+        return owner.get_submodule(path)
+    except AttributeError:
+        return None
 
 
 def _by_behaviour(
