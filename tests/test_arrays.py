@@ -361,5 +361,7 @@ def test_a_model_is_measured_on_ids_as_they_are_labelled():
     read_only.flags.writeable = False
     for given in (xr.DataArray(ids.T, dims=("position", "sequence")), read_only, pd.DataFrame(ids)):
         np.testing.assert_array_equal(madyn.measure(model, given), expected)
-    with pytest.raises(UsageError, match=r"^1 of the input_ids are masked"):
-        madyn.measure(model, np.ma.array(ids, mask=np.eye(6) * (np.arange(6) == 0)))
+    masked = np.ma.array(ids, mask=np.eye(6) * (np.arange(6) == 0))  # the first id of the first sequence is padding
+    np.testing.assert_array_equal(madyn.measure(model, masked)[:1], madyn.measure(model, torch.tensor(ids[:1, 1:])))
+    with pytest.raises(UsageError, match="sequence 2 has zeros between tokens"):
+        madyn.measure(model, np.ma.array(ids, mask=np.eye(6) * (np.arange(6) == 2)))
