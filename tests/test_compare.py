@@ -143,3 +143,29 @@ def test_the_figure_shows_every_hypothesis_and_says_which_are_not_ranked(compari
     first, *_, weights = figure.get_axes()
     assert [label.get_text() for label in first.get_yticklabels()] == SOME
     assert [text.get_text() for text in weights.texts] == ["not ranked"] * 2
+
+
+def test_the_figure_shows_the_numbers_of_the_table_and_says_how_they_are_summed_up(comparison):
+    figure = comparison_figure(comparison.layers)
+    table = comparison.overall.set_index("hypothesis").loc[SOME]
+    expected = {"mean": (1 - table["r2"], table["akaike_weight"]),
+                "median": (table["kfold_error"], table["last20_error"])}  # fmt: skip
+    for i, ax in enumerate(figure.get_axes()):
+        large = {
+            y: x for line in ax.get_lines() if line.get_markersize() == 6 for x, y in np.asarray(line.get_xydata())
+        }
+        summed = "mean" if i in (0, 3) else "median"
+        values = expected[summed][i > 1 if summed == "mean" else i - 1].dropna()
+        least = 0 if ax.get_xscale() == "linear" else 1e-4
+        assert large == pytest.approx({SOME.index(name): max(value, least) for name, value in values.items()})
+        assert f"{summed} over layers" in ax.get_xlabel()
+    assert len(figure.get_axes()[1].xaxis.get_minorticklocs()) > 3
+
+
+def test_what_lies_beyond_the_axis_is_an_arrowhead_at_its_edge(comparison):
+    away = comparison.layers.assign(last20_error=1e9)
+    marks = {str(line.get_marker()) for line in comparison_figure(away).get_axes()[2].get_lines()}
+    assert marks == {">"}
+    alone = comparison.layers[comparison.layers["model"] == comparison.layers["model"].iloc[0]]
+    (legend,) = comparison_figure(alone).legends
+    assert "the layers of one model" not in [t.get_text() for t in legend.get_texts()]

@@ -13,8 +13,9 @@ from matplotlib.patches import Rectangle
 from madyn.architecture import Architecture
 from madyn.dataset import open_dataset
 from madyn.errors import DatasetError, MissingDependencyError, UsageError
-from madyn.figures.explanation import prediction_interaction, prediction_residuals, prediction_waterfall
+from madyn.figures.explanation import prediction_interaction, prediction_waterfall
 from madyn.figures.registry import PICTURES, Source
+from madyn.figures.residuals import prediction_residuals
 from madyn.prediction import Predictor, Training
 from madyn.prediction.explanation import (
     dependence,
@@ -409,6 +410,14 @@ def test_the_model_that_is_off_is_named_first(predictor):
     assert names[0] == "w64_h2_l3"
     assert len(names) == 16
     assert figure.axes[1].get_title(loc="left") == "the 16 farthest off of 18 models"
+
+
+def test_intervals_of_residuals_are_whole(figures):
+    ax = figures["analysis/prediction_residuals_final_ratio.png"].axes[0]
+    low, high = ax.get_ylim()
+    ends = np.concatenate([line[:, 1] for line in ax.collections[0].get_segments()])
+    assert low < ends.min()
+    assert high > ends.max()
 
 
 def test_with_too_few_architectures_the_reason_is_given(tmp_path):

@@ -140,6 +140,25 @@ def family_figures() -> dict[str, Figure]:
     }
 
 
+MANY = 160
+
+
+def pictures_of_many_models() -> dict[str, Figure]:
+    names = [f"neox_8x128_h16_m{1000 + i}_s0" for i in range(MANY)]
+    rows = pd.DataFrame([{"model": m, "layer_index": k, "value": 0.9 + 0.001 * k} for m in names for k in range(3)])
+    final = pd.DataFrame({"model": names, "parameters": np.geomspace(1e4, 1e7, MANY), "largest": 30.0, "mean": 20.0})
+    spread = rows.assign(layer=rows["layer_index"], cv=0.05, sem=0.02, ci95=0.04)
+    seen = pd.concat([rows.assign(observed=rows["value"], predicted=1.0, target=t) for t in TARGETS])
+    return {
+        "peak_map of many": depth.peak_map(rows.assign(value=rows["value"] * 100, outside=False), "step of the peak"),
+        "r_squared_map of many": depth.r_squared_map(rows),
+        "r_squared_by_layer of many": depth.r_squared_by_layer(rows),
+        "final_ratio of many": models.final_ratio(final),
+        "sequence_spread of many": models.sequence_spread(spread),
+        "residuals of many": published.residuals(seen),
+    }
+
+
 def every_figure() -> dict[str, Figure]:
     statistics = make_statistics()
     ratio = (statistics.sel(quantity="top1") / statistics.sel(quantity="median")).rename("ratio")
@@ -179,6 +198,7 @@ def every_figure() -> dict[str, Figure]:
         "shap_waterfall": published.shap_waterfall(values.iloc[0], features.iloc[0], 0.5, "K", "m, layer 0"),
         "partial_dependence": published.partial_dependence({"l/L": dependence, "layers": dependence}, "K"),
         "residuals": published.residuals(seen),
+        **pictures_of_many_models(),
     }
 
 
@@ -190,8 +210,9 @@ def figures() -> dict[str, Figure]:
 def test_every_picture_of_the_list_is_tried_here(figures: dict[str, Figure]) -> None:
     from madyn.figures.draw import PICTURES
 
-    # Those of madyn.figures.explanation are tried in the same ways in test_explanation.py.
-    functions = {p.draw.__name__ for p in PICTURES.values() if p.draw.__module__ != "madyn.figures.explanation"}
+    # Those of the predictor of curves are tried in the same ways in test_explanation.py.
+    apart = ("madyn.figures.explanation", "madyn.figures.residuals")
+    functions = {p.draw.__name__ for p in PICTURES.values() if p.draw.__module__ not in apart}
     assert functions - {"quality_by_layer"} <= set(figures)
 
 
@@ -316,6 +337,23 @@ def test_peaks_outside_the_training_are_hatched_and_missing_fits_grey() -> None:
 
 def texts_of_legends(figure: Figure) -> list[str]:
     return [t.get_text() for legend in figure.legends for t in legend.get_texts()]
+
+
+def test_many_models_fit_on_a_page_and_as_many_are_named_as_can_be_read(figures: dict[str, Figure]) -> None:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    for name in pictures_of_many_models():
+        figure = figures[name]
+        width, height = figure.get_size_inches()
+        assert width < 11.5, name
+        assert height < 8, name
+        assert all("neox" not in text for text in texts_of_legends(figure)), name
+        FigureCanvasAgg(figure).draw()
+        named = [t for t in figure.axes[0].get_xticklabels() if "neox" in t.get_text()]
+        extents = [t.get_window_extent() for t in named]
+        assert all(a.x1 <= b.x0 for a, b in pairwise(extents)), name
+        if "map" in name or "spread" in name:
+            assert len(named) >= 40
 
 
 def test_the_legend_of_a_heat_map_explains_the_cells_that_are_there() -> None:

@@ -257,3 +257,21 @@ def test_a_prior_that_cannot_be_kept_is_used(monkeypatch, tmp_path):
     monkeypatch.setattr(kept, "folder", lambda: tmp_path / "file" / "priors")
     prior = madyn.Prior.default("step1")
     assert kept.learned_once(lambda: prior, HYPOTHESES["step1"], [STEPS], {}) is prior
+
+
+def test_no_band_of_a_forecast_is_clipped_and_no_layer_stands_alone(root):
+    import xarray as xr
+
+    one = madyn.forecast_dataset(root, "m1", at=5000, prior="default")
+    many = one.isel(layer=[0, 1, 2, 0, 0]).assign_coords(layer=np.arange(5))
+    larger = xr.DataArray([1.0, 7.0, 3.0, 1.0, 1.0], {"layer": np.arange(5)}, ("layer",))  # not in the first panel
+    many = many.assign({name: many[name] * larger for name in ("lower", "median", "upper", "seen", "measured")})
+    many.attrs = one.attrs
+    panels = [ax for ax in forecast_figure(many).axes if ax.get_visible()]
+    for ax, layer in zip(panels, many["layer"].values, strict=True):
+        low, high = ax.get_ylim()
+        drawn = many.sel(layer=layer)
+        assert low <= min(0, float(drawn["lower"].min()))
+        assert high > float(np.nanmax([drawn["upper"].max(), drawn["measured"].max()]))
+    heights = [round(ax.get_position().y0, 3) for ax in panels]
+    assert [heights.count(height) for height in dict.fromkeys(heights)] == [3, 2]

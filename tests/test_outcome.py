@@ -3,6 +3,7 @@ import pytest
 import xarray as xr
 
 from madyn.figures.outcome import predicted_and_measured
+from madyn.figures.steps import curve_steps
 
 
 def predicted(measured):
@@ -10,7 +11,7 @@ def predicted(measured):
     return (measured * quantiles).transpose("layer", "step", "quantile")
 
 
-@pytest.mark.parametrize("layers", [1, 4, 7])
+@pytest.mark.parametrize("layers", [1, 4, 7, 13])
 def test_a_panel_a_layer_with_both_curves(layers):
     steps = [0, 1, 10, 100]
     measured = xr.DataArray(
@@ -36,4 +37,17 @@ def test_several_runs_have_marks_of_their_own():
     for ax in figure.axes:
         first, second, _ = ax.get_lines()
         assert first.get_marker() != second.get_marker()
+        assert len({line.get_color() for line in ax.get_lines()}) == 3
         assert np.allclose(np.asarray(first.get_ydata()) * 1.5, second.get_ydata())
+    assert [t.get_text() for t in figure.legends[0].get_texts()][:2] == ["run 1", "run 2"]
+
+
+def test_the_curve_may_be_sampled_more_densely_than_was_measured():
+    steps = [0, 1000, 2000, 5000]
+    measured = xr.DataArray(np.ones((4, 2)), {"step": steps, "layer": [0, 1]}, ("step", "layer"))
+    dense = xr.DataArray(
+        np.ones((2, len(curve_steps(steps)))), {"layer": [0, 1], "step": curve_steps(steps)}, ("layer", "step")
+    )
+    (points, curve) = predicted_and_measured(predicted(dense), measured).axes[0].get_lines()
+    assert np.asarray(points.get_xdata()).tolist() == steps
+    assert np.size(curve.get_xdata()) > 600

@@ -20,6 +20,7 @@ from madyn.prediction.published import (
     TARGETS,
     ParameterPredictor,
     caution,
+    depth_dependence,
     feature_table,
     features_of,
     importances,
@@ -31,6 +32,7 @@ from madyn.prediction.published import (
     scores,
     shap_values,
 )
+from madyn.prediction.published.explanation import of_depth
 from madyn.prediction.published.features import architecture_groups
 from madyn.prediction.published.protocols import out_of_fold
 from madyn.prediction.published.regressors import _squares_out_of_fold, fit_regressor, training_rows
@@ -434,6 +436,23 @@ def test_partial_dependence_follows_a_linear_regressor_exactly(linear):
     np.testing.assert_allclose(np.diff(table["prediction"]), slope * np.diff(table["value"]), atol=1e-9)
     assert (np.diff(table[["lower", "prediction", "upper"]].to_numpy()) > 0).all()
     assert partial_dependence(linear, "K", "heads")["value"].tolist() == [2, 4, 8]
+
+
+def test_all_features_of_the_depth_move_together(linear):
+    assert of_depth() == ["l/L", "(l/L)^2", "(l/L)^3", "sqrt(l/L)", "l*L"]
+    table = depth_dependence(linear, "K").set_index("value")
+    assert list(table.index) == sorted({layer / s.num_hidden_layers for s in SMALL.values() for layer in
+                                        range(s.num_hidden_layers)})  # fmt: skip
+    # Half-way down every model of an even number of layers there is a layer, which can be asked for itself.
+    halves = [feature_table(a).loc[[a.num_hidden_layers // 2]] for a in SMALL.values() if a.num_hidden_layers % 2 == 0]
+    even = ParameterPredictor(regressors=["ridge"]).fit(
+        parameter_table({name: a for name, a in SMALL.items() if a.num_hidden_layers % 2 == 0}, noise=0.05)
+    )
+    expected = np.repeat(even.regressor("K").transformed(pd.concat(halves)), [len(feature_table(a)) for a in
+                         SMALL.values() if a.num_hidden_layers % 2 == 0])  # fmt: skip
+    found = depth_dependence(even, "K").set_index("value").loc[0.5]
+    assert found["prediction"] == pytest.approx(expected.mean())
+    assert found["lower"] == pytest.approx(np.quantile(expected, 0.1))
 
 
 def test_residuals_are_those_behind_the_honest_score(linear, small):

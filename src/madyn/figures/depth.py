@@ -10,12 +10,15 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import FuncNorm, LogNorm, Normalize
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
+from numpy.typing import NDArray
 
 from madyn.curves.peaks import observable, peak
 from madyn.dataset.fit_files import PARAMETER_COLUMNS
 from madyn.errors import DatasetError
 from madyn.figures import style
+from madyn.figures.model_names import MOST_NAMED, model_columns, size_bar
 from madyn.figures.registry import Source, picture, the_dataset
 
 if TYPE_CHECKING:
@@ -97,19 +100,37 @@ def r_squared_by_layer(table: pd.DataFrame) -> Figure:
         table: a row a model and layer, in the order to draw: model, layer_index, value.
     """
     groups = list(table.groupby("model", sort=False))
-    room = style.legend_room([str(model) for model, _ in groups])
-    fig, axes = style.new_figure(4.0 + room, 3.2, margins=(0.72, room, 0.45, 0.15))
+    named = len(groups) <= MOST_NAMED
+    room = style.legend_room([str(model) for model, _ in groups]) if named else 1.0
+    fig, axes = style.new_figure(4.0 + room, 3.2, margins=(0.72, room, 0.45, 0.15 if named else 0.35))
     ax = axes[0, 0]
+    thin: dict[str, Any] = {} if named else {"linewidth": 0.5, "alpha": 0.6}
     for i, ((model, rows), colour) in enumerate(zip(groups, style.layer_colours(len(groups)), strict=True)):
         depth = _relative_depth(rows["layer_index"].to_numpy(float))
-        ax.plot(
-            depth, rows["value"], label=model, color=colour, marker=style.MARKERS[i % 9] if len(rows) <= 16 else None
-        )
+        marker = style.MARKERS[i % 9] if named and len(rows) <= 16 else None
+        ax.plot(depth, rows["value"], label=model, color=colour, marker=marker, **thin)
     style.r_squared_scale(ax, table["value"])
     ax.set_xlabel(DEPTH_LABEL)
     ax.set_ylabel("R² of reparam, ratio (scaled by 1 − R²)")
-    style.legend_right(fig, ax.get_lines(), ax)
+    if named:
+        style.legend_right(fig, ax.get_lines(), ax)
+        return fig
+    ax.plot(*_median_by_depth(groups), color="black", linewidth=2.2)
+    style.legend_above(fig, [Line2D([], [], color="black", linewidth=2.2, label=f"median of {len(groups)} models")])
+    size_bar(fig, [ax])
     return fig
+
+
+def _median_by_depth(groups: list[tuple[Any, pd.DataFrame]]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Depths, and the median over the models of what they have there, between layers linearly."""
+    depths = np.linspace(0, 1, 51)
+    curves = []
+    for _, rows in groups:
+        value = rows["value"].to_numpy(float)
+        finite = np.isfinite(value)
+        if finite.any():
+            curves.append(np.interp(depths, _relative_depth(np.arange(len(rows), dtype=float))[finite], value[finite]))
+    return depths, np.median(curves, axis=0) if curves else np.full(51, np.nan)
 
 
 def _r_squared(source: Source) -> dict[str, Any]:
@@ -133,10 +154,8 @@ def _relative_depth(layers: Any) -> Any:
 def _heat_map(table: pd.DataFrame, norm: Normalize) -> tuple[Figure, Axes, ScalarMappable]:
     """A column of cells a model, from the first layer at the bottom to the last at the top, filled, hatched or grey."""
     groups = list(table.groupby("model", sort=False))
-    left, bottom = style.slanted_room([str(model) for model, _ in groups])
-    width = max(3.6, 0.42 * len(groups) + left + 0.93)
-    fig, axes = style.new_figure(width, 3.0 + bottom, margins=(left, 0.9, bottom, 0.32))
-    ax = axes[0, 0]
+    names = [str(model) for model, _ in groups]
+    fig, ax = model_columns(names, each=0.42, height=3.0, right=0.93, top=0.32, least=3.6)
     mappable = ScalarMappable(norm, matplotlib.colormaps["viridis"])
     for column, (_, rows) in enumerate(groups):
         layers = len(rows)
@@ -148,6 +167,5 @@ def _heat_map(table: pd.DataFrame, norm: Normalize) -> tuple[Figure, Axes, Scala
     ax.grid(False)
     ax.set_xlim(-0.55, len(groups) - 0.45)
     ax.set_ylim(0, 1)
-    style.model_axis(ax, [str(model) for model, _ in groups])
     ax.set_ylabel(DEPTH_LABEL)
     return fig, ax, mappable

@@ -31,6 +31,7 @@ import madyn.figures.fits
 import madyn.figures.layers
 import madyn.figures.models
 import madyn.figures.published
+import madyn.figures.residuals
 import madyn.figures.surface
 import madyn.figures.trajectories  # noqa: F401
 from madyn.dataset import Dataset, open_dataset, open_to_write

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.patheffects import Normal, Stroke
 
 from madyn.errors import DatasetError
 from madyn.figures import style
@@ -53,30 +54,32 @@ def trajectories_by_factor(factors: pd.DataFrame, ratios: dict[str, xr.DataArray
     """
     from madyn.effects import FACTORS
 
+    levels = {name: sorted(factors[name].unique()) for name in FACTORS}
+    shown = [name for name in FACTORS if len(levels[name]) > 1] or list(FACTORS)  # one that never varies says nothing
+    rows, columns = panel_grid(len(shown), 2)
     fig, axes = style.new_figure(
-        7.4, 5.4, 2, 2, margins=(0.62, 0.95, 0.5, 0.5), gaps=(1.25, 0.65), sharex=True, sharey=True
-    )
+        0.32 + 3.54 * columns, 0.9 + 2.25 * rows, rows, columns, margins=(0.62, 0.95, 0.5, 0.5), gaps=(1.25, 0.65),
+        sharex=True, sharey=True,
+    )  # fmt: skip
     steps = np.unique(np.concatenate([r["step"].values for r in ratios.values()]))
     values = np.concatenate([r.values for r in ratios.values()])
-    for ax, name in zip(axes.flat, FACTORS, strict=True):
-        levels = sorted(factors[name].unique())
-        for colour, level in zip(style.layer_colours(len(levels)), levels, strict=True):
+    thin = {**_THIN, "alpha": 0.2 if len(ratios) > 50 else 0.5}
+    for ax, name in zip(hide_empty(axes, len(shown)), shown, strict=True):
+        handles = []
+        for colour, level in zip(style.layer_colours(len(levels[name])), levels[name], strict=True):
             models = factors.loc[factors[name] == level, "model"]
             for model in models:
-                ax.plot(ratios[model]["step"], ratios[model], color=colour, **_THIN)
+                ax.plot(ratios[model]["step"], ratios[model], color=colour, **thin)
             mean = _geometric_mean([ratios[model] for model in models])
-            ax.plot(mean["step"], mean, color=colour, **_THICK)
+            ax.plot(mean["step"], mean, color=colour, zorder=3, path_effects=_CASING, **_THICK)
+            handles.append(Line2D([], [], color=colour, **_THICK, label=style.size(level)))
         ax.set_title(name)
-        handles = [
-            Line2D([], [], color=colour, **_THICK, label=style.size(level))
-            for colour, level in zip(style.layer_colours(len(levels)), levels, strict=True)
-        ]
         ax.legend(
             handles=handles[::-1], loc="upper left", bbox_to_anchor=(1.0, 1.0), borderaxespad=0.2, handlelength=1.2
         )
         ax.set_xlabel(STEP_LABEL)
         ax.set_ylabel("largest top 1 / median")
-    step_axis(axes[1, 0].xaxis, steps, crowded=True)
+    step_axis(axes[-1, 0].xaxis, steps, crowded=True)
     style.value_axis(axes[0, 0].yaxis, style.value_limits(values))
     _label_outer(axes)
     lines = [
@@ -87,8 +90,9 @@ def trajectories_by_factor(factors: pd.DataFrame, ratios: dict[str, xr.DataArray
     return fig
 
 
-_THIN: dict[str, Any] = {"linewidth": 0.5, "alpha": 0.35}
+_THIN: dict[str, Any] = {"linewidth": 0.5}
 _THICK: dict[str, Any] = {"linewidth": 1.8}
+_CASING = [Stroke(linewidth=3.0, foreground="white"), Normal()]  # sets a thick line off from the thin ones below it
 
 
 def _label_outer(axes: Any) -> None:
@@ -299,8 +303,8 @@ def locations_over_training(over: pd.DataFrame, final: pd.DataFrame) -> Figure:
     fig, axes = style.new_figure(7.6, 2.9, 1, 3, margins=(0.62, 0.15, 0.5, 0.6), gaps=(0.6, 0.5))
     steps = np.unique(over["step"])
     for ax, column, title in (
-        (axes[0, 0], "first_position", "at the first position"),
-        (axes[0, 1], "modal_feature", "in one feature"),
+        (axes[0, 0], "first_position", "largest |h| at the first position"),
+        (axes[0, 1], "modal_feature", "largest |h| in one feature"),
     ):
         for place, colour, dash in zip(PLACES, style.COLOURS, style.DASHES, strict=False):
             here = (over["place"] == place).to_numpy()
@@ -317,7 +321,7 @@ def locations_over_training(over: pd.DataFrame, final: pd.DataFrame) -> Figure:
             100 * np.array([(locked <= step).mean() for step in steps]) if len(locked) else np.full(len(steps), np.nan)
         )
         ax.step(steps, share, where="post", color=colour, linestyle=dash)
-    ax.set_title("locked in")
+    ax.set_title("its coordinate locked in")
     ax.set_ylabel("layers, %")
     ax.set_ylim(0, 102)
     for ax in axes[0]:

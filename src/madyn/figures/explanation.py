@@ -13,15 +13,14 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.axis import Axis
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
 from madyn.figures import style
+from madyn.figures.dependence import dependence_handles, dependence_panels
 from madyn.figures.published import shap_summary
 from madyn.figures.registry import Case, Source, picture, the_dataset
 
@@ -37,14 +36,13 @@ QUANTITIES = ("final ratio", "largest ratio")
 """What is drawn."""
 
 _INSIDE, _OUTSIDE = style.COLOURS[0], style.COLOURS[1]
-_MOST_MODELS = 16  # as many names as stand below one another in a picture
 
 
-def _each_quantity(_: Source) -> list[Case]:
+def each_quantity(_: Source) -> list[Case]:
     return [{"quantity": name.replace(" ", "_")} for name in QUANTITIES]
 
 
-def _statistics(source: Source, **case: str) -> dict[str, Any]:
+def depends_on(source: Source, **case: str) -> dict[str, Any]:
     """What every one of these pictures depends on (the predictor's seed is fixed).
 
     Raises:
@@ -58,7 +56,7 @@ def _statistics(source: Source, **case: str) -> dict[str, Any]:
     return {"models": known, **case}
 
 
-def _predictor(source: Source) -> Predictor:
+def fitted_predictor(source: Source) -> Predictor:
     """The dataset's, unless too few of its architectures were measured to their end."""
     from madyn.prediction.importance import require_architectures
 
@@ -83,11 +81,11 @@ def _three(value: float) -> str:
     return style.number(float(f"{value:.3g}"))
 
 
-def _times(value: float) -> str:
+def times(value: float) -> str:
     return f"×{style.number(float(f'{value:.2g}'))}"
 
 
-def _factor_ticks(low: float, high: float) -> list[float]:
+def factor_ticks(low: float, high: float) -> list[float]:
     """Round factors for a log axis, 1 among them, none so close to another that their labels touch."""
     steps = [*(m * 10.0**k for k in range(4) for m in (1, 2, 5, 1.5, 3, 7, 1.2)), 1.1, 1.05, 1.02, 1.01]
     kept: list[float] = []
@@ -100,11 +98,11 @@ def _factor_ticks(low: float, high: float) -> list[float]:
 
 def _summary(source: Source, quantity: str) -> dict[str, Any]:
     name = quantity.replace("_", " ")
-    found = _shapley_of(_predictor(source), name)
+    found = _shapley_of(fitted_predictor(source), name)
     return {"values": found.values, "features": found.features, "quantity": name}
 
 
-@picture("analysis/prediction_shap_{quantity}.png", cases=_each_quantity, data=_statistics, derive=_summary)
+@picture("analysis/prediction_shap_{quantity}.png", cases=each_quantity, data=depends_on, derive=_summary)
 def prediction_summary(values: pd.DataFrame, features: pd.DataFrame, quantity: str) -> Figure:
     """The factor by which each input moves the prediction of every layer, a line of dots an input.
 
@@ -119,15 +117,15 @@ def prediction_summary(values: pd.DataFrame, features: pd.DataFrame, quantity: s
     scaled = features.assign(**{str(f): np.log2(features[f].to_numpy(float)) for f in features if f not in LINEAR})
     fig = shap_summary(values, scaled, quantity)
     ax = fig.axes[0]
-    ticks = _factor_ticks(*np.exp(ax.get_xlim()))
+    ticks = factor_ticks(*np.exp(ax.get_xlim()))
     ax.xaxis.set_major_locator(FixedLocator([math.log(t) for t in ticks]))
-    ax.xaxis.set_major_formatter(FixedFormatter([_times(t) for t in ticks]))
+    ax.xaxis.set_major_formatter(FixedFormatter([times(t) for t in ticks]))
     ax.set_xlabel(f"SHAP value: what the {quantity} is multiplied by")
     return fig
 
 
 def _waterfall(source: Source, quantity: str) -> dict[str, Any]:
-    predictor, name = _predictor(source), quantity.replace("_", " ")
+    predictor, name = fitted_predictor(source), quantity.replace("_", " ")
     found = _shapley_of(predictor, name)
     row = int(np.argmax(np.abs(found.values.to_numpy(float).sum(axis=1))))
     place = predictor.state.table.averaged().rows.to_dict("records")[row]
@@ -140,7 +138,7 @@ def _waterfall(source: Source, quantity: str) -> dict[str, Any]:
     }
 
 
-@picture("analysis/prediction_waterfall_{quantity}.png", cases=_each_quantity, data=_statistics, derive=_waterfall)
+@picture("analysis/prediction_waterfall_{quantity}.png", cases=each_quantity, data=depends_on, derive=_waterfall)
 def prediction_waterfall(
     values: pd.Series, features: pd.Series, base_value: float, quantity: str, title: str = ""
 ) -> Figure:
@@ -156,7 +154,7 @@ def prediction_waterfall(
     effects = {str(name): float(effect) for name, effect in values.items()}
     settings = {str(name): float(setting) for name, setting in features.items()}
     order = sorted(effects, key=lambda name: abs(effects[name]))
-    names = [f"{name} = {style.number(float(f'{settings[name]:.3g}'))}" for name in order]
+    names = [f"{name} = {style.size(float(f'{settings[name]:.5g}'))}" for name in order]
     fig, axes = style.new_figure(
         6.2, 1.15 + 0.3 * len(order), margins=(0.35 + 0.07 * max(map(len, names)), 0.55, 0.5, 0.5)
     )
@@ -190,11 +188,11 @@ def prediction_waterfall(
 def _dependence(source: Source, quantity: str) -> dict[str, Any]:
     from madyn.prediction.explanation import dependence, features_of
 
-    predictor, name = _predictor(source), quantity.replace("_", " ")
+    predictor, name = fitted_predictor(source), quantity.replace("_", " ")
     return {"curves": {f: dependence(predictor, name, f) for f in features_of(predictor)}, "quantity": name}
 
 
-@picture("analysis/prediction_dependence_{quantity}.png", cases=_each_quantity, data=_statistics, derive=_dependence)
+@picture("analysis/prediction_dependence_{quantity}.png", cases=each_quantity, data=depends_on, derive=_dependence)
 def prediction_dependence(curves: Mapping[str, pd.DataFrame], quantity: str) -> Figure:
     """The mean prediction as one input is set to each of its values, a panel an input.
 
@@ -204,66 +202,27 @@ def prediction_dependence(curves: Mapping[str, pd.DataFrame], quantity: str) -> 
     """
     from madyn.prediction.inputs import LINEAR
 
-    columns = min(3, len(curves))
-    rows = math.ceil(len(curves) / columns)
-    fig, axes = style.new_figure(
-        0.8 + 2.1 * columns, 0.55 + 1.8 * rows, rows, columns, margins=(0.68, 0.12, 0.48, 0.35), gaps=(0.2, 0.5),
-        sharey=True,
-    )  # fmt: skip
-    for ax in axes.flat[len(curves) :]:
-        ax.set_visible(False)
-    for i, (ax, (feature, curve)) in enumerate(zip(axes.flat, curves.items(), strict=False)):
-        ax.fill_between(curve["value"], curve["lower"], curve["upper"], color=_INSIDE, alpha=0.2, linewidth=0)
-        ax.plot(curve["value"], curve["prediction"], color=_INSIDE, marker="o", markersize=2.5)
-        _feature_axis(ax.xaxis, curve["value"].to_numpy(float), logarithmic=feature not in LINEAR)
-        ax.set_xlabel(feature)
-        ax.set_ylabel(quantity).set_visible(i % columns == 0)
+    fig, panels = dependence_panels(curves, quantity, logarithmic=[f for f in curves if f not in LINEAR])
     ends = np.concatenate([curve[["lower", "upper"]].to_numpy(float) for curve in curves.values()])
-    style.value_axis(axes[0, 0].yaxis, style.value_limits(ends))
-    handles = [
-        Line2D([], [], color=_INSIDE, marker="o", markersize=2.5, label="geometric mean over the layers"),
-        style.band("10 to 90 % of the layers", _INSIDE),
-    ]
-    style.legend_above(fig, handles)
+    style.value_axis(panels[0].yaxis, style.value_limits(ends))
+    style.legend_above(fig, dependence_handles("geometric mean over the layers", "10 to 90 % of the layers"))
     return fig
-
-
-def _feature_axis(axis: Axis, values: Floats, *, logarithmic: bool) -> None:
-    """A narrow x axis of an input, ticks at the values that occur, or at round ones where they are many."""
-    ax = axis.axes
-    low, high = float(values.min()), float(values.max())
-    if logarithmic:
-        ax.set_xscale("log", base=2)
-        place = math.log2
-        ticks = list(values) if len(values) < 10 or low == high else style.log_ticks(low, high)
-        ticks.sort(key=lambda t: place(t) % 1 > 0)  # powers of two before others
-    else:
-        place = float
-        ticks = [t for t in MaxNLocator(2).tick_values(low, high) if low <= t <= high] if high > low else [low]
-    room = 0.16 * (place(high) - place(low))
-    kept: list[float] = []
-    for tick in (min(ticks), max(ticks), *ticks):
-        if all(abs(place(tick) - place(k)) > room for k in kept):
-            kept.append(float(tick))
-    kept.sort()
-    axis.set_major_locator(FixedLocator(kept))
-    axis.set_major_formatter(FixedFormatter([_three(t) for t in kept]))
-    axis.set_minor_locator(NullLocator())
 
 
 def _interaction(source: Source, quantity: str) -> dict[str, Any]:
     from madyn.prediction.explanation import interaction, interactions
     from madyn.prediction.inputs import DEPTH
 
-    predictor, name = _predictor(source), quantity.replace("_", " ")
+    predictor, name = fitted_predictor(source), quantity.replace("_", " ")
     strongest = interactions(predictor, name).to_dict("records")[0]
     pair = (strongest["feature"], strongest["other"])
     found = interaction(predictor, name, *(pair[::-1] if pair[0] == DEPTH else pair))
-    title = f"H² = {found.h2:.2f}; the interaction is typically a factor of {found.strength:.3g}"
+    share, factor = f"{found.h2:.2f}", f"{found.strength:.3g}"
+    title = f"{found.feature} and {found.other}: typically ×{factor} beyond the two apart (H² {share})"
     return {"grid": found.grid, "seen": found.seen, "quantity": name, "title": title}
 
 
-@picture("analysis/prediction_interaction_{quantity}.png", cases=_each_quantity, data=_statistics, derive=_interaction)
+@picture("analysis/prediction_interaction_{quantity}.png", cases=each_quantity, data=depends_on, derive=_interaction)
 def prediction_interaction(grid: pd.DataFrame, seen: pd.DataFrame, quantity: str, title: str = "") -> Figure:
     """The mean prediction as two inputs are set together: in a dataset's picture, the pair that interacts most.
 
@@ -294,7 +253,7 @@ def prediction_interaction(grid: pd.DataFrame, seen: pd.DataFrame, quantity: str
     style.log_bar(fig, [ax], mesh, quantity)
     look = {"linestyle": "none", "marker": "o", "markersize": 4, "markeredgewidth": 0.6}
     dot = Line2D([], [], color="white", markeredgecolor="black", label="the data have such layers", **look)
-    style.legend_above(fig, [dot])
+    style.legend_above(fig, [dot] if len(x) else [])
     return fig
 
 
@@ -309,10 +268,10 @@ def _levels(axis: pd.Index) -> list[str]:
 def _importances(source: Source) -> dict[str, Any]:
     from madyn.prediction.importance import importances
 
-    return {"tables": {name: importances(_predictor(source), name) for name in QUANTITIES}}
+    return {"tables": {name: importances(fitted_predictor(source), name) for name in QUANTITIES}}
 
 
-@picture("analysis/prediction_importances.png", cases=the_dataset, data=_statistics, derive=_importances)
+@picture("analysis/prediction_importances.png", cases=the_dataset, data=depends_on, derive=_importances)
 def prediction_importances(tables: Mapping[str, pd.DataFrame]) -> Figure:
     """How much worse architectures left out are predicted without each input, with intervals, a panel a quantity.
 
@@ -326,113 +285,33 @@ def prediction_importances(tables: Mapping[str, pd.DataFrame]) -> Figure:
         left + 0.15 + 2.5 * columns, 1.3 + 0.24 * len(names), 1, columns, margins=(left, 0.15, 0.5, 0.5),
         gaps=(0.25, 0), sharey=True, sharex=True,
     )  # fmt: skip
+    found = set()
     for ax, (quantity, table) in zip(axes[0], tables.items(), strict=True):
         rows = {str(row["feature"]): row for row in table.to_dict("records")}
         ax.axvline(0, color="0.35", linewidth=0.8, zorder=1)
         for y, name in enumerate(names):
             row = rows[name]
             ax.plot([row["lower"], row["upper"]], [y, y], color=_INSIDE, linewidth=1.6)
-            filled = _INSIDE if row["lower"] > 0 else "white"
-            ax.plot(row["importance"], y, "o", color=_INSIDE, markerfacecolor=filled, markersize=5)
+            clear = row["lower"] > 0
+            found.add(clear)
+            ax.plot(row["importance"], y, color=_INSIDE, **_DOTS[clear])
         r2 = rows[names[0]]["r2"]
-        ax.set_title(f"{quantity} (R² {r2:.2f} unshuffled)".replace("-", style.MINUS), loc="left")
-        ax.set_xlabel("fall of R² of architectures left out")
+        ax.set_title(f"{quantity} (R² {r2:.2f} with all)".replace("-", style.MINUS), loc="left")
+        ax.set_xlabel("fall of R² without the feature")
         ax.set_ylabel("feature").set_visible(ax is axes[0, 0])
         ax.grid(axis="y", visible=False)
         ax.xaxis.set_major_locator(MaxNLocator(5))
         ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: style.number(v)))
     axes[0, 0].set_yticks(range(len(names)), names)
     axes[0, 0].set_ylim(len(names) - 0.4, -0.6)
-    dot = {"color": _INSIDE, "marker": "o", "markersize": 5}
-    handles = [
-        Line2D([], [], **dot, label="mean and 5 to 95 % of resamples"),
-        Line2D([], [], **dot, markerfacecolor="white", label="the interval holds 0"),
-    ]
+    names_of = {True: "mean and 5 to 95 % of resamples", False: "the interval holds 0: no clear use"}
+    handles = [Line2D([], [], color=_INSIDE, **_DOTS[c], label=text) for c, text in names_of.items() if c in found]
     style.legend_above(fig, handles)
     return fig
 
 
-def _residuals(source: Source, quantity: str) -> dict[str, Any]:
-    from madyn.prediction.residuals import residuals
-
-    name = quantity.replace("_", " ")
-    return {"table": residuals(_predictor(source), name), "quantity": name}
-
-
-@picture("analysis/prediction_residuals_{quantity}.png", cases=_each_quantity, data=_statistics, derive=_residuals)
-def prediction_residuals(table: pd.DataFrame, quantity: str) -> Figure:
-    """Predicted, with the architecture left out, against what was measured, and the models that are farthest off.
-
-    Args:
-        table: a row a model and layer: model, layer, observed, predicted, lower and upper, in the quantity's unit.
-        quantity: what is predicted.
-    """
-    table = table.loc[np.isfinite(table[["observed", "predicted"]].to_numpy(float)).all(axis=1)]
-    off = _farthest_off(table)
-    right = 0.3 + 0.068 * max(map(len, off))
-    fig, axes = style.new_figure(
-        4.1 + right + 2.6, max(3.6, 1.05 + 0.19 * len(off)), 1, 2, margins=(0.62, 0.15, 0.5, 0.55),
-        gaps=(right + 0.25, 0),
-    )  # fmt: skip
-    _against_measured(axes[0, 0], table, quantity)
-    _by_model(axes[0, 1], table, off, quantity)
-    share = 100 * float(_inside(table).mean())
-    looks = {"linestyle": "none", "markersize": 4}
-    handles = [
-        Line2D([], [], color=_INSIDE, marker="o", label=f"inside its 90 % interval ({share:.0f} % of layers)", **looks),
-        Line2D([], [], color=_OUTSIDE, marker="X", label="outside", **looks),
-        Line2D([], [], color="0.35", linewidth=0.8, label="equal"),
-    ]
-    style.legend_above(fig, handles)
-    return fig
-
-
-def _inside(table: pd.DataFrame) -> NDArray[np.bool_]:
-    values = table[["lower", "observed", "upper"]].to_numpy(float)
-    return (values[:, 0] <= values[:, 1]) & (values[:, 1] <= values[:, 2])
-
-
-def _farthest_off(table: pd.DataFrame) -> list[str]:
-    """The models by the root mean square of log(measured / predicted) over their layers, the farthest first."""
-    squares = np.square(np.log(table["observed"].to_numpy(float) / table["predicted"].to_numpy(float)))
-    names = table["model"].to_numpy()
-    by_model = {str(name): float(squares[names == name].mean()) for name in dict.fromkeys(names)}
-    return sorted(by_model, key=lambda name: -by_model[name])[:_MOST_MODELS]
-
-
-def _marks(ax: Axes, x: Any, y: Any, inside: NDArray[np.bool_]) -> None:
-    for mine, colour, marker, size in ((inside, _INSIDE, "o", 11), (~inside, _OUTSIDE, "X", 20)):
-        ax.scatter(x[mine], y[mine], c=colour, marker=marker, s=size, linewidths=0, alpha=0.85, zorder=3)
-
-
-def _against_measured(ax: Axes, table: pd.DataFrame, quantity: str) -> None:
-    observed, predicted = table["observed"].to_numpy(float), table["predicted"].to_numpy(float)
-    ends = table[["lower", "upper"]].to_numpy(float)
-    ax.vlines(observed, ends[:, 0], ends[:, 1], color="0.8", linewidth=0.5, zorder=1)
-    _marks(ax, observed, predicted, _inside(table))
-    limits = style.value_limits(np.concatenate([observed, predicted]))
-    ax.plot(limits, limits, color="0.35", linewidth=0.8, zorder=2)
-    for axis in (ax.xaxis, ax.yaxis):
-        style.value_axis(axis, limits)
-    ax.set_title("all layers, with 90 % intervals", loc="left")
-    ax.set_xlabel(f"measured {quantity}")
-    ax.set_ylabel("predicted, architecture left out")
-
-
-def _by_model(ax: Axes, table: pd.DataFrame, models: list[str], quantity: str) -> None:
-    place = {name: y for y, name in enumerate(models)}
-    part = table.loc[table["model"].isin(models)]
-    times = part["observed"].to_numpy(float) / part["predicted"].to_numpy(float)
-    _marks(ax, times, np.array([place[str(name)] for name in part["model"]]), _inside(part))
-    low, high = style.value_limits(times)
-    low, high = min(low, 0.8), max(high, 1.25)
-    style.value_axis(ax.xaxis, (low, high))
-    ax.xaxis.set_major_locator(FixedLocator(_factor_ticks(low, high)))
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: _times(v)))
-    ax.axvline(1, color="0.35", linewidth=0.8, zorder=2)
-    ax.set_yticks(range(len(models)), models)
-    ax.set_ylim(len(models) - 0.4, -0.6)
-    of = len(set(table["model"]))
-    ax.set_title(f"the {len(models)} farthest off of {of} models" if of > len(models) else "by model", loc="left")
-    ax.set_xlabel("measured / predicted, a mark a layer")
-    ax.set_ylabel("model")
+_DOTS: dict[bool, dict[str, Any]] = {
+    True: {"marker": "o", "markersize": 5},
+    False: {"marker": "o", "markersize": 5, "markerfacecolor": "white"},
+}
+"""How an importance is marked, by whether its interval lies above 0."""

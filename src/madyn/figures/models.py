@@ -10,6 +10,7 @@ from matplotlib.lines import Line2D
 
 from madyn.errors import DatasetError
 from madyn.figures import style
+from madyn.figures.model_names import MOST_NAMED, model_columns
 from madyn.figures.registry import Source, picture, the_dataset
 
 if TYPE_CHECKING:
@@ -32,17 +33,21 @@ def final_ratio(table: pd.DataFrame) -> Figure:
     """Top 1 over median at the end of training against the number of parameters (Figure 2 of the paper).
 
     Args:
-        table: a row a model: model, parameters, largest (of the layers' ratios) and mean (over the layers).
+        table: a row a model: model, parameters, largest (of the layers' ratios) and mean (over the layers). So many
+            models that a legend cannot name them are told by their sizes alone.
     """
-    room = style.legend_room([str(model) for model in table["model"]])
-    fig, axes = style.new_figure(4.0 + room, max(3.2, 0.9 + 0.17 * len(table)), margins=(0.62, room, 0.45, 0.4))
+    named = len(table) <= MOST_NAMED
+    room = style.legend_room([str(model) for model in table["model"]]) if named else 0.15
+    height = max(3.2, 0.9 + 0.17 * len(table)) if named else 3.6
+    fig, axes = style.new_figure((4.0 if named else 5.0) + room, height, margins=(0.62, room, 0.45, 0.4))
     ax = axes[0, 0]
     names = []
     colours = style.layer_colours(len(table))
     columns = (table[name] for name in ("model", "parameters", "largest", "mean"))
     for i, (colour, model, parameters, largest, mean) in enumerate(zip(colours, *columns, strict=True)):
-        look: dict[str, Any] = {"color": colour, "marker": style.MARKERS[i % 9], "linestyle": "none", "markersize": 6}
-        ax.plot([parameters] * 2, [mean, largest], color=colour, linewidth=0.8)
+        marker, size = (style.MARKERS[i % 9], 6) if named else ("o", 3.5)
+        look: dict[str, Any] = {"color": colour, "marker": marker, "linestyle": "none", "markersize": size}
+        ax.plot([parameters] * 2, [mean, largest], color=colour, linewidth=0.8 if named else 0.3)
         ax.plot(parameters, largest, **look)
         ax.plot(parameters, mean, **look, markerfacecolor="white")
         names.append(Line2D([], [], **look, label=str(model)))
@@ -50,7 +55,8 @@ def final_ratio(table: pd.DataFrame) -> Figure:
     style.value_axis(ax.xaxis, style.value_limits(table["parameters"]))
     ax.set_xlabel("parameters")
     ax.set_ylabel("top 1 / median at the last step")
-    style.legend_right(fig, names, ax)
+    if named:
+        style.legend_right(fig, names, ax)
     dot = {"color": "0.3", "marker": "o", "linestyle": "none", "markersize": 6}
     kinds = [
         Line2D([], [], **dot, label="largest of the layers"),
@@ -78,15 +84,21 @@ def sequence_spread(table: pd.DataFrame) -> Figure:
         table: a row a model and layer, in the order to draw: model, layer, cv, sem and ci95, as shares of the mean.
     """
     groups = list(table.groupby("model", sort=False))
-    left, bottom = style.slanted_room([str(model) for model, _ in groups])
-    width = max(5.2, 0.55 * len(groups) + left + 0.28)
-    fig, axes = style.new_figure(width, 2.8 + bottom, margins=(left, 0.12, bottom, 0.4))
-    ax = axes[0, 0]
+    names = [str(model) for model, _ in groups]
+    fig, ax = model_columns(names, each=0.55, height=2.8, right=0.28, top=0.4, least=5.2)
+    named = len(groups) <= MOST_NAMED
     for x, (_, rows) in enumerate(groups):
         offsets = np.linspace(-0.3, 0.3, len(rows)) if len(rows) > 1 else np.zeros(1)
-        ax.scatter(x + offsets, 100 * rows["cv"], s=9, c=style.layer_colours(len(rows)), linewidths=0, zorder=2)
-        for column, colour, dashes in _SPREAD_MEANS.values():
-            ax.plot([x - 0.4, x + 0.4], [100 * rows[column].mean()] * 2, color=colour, linestyle=dashes, zorder=3)
+        ax.scatter(
+            x + offsets, 100 * rows["cv"], s=9 if named else 3, c=style.layer_colours(len(rows)), linewidths=0, zorder=2
+        )
+    for column, colour, dashes in _SPREAD_MEANS.values():
+        means = 100 * np.array([rows[column].mean() for _, rows in groups])
+        if named:
+            for x, mean in enumerate(means):
+                ax.plot([x - 0.4, x + 0.4], [mean, mean], color=colour, linestyle=dashes, zorder=3)
+        else:  # columns are narrower than a dash is long
+            ax.plot(means, color=colour, linestyle=dashes, linewidth=0.8, zorder=3)
     handles = [
         Line2D(
             [],
@@ -101,8 +113,6 @@ def sequence_spread(table: pd.DataFrame) -> Figure:
     style.legend_above(fig, handles, columns=2)
     ax.set_ylim(0, None)
     ax.grid(axis="x", visible=False)
-    ax.set_xlim(-0.6, len(groups) - 0.4)
-    style.model_axis(ax, [str(model) for model, _ in groups])
     ax.set_ylabel("spread of the final ratio, % of mean")
     return fig
 

@@ -6,7 +6,6 @@ need no pyplot.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -22,6 +21,9 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from madyn.figures import style
+from madyn.figures.dependence import dependence_handles, dependence_panels
+from madyn.figures.model_names import MOST_NAMED, size_bar
+from madyn.figures.panels import hide_empty, panel_grid
 from madyn.figures.registry import Case, Source, picture, the_dataset
 
 if TYPE_CHECKING:
@@ -31,6 +33,9 @@ if TYPE_CHECKING:
     from madyn.prediction.published.explanation import Explanation
 
 _MOST_FEATURES = 10  # as many as a picture has room for; the rest are summed up or left out, and it says so
+_MOST_PANELS = 6
+_DEPTH = "depth l/L"
+_BY_THE_MEAN = "no feature at work:\nthe mean is\npredicted"
 _NAMES = {"A": "A (A₁)", "lam": "λ (A₂)", "gamma": "γ (β)", "t0": "t₀ (τ₀)", "K": "K"}
 
 
@@ -93,6 +98,9 @@ def importances(table: pd.DataFrame) -> Figure:
     )
     for ax, target in zip(axes[0], shares.columns, strict=True):
         ax.barh(range(len(shares)), 100 * shares[target], color=style.COLOURS[0], height=0.7)
+        if not shares[target].any():
+            ax.set_xlim(0, 100)
+            ax.text(0.5, 0.5, _BY_THE_MEAN, transform=ax.transAxes, ha="center", va="center", fontsize=7, color="0.35")
         ax.set_title(_NAMES.get(str(target), str(target)), loc="left")
         ax.set_xlabel("importance, %")
         ax.grid(axis="y", visible=False)
@@ -167,7 +175,7 @@ def shap_waterfall(values: pd.Series, features: pd.Series, base_value: float, ta
     at_work = max(1, sum(effect != 0 for effect in effects.values()))
     most = min(at_work, _MOST_FEATURES)
     shown, others = order[-most:], order[:-most]
-    steps = [(f"{name} = {style.number(float(settings[name]))}", effects[name]) for name in shown]
+    steps = [(f"{name} = {style.size(float(settings[name]))}", effects[name]) for name in shown]
     if others:
         steps.insert(0, (f"{len(others)} others", sum(effects[name] for name in others)))
     fig, axes = style.new_figure(
@@ -191,9 +199,15 @@ def shap_waterfall(values: pd.Series, features: pd.Series, base_value: float, ta
     ax.set_xlabel(f"prediction of {_label(target)}")
     ax.set_ylabel("feature")
     ax.set_title(title, loc="left")
+    if not any(effects.values()):
+        text = _BY_THE_MEAN.replace("\n", " ")
+        ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", va="center", fontsize=8,
+                bbox={"facecolor": "white", "edgecolor": "none"})  # fmt: skip
+    noise = 1e-9 * max(1.0, *map(abs, effects.values()))  # a mean of standardised values is 0 but for rounding
+    shown_ends = [0.0 if abs(v) < noise else v for v in (base_value, at)]
     ends = [
-        Line2D([], [], color="0.35", linestyle=":", label=f"mean prediction {style.number(base_value)}"),
-        Line2D([], [], color="0.35", label=f"this prediction {style.number(at)}"),
+        Line2D([], [], color="0.35", linestyle=":", label=f"mean prediction {style.number(shown_ends[0])}"),
+        Line2D([], [], color="0.35", label=f"this prediction {style.number(shown_ends[1])}"),
     ]
     style.legend_above(fig, ends)
     return fig
@@ -202,41 +216,30 @@ def shap_waterfall(values: pd.Series, features: pd.Series, base_value: float, ta
 def _dependence(source: Source, target: str) -> dict[str, Any]:
     from madyn.prediction.published import explanation
 
-    strongest = _importances_of(source.predictor, target).sort_values(ascending=False).index[:6]
-    curves = {str(f): explanation.partial_dependence(source.predictor, target, str(f)) for f in strongest}
+    predictor, curves = source.predictor, {}
+    for feature in map(str, _importances_of(predictor, target).sort_values(ascending=False).index):
+        if feature in explanation.of_depth():  # powers of one number, which move together
+            curves.setdefault(_DEPTH, explanation.depth_dependence(predictor, target))
+        else:
+            curves[feature] = explanation.partial_dependence(predictor, target, feature)
+        if len(curves) == _MOST_PANELS:
+            break
     return {"curves": curves, "target": target}
 
 
 @picture("analysis/partial_dependence_{target}.png", cases=_each_target, data=_table, derive=_dependence)
 def partial_dependence(curves: Mapping[str, pd.DataFrame], target: str) -> Figure:
-    """The mean prediction as one feature is set to each of its values, a panel a feature.
+    """The mean prediction as one feature is set to each of its values, a panel a feature, and one for the depth.
 
     Args:
         curves: by feature, the columns value, prediction, lower and upper.
         target: what is predicted.
     """
-    columns = min(3, len(curves))
-    rows = math.ceil(len(curves) / columns)
-    fig, axes = style.new_figure(
-        0.8 + 1.95 * columns, 0.55 + 1.75 * rows, rows, columns, margins=(0.68, 0.12, 0.48, 0.35), gaps=(0.15, 0.5),
-        sharey=True,
-    )  # fmt: skip
-    for ax in axes.flat[len(curves) :]:
-        ax.set_visible(False)
-    for i, (ax, (feature, curve)) in enumerate(zip(axes.flat, curves.items(), strict=False)):
-        ax.fill_between(curve["value"], curve["lower"], curve["upper"], color=style.COLOURS[0], alpha=0.2, linewidth=0)
-        ax.plot(curve["value"], curve["prediction"], color=style.COLOURS[0], marker="o", markersize=2.5)
-        ax.set_xlabel(feature)
-        ax.set_ylabel("prediction").set_visible(i % columns == 0)
-        ax.xaxis.set_major_locator(MaxNLocator(3, integer=bool((curve["value"] % 1 == 0).all())))
-        ax.xaxis.set_major_formatter(_number)
+    fig, panels = dependence_panels(curves, "prediction")
+    for ax in panels:
         ax.yaxis.set_major_formatter(_number)
-    handles = [
-        style.words(_label(target)),
-        Line2D([], [], color=style.COLOURS[0], marker="o", markersize=2.5, label="mean"),
-        style.band("10 to 90 % of the rows", style.COLOURS[0]),
-    ]
-    style.legend_above(fig, handles)
+    handles = dependence_handles("mean", "10 to 90 % of the rows")
+    style.legend_above(fig, [style.words(_label(target)), *handles])
     return fig
 
 
@@ -256,30 +259,37 @@ def residuals(table: pd.DataFrame) -> Figure:
         table: a row a target, model and layer: model, layer_index, target, observed, predicted.
     """
     targets, models = sorted(set(table["target"]), key=_order), list(dict.fromkeys(table["model"]))
-    columns = min(3, len(targets))
-    rows = math.ceil(len(targets) / columns)
+    rows, columns = panel_grid(len(targets), 3)
+    named = len(models) <= MOST_NAMED
     title = "each model predicted\nwithout its own rows"
-    room = style.legend_room([title, *(str(model) for model in models)])
+    room = style.legend_room([title, *(str(model) for model in models)]) if named else 1.0
     fig, axes = style.new_figure(
-        0.6 + 2.05 * columns + room, 0.35 + 2.1 * rows, rows, columns, margins=(0.6, room, 0.48, 0.3), gaps=(0.7, 0.75)
-    )
-    for ax in axes.flat[len(targets) :]:
-        ax.set_visible(False)
-    looks = [
-        {"color": colour, "marker": style.MARKERS[i % 9]} for i, colour in enumerate(style.layer_colours(len(models)))
+        0.6 + 2.05 * columns + room, 0.35 + 2.1 * rows, rows, columns,
+        margins=(0.6, room, 0.48, 0.3 if named else 0.55), gaps=(0.7, 0.75),
+    )  # fmt: skip
+    panels = hide_empty(axes, len(targets))
+    looks: list[dict[str, Any]] = [
+        {"color": colour, "marker": style.MARKERS[i % 9] if named else "o"}
+        for i, colour in enumerate(style.layer_colours(len(models)))
     ]
-    for ax, target in zip(axes.flat, targets, strict=False):
+    for ax, target in zip(panels, targets, strict=True):
         part = table[table["target"] == target]
         for model, look in zip(models, looks, strict=True):
             one = part[part["model"] == model]
-            ax.scatter(one["observed"], one["predicted"], s=12, linewidths=0, alpha=0.85, **look)
+            ax.scatter(one["observed"], one["predicted"], s=12 if named else 5, linewidths=0, alpha=0.85, **look)
         _diagonal(ax, np.asarray(part[["observed", "predicted"]], float))
         ax.set_title(_label(target), loc="left")
         ax.set_xlabel("fitted")
         ax.set_ylabel("predicted")
-    handles = [Line2D([], [], linestyle="none", label=str(m), **look) for m, look in zip(models, looks, strict=True)]
-    handles.append(Line2D([], [], color="0.35", linewidth=0.8, label="equal"))
-    style.legend_right(fig, handles, axes[0, -1], title=title)
+    equal = Line2D([], [], color="0.35", linewidth=0.8, label="equal")
+    if named:
+        handles = [
+            Line2D([], [], linestyle="none", label=str(m), **look) for m, look in zip(models, looks, strict=True)
+        ]
+        style.legend_right(fig, [*handles, equal], axes[0, -1], title=title)
+    else:
+        style.legend_above(fig, [style.words(title.replace("\n", " ")), equal])
+        size_bar(fig, panels)
     return fig
 
 

@@ -64,7 +64,7 @@ MINUS = "\N{MINUS SIGN}"
 LAYER_LABEL = "layer (0-indexed)"
 
 # The last, palest part of viridis has too little contrast with white paper for a thin line.
-_LAYER_COLOURS = matplotlib.colormaps["viridis"](np.linspace(0, 0.92, 256))
+LAYER_COLOURS = matplotlib.colormaps["viridis"](np.linspace(0, 0.92, 256))
 
 
 def new_figure(
@@ -226,20 +226,9 @@ def layer_axis(ax: Axes, layers: ArrayLike) -> None:
     ax.set_xlabel(LAYER_LABEL)
 
 
-def slanted_room(names: Sequence[str]) -> tuple[float, float]:
-    """Left and bottom margins, in inches, in which `model_axis` can write these names."""
-    return max(0.62, 0.3 + 0.03 * len(names[0])), 0.48 + 0.047 * max(len(name) for name in names)
-
-
-def model_axis(ax: Axes, names: Sequence[str]) -> None:
-    """A labelled x axis of models, their names slanted. The margins must be those of `slanted_room`."""
-    ax.set_xticks(range(len(names)), list(names), rotation=45, ha="right", rotation_mode="anchor")
-    ax.set_xlabel("model, small to large")
-
-
 def layer_colours(layers: int) -> list[Any]:
     """A colour a layer, dark for the first and light for the last."""
-    return [_LAYER_COLOURS[round(255 * i / max(1, layers - 1))] for i in range(layers)]
+    return [LAYER_COLOURS[round(255 * i / max(1, layers - 1))] for i in range(layers)]
 
 
 def layer_bar(fig: Figure, axes: Iterable[Axes], layers: int, *, inches: float = 0.1) -> Colorbar:

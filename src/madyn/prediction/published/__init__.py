@@ -6,6 +6,7 @@ any dataset. `madyn.Predictor` answers the question that it leaves open: what a 
 
 from madyn.prediction.published.explanation import (
     Explanation,
+    depth_dependence,
     importances,
     partial_dependence,
     residuals,
@@ -24,6 +25,7 @@ __all__ = [
     "Explanation",
     "ParameterPredictor",
     "caution",
+    "depth_dependence",
     "feature_table",
     "features_of",
     "importances",

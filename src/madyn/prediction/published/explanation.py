@@ -9,13 +9,16 @@ Look at the scores with whole models left out before reading anything into an ex
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from madyn.architecture import Architecture
 from madyn.errors import MissingDependencyError, UsageError
+from madyn.prediction.published.features import feature_table, features_of
 from madyn.prediction.published.predictor import ParameterPredictor
 from madyn.prediction.published.regressors import INSTALL, FittedRegressor
 
@@ -124,7 +127,8 @@ def partial_dependence(predictor: ParameterPredictor, target: str, feature: str)
     Returns:
         A row a value (those that occur, or 20 from the least to the largest if more do): value, in the feature's own
         units; prediction, the mean over the training rows; lower and upper, their 10 % and 90 % quantiles. Predictions
-        are in the transformed target's units. A feature's powers and ratios are not moved along with it.
+        are in the transformed target's units. A feature's powers and ratios are not moved along with it; for the
+        depth see `depth_dependence`.
 
     Raises:
         UsageError: the target or the feature is unknown, or the predictor is not fitted.
@@ -133,10 +137,43 @@ def partial_dependence(predictor: ParameterPredictor, target: str, feature: str)
     features = predictor.features
     if feature not in features:
         raise UsageError(f"there is no feature {feature!r}; the features are {', '.join(features.columns)}")
-    values = np.unique(features[feature].dropna())
+    return _over(
+        features[feature].to_numpy(float), lambda value: fitted.transformed(features.assign(**{feature: value}))
+    )
+
+
+def of_depth() -> list[str]:
+    """The features that change with the layer's depth in its model, and so with one another: l/L, its powers, l*L."""
+    one = feature_table(Architecture(num_hidden_layers=4, hidden_size=64, num_attention_heads=4))
+    return [str(name) for name in one if len(np.unique(one[name].to_numpy())) > 1]
+
+
+def depth_dependence(predictor: ParameterPredictor, target: str) -> pd.DataFrame:
+    """What becomes of the predictions when every layer is put at each depth l/L in turn, its model left as it is.
+
+    All features of the depth move together, which none of them can do alone.
+
+    Returns:
+        As `partial_dependence`; value is l/L.
+
+    Raises:
+        UsageError: the target is unknown, or the predictor is not fitted.
+    """
+    table, layers = predictor.table, predictor.features["layers"].to_numpy(float)
+    regressor = predictor.regressor(target)
+
+    def predictions(depth: float) -> np.ndarray:
+        return regressor.transformed(features_of(table.assign(layer_index=depth * layers)))
+
+    return _over(predictor.features["l/L"].to_numpy(float), predictions)
+
+
+def _over(column: np.ndarray, predictions: Callable[[float], np.ndarray]) -> pd.DataFrame:
+    """Mean and band of the predictions at the values of a feature that occur, or at 20 if more do."""
+    values = np.unique(column[np.isfinite(column)])
     if len(values) > _GRID_POINTS:
         values = np.linspace(values[0], values[-1], _GRID_POINTS)
-    curves = [fitted.transformed(features.assign(**{feature: value})) for value in values]
+    curves = [predictions(float(value)) for value in values]
     rows = [(float(v), c.mean(), *np.quantile(c, _BAND)) for v, c in zip(values, curves, strict=True)]
     return pd.DataFrame(rows, columns=["value", "prediction", "lower", "upper"])
 
