@@ -217,8 +217,7 @@ def _interaction(source: Source, quantity: str) -> dict[str, Any]:
     strongest = interactions(predictor, name).to_dict("records")[0]
     pair = (strongest["feature"], strongest["other"])
     found = interaction(predictor, name, *(pair[::-1] if pair[0] == DEPTH else pair))
-    share, factor = f"{found.h2:.2f}", f"{found.strength:.3g}"
-    title = f"{found.feature} and {found.other}: typically ×{factor} beyond the two apart (H² {share})"
+    title = f"together typically ×{found.strength:.3g} beyond each apart (H² {found.h2:.2f})"
     return {"grid": found.grid, "seen": found.seen, "quantity": name, "title": title}
 
 

@@ -80,7 +80,7 @@ def t_peak_surface(curves: pd.DataFrame, last_step: int) -> Figure:
     ax.grid(False)
     ax.set_xlabel("λ")
     ax.set_ylabel("γ, 1/step")
-    style.log_bar(fig, [ax], mesh, f"step of the peak (t₀ = {t0:.3g})")
+    style.log_bar(fig, [ax], mesh, f"step of the peak (t₀ = {style.number(float(f'{t0:.3g}'))})")
     handles.append(Line2D([], [], **_DOT, label="a layer's fit (own t₀)"))
     style.legend_above(fig, handles)
     return fig
