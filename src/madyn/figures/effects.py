@@ -57,8 +57,9 @@ def trajectories_by_factor(factors: pd.DataFrame, ratios: dict[str, xr.DataArray
     levels = {name: sorted(factors[name].unique()) for name in FACTORS}
     shown = [name for name in FACTORS if len(levels[name]) > 1] or list(FACTORS)  # one that never varies says nothing
     rows, columns = panel_grid(len(shown), 2)
+    width = 0.32 + (3.54 if columns < 3 else 2.9) * columns
     fig, axes = style.new_figure(
-        0.32 + 3.54 * columns, 0.9 + 2.25 * rows, rows, columns, margins=(0.62, 0.95, 0.5, 0.5), gaps=(1.25, 0.65),
+        width, 0.9 + 2.25 * rows, rows, columns, margins=(0.62, 0.95, 0.5, 0.5), gaps=(1.25, 0.65),
         sharex=True, sharey=True,
     )  # fmt: skip
     steps = np.unique(np.concatenate([r["step"].values for r in ratios.values()]))

@@ -22,11 +22,8 @@ def panel_grid(count: int, most: int) -> tuple[int, int]:
     """
     if count <= most:
         return 1, count
-
-    def faults(columns: int) -> tuple[bool, int, int]:
-        return count % columns == 1, max(0, columns - most), -count % columns
-
-    columns = min((most, most - 1, most + 1, most + 2), key=faults)
+    candidates = (most, max(2, most - 1), most + 1, most + 2)
+    columns = next((c for c in candidates if count % c != 1), most)
     return math.ceil(count / columns), columns
 
 
