@@ -48,7 +48,7 @@ def test_help_is_grouped_with_an_example_each(run):
      ["figures", "DATA", "--jobs", "0"],
      ["predict", "DATA", "--architecture", "{"], ["predict", "DATA", "--architecture", "3"],
      ["scan", "DATA", "--dtype", "int4"], ["trace", "x", "--out", "y", "--steps", "1,a", "--dtype", "int4"],
-     ["figures", "DATA", "--model", "gpt"], ["fit", "DATA", "--out", "elsewhere"]],
+     ["figures", "DATA", "--model", "gpt"], ["figures", "DATA", "--only", "nothing/*"]],
 )  # fmt: skip
 def test_usage_errors_are_one_line_and_2(run, data, arguments):
     code, out, err = run(*[data if a == "DATA" else a for a in arguments])
@@ -113,7 +113,11 @@ def test_predict(run, tmp_path):
     assert len(rows) == 1 + 3 * 2 * 3
     again = run("predict", tmp_path / "p.json", "--architecture", shape, "--steps", "0,50")
     assert again[0] == 0
-    assert "published curve fitted to the prediction" in again[1]
+    assert "published curve" not in again[1]
+    for asked in ("--parameters", "-v"):
+        shown = run("predict", tmp_path / "p.json", "--architecture", shape, "--steps", "0,50", asked)[1]
+        assert "published curve fitted to the prediction" in shown
+        assert shown.startswith(again[1][:200])
     code, _, err = run("predict", tmp_path / "p.json", "--architecture", '{"hidden_size": 96}')
     assert (code, "needs num_hidden_layers, num_attention_heads, mlp_ratio" in err) == (1, True)
     for wrong in ('"rotary_pct": "x"', '"model_type": [1]', '"num_hidden_layers": 3000000', '"mlp_ratio": {}'):

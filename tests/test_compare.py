@@ -123,9 +123,9 @@ def test_what_cannot_be_compared_is_refused(dataset, tmp_path):
 def test_the_command_prints_the_tables_and_writes_table_and_figure(run, tmp_path):
     write_dataset(tmp_path)
     arguments = ["compare", tmp_path, *(f"--hypothesis={name}" for name in SOME), "--model=pythia_14m"]
-    code, out, err = run(*arguments)
+    code, out, err = run(*arguments, "--verbose", "--out", tmp_path / "analysis")
     assert code == 0, err
-    for words in ("ratio: 3 layers of 1 models", "R2 by model", "AICc by model", "BIC by model", "wins by model",
+    for words in ("ratio: 3 layers of 1 models", "R2 by model", "AICc by model", "BIC by model", "layers won by model",
                   "Akaike weight by model", "K-fold error by model", "last-20 % error by model",
                   "original: the same curves as reparam"):  # fmt: skip
         assert words in out

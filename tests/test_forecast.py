@@ -14,7 +14,7 @@ from madyn.curves.hypotheses import HYPOTHESES
 from madyn.curves.learning import learn_prior, levels
 from madyn.curves.posteriors import posterior
 from madyn.dataset import layout, open_dataset
-from madyn.errors import DatasetError, SeriesError, UsageError
+from madyn.errors import SeriesError, UsageError
 from madyn.figures.forecast import forecast_figure
 from tiny import write_dataset
 
@@ -145,7 +145,7 @@ def test_too_few_runs_fall_back_and_say_so(tmp_path):
 
 
 def test_wrong_questions_are_answered_with_what_to_ask(root):
-    with pytest.raises(DatasetError, match="no model 'x'; it has m0, m1"):
+    with pytest.raises(UsageError, match="no model 'x'; it has m0, m1"):
         madyn.forecast_dataset(root, "x", at=100)
     with pytest.raises(UsageError, match="nothing is left to forecast"):
         madyn.forecast_dataset(root, "m0", at=20_000)

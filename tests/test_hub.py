@@ -393,20 +393,21 @@ def test_fit_writes_to_a_folder_of_its_own(hub, dataset, run, tmp_path):
     assert set(mine.fit_records("pythia_14m", "ratio")[0]) == {"reparam", "step1"}
 
 
-def test_fit_goes_by_default_to_a_folder_of_the_datasets_name(hub, dataset, run, tmp_path, monkeypatch):
+def test_fit_asks_for_the_folder_to_write_to(hub, dataset, run, tmp_path, monkeypatch):
     hub.add("owner/named", {"main": dataset}, kind="datasets")
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
-    assert run("fit", "owner/named", *FIT)[0] == 0
-    assert [p.name for p in (tmp_path / "work").iterdir()] == ["named"]
-    assert len(madyn.open_dataset("named").parameters) == 3
+    code, out, err = run("fit", "owner/named", *FIT)
+    assert (code, out) == (2, "")
+    assert "owner/named lies on the Hub and is not written to: say with --out" in err
+    assert not list((tmp_path / "work").iterdir())
 
 
 def test_a_dataset_is_never_fetched_over_another(hub, dataset, run, tmp_path, monkeypatch):
     hub.add("owner/source", {"main": dataset, "v1": dataset}, kind="datasets")
     monkeypatch.chdir(tmp_path)  # where a folder `source` is
     before = contents(dataset)
-    assert "source is there already" in error_line(run("fit", "owner/source", *FIT))
+    assert "source is there already" in error_line(run("fit", "owner/source", "--out", "source", *FIT))
     assert contents(dataset) == before
     assert run("fit", "owner/source", "--out", "mine", *FIT)[0] == 0
     said = error_line(run("fit", "hf://datasets/owner/source@v1", "--out", "mine", *FIT))

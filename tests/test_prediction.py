@@ -557,6 +557,7 @@ def test_evaluation_of_a_dataset_from_the_command_line(tmp_path, run):
         "2",
         "--out",
         tmp_path,
+        "-v",
     )
     assert code == 0
     for words in (

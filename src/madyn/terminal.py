@@ -6,6 +6,7 @@ import json
 import math
 import signal
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
@@ -24,6 +25,34 @@ from rich.table import Table
 console = Console(highlight=False, soft_wrap=True, markup=False)
 
 
+@dataclass
+class _Voice:
+    verbose: bool = False
+    quiet: bool = False
+
+
+_voice = _Voice()
+
+
+def set_voice(*, verbose: bool = False, quiet: bool = False) -> None:
+    """How much is said in this process: everything; or results and errors alone, without progress and notes."""
+    _voice.verbose, _voice.quiet = verbose, quiet
+
+
+def is_verbose() -> bool:
+    return _voice.verbose
+
+
+def is_quiet() -> bool:
+    return _voice.quiet
+
+
+def note(message: str) -> None:
+    """One sentence on standard error that is worth knowing and no error; nothing where quiet was asked for."""
+    if not is_quiet():
+        Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(f"note: {message}")
+
+
 def leave_interrupts_to_parent() -> None:
     """For worker processes: a terminal sends Ctrl-C to all of them, and only the parent knows how to stop in order."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -35,9 +64,10 @@ def progress_display(*, weighted: bool = False) -> Progress:
     Args:
         weighted: a task's total is work and not a count, so that the time left is right where parts differ in size.
 
-    Without a terminal it draws nothing; what is printed on its console (a plan, a failure) is shown either way.
+    Without a terminal it draws nothing; what is printed on its console (a plan, a failure) is shown either way, unless
+    quiet was asked for.
     """
-    errors = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+    errors = Console(stderr=True, soft_wrap=True, highlight=False, markup=False, quiet=is_quiet())
     return Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),
@@ -46,23 +76,38 @@ def progress_display(*, weighted: bool = False) -> Progress:
         TextColumn("left"),
         TimeRemainingColumn(),
         console=errors,
-        disable=not errors.is_terminal,
+        disable=not errors.is_terminal or is_quiet(),
     )
 
 
-def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], left: Sequence[str] = ()) -> None:
+def print_table(
+    title: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[Any]],
+    left: Sequence[str] = (),
+    most: int | None = None,
+    foot: Sequence[Sequence[Any]] = (),
+) -> None:
     """A table on standard output, its columns to the right except those named in `left`.
 
     A row is never folded or cut: on a narrow terminal it runs on, and a pipe gets whole rows.
+
+    Args:
+        most: of the rows, the first ones, unless all details were asked for; how many were left out is said.
+        foot: rows that stand below, always shown: sums, say.
     """
+    left_out = 0 if most is None or is_verbose() else max(0, len(rows) - most)
+    rows = rows[: len(rows) - left_out]
     table = Table(box=None, pad_edge=False)
     for column in columns:
         table.add_column(column, justify="left" if column in left else "right", no_wrap=True)
-    for row in rows:
+    for row in (*rows, *foot):
         table.add_row(*(_cell(value) for value in row))
     console.print(title, style="bold")
     needed = Console(width=10_000, markup=False).measure(table).maximum
     Console(highlight=False, markup=False, width=max(console.width, needed)).print(table)
+    if left_out:
+        console.print(f"... and {left_out} more; -v shows all")
 
 
 def print_json(value: Any) -> None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Annotated
 
 import typer
 
+from madyn import __version__, terminal
 from madyn.cli import comparing, designing, effects, explaining, fitting, forecasting, measuring, training
+from madyn.cli.voice import QuietOption, VerboseOption, enter_voice, raise_voice
 from madyn.errors import MadynError
 
 STOPPED = 130  # what a shell reports for a command stopped by Ctrl-C
@@ -15,20 +18,39 @@ STOPPED = 130  # what a shell reports for a command stopped by Ctrl-C
 app = typer.Typer(
     name="madyn",
     help="Massive activations over a transformer's training: measured, fitted, predicted.",
-    add_completion=False,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
 for room in (measuring, training, fitting, comparing, forecasting, explaining, designing, effects):
     room.register(app)
+enter_voice(app)
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"madyn {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def everywhere(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Print the version.")
+    ] = False,
+    verbose: VerboseOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """What stands before a command."""
+    raise_voice(verbose, quiet)
 
 
 def main() -> None:
     """Run a command. Exits with 0, with 1 for what is wrong with data, with 2 for what is wrong with the arguments."""
     # transformers' remarks on every model loaded would drown the command's own lines.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    terminal.set_voice()
     try:
-        code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
+        code = app(sys.argv[1:] or ["--help"], prog_name="madyn", standalone_mode=False)
         if code == STOPPED:
             _say("stopped; what is written stays, and the same command goes on from there")
     except MadynError as e:
@@ -43,7 +65,8 @@ def main() -> None:
         _say(str(error))
         code = 1
     except typer.TyperException as e:
-        _say(f"{e.format_message()} (see madyn --help)")
+        command = getattr(getattr(e, "ctx", None), "command_path", "madyn")
+        _say(f"{e.format_message()} (see {command} --help)")
         code = 2
     sys.exit(code if isinstance(code, int) else 0)
 

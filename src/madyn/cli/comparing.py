@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from madyn.cli.options import DatasetArgument, ModelsOption, OutOption
+from madyn.cli.options import DatasetArgument, JsonOption, ModelsOption, OutFolderOption, say_written
+from madyn.terminal import print_json
 
 
 def register(app: typer.Typer) -> None:
@@ -27,23 +27,27 @@ def compare(
         Literal["sequences", "means"],
         typer.Option("--ratio-of", help="sequences: mean of top1 / median; means: mean top1 / mean median."),
     ] = "sequences",
-    out: OutOption = None,
+    out: OutFolderOption = None,
+    as_json: JsonOption = False,
 ) -> None:
-    """Compare hypotheses: R2, AICc, BIC, wins, errors of prediction. [dim]madyn compare pythia/[/dim]"""
-    from madyn.curves.comparison import compare_dataset
-    from madyn.dataset import open_to_write
-    from madyn.dataset.files import write_text
-    from madyn.dataset.layout import comparison_path
-    from madyn.figures.comparison import comparison_figure
-    from madyn.figures.draw import save_figure
-    from madyn.summaries import print_comparison
+    """Compare hypotheses: R2, AICc, BIC, wins, errors of prediction. [dim]madyn compare pythia/[/dim]
 
-    opened = open_to_write(dataset, out)
-    found = compare_dataset(opened, hypotheses=hypothesis, models=model, quantity=quantity, ratio_of=ratio_of)
-    print_comparison(found)
-    path: Path = comparison_path(opened.path, quantity)
-    write_text(path, found.layers.to_csv(index=False))
-    typer.echo(f"written: {path}")
-    picture = path.with_suffix(".png")
-    save_figure(comparison_figure(found.layers, quantity), picture)
-    typer.echo(f"written: {picture}")
+    --json prints what `comparison_tables` gives; see docs/json.md.
+    """
+    from madyn.curves.comparison import compare_dataset
+    from madyn.summaries import comparison_tables, print_comparison
+
+    found = compare_dataset(dataset, hypotheses=hypothesis, models=model, quantity=quantity, ratio_of=ratio_of)
+    if as_json:
+        print_json(comparison_tables(found))
+    else:
+        print_comparison(found)
+    if out is not None:
+        from madyn.dataset.files import write_text
+        from madyn.figures.comparison import comparison_figure
+        from madyn.figures.draw import save_figure
+
+        table = out / f"comparison_{quantity}.csv"
+        write_text(table, found.layers.to_csv(index=False))
+        save_figure(comparison_figure(found.layers, quantity), table.with_suffix(".png"))
+        say_written(f"{table} and {table.with_suffix('.png').name}", as_json)

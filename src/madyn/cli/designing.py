@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from madyn.cli.options import JsonOption, OutTableOption, say_written
+from madyn.cli.shapes import DESIGNED, OPTIONS, shape_fields
 from madyn.errors import UsageError
+from madyn.terminal import print_json
 
 _SIZES = {"": 1.0, "k": 1e3, "m": 1e6, "b": 1e9}
 _NUMBER = re.compile(r"([0-9]+(?:\.[0-9]+)?)([kmb]?)", re.IGNORECASE)
@@ -29,14 +32,24 @@ def design(
         Path | None, typer.Option("--predictor", help="JSON file of a fitted predictor, instead of a suite.")
     ] = None,
     params: Annotated[str | None, typer.Option("--params", help="Parameters: 200k..2M, ..2M, 64k.., or 1M.")] = None,
-    layers: Annotated[str | None, typer.Option("--layers", help="As 2..8; by default what the suite has.")] = None,
-    width: Annotated[str | None, typer.Option("--width", help="Hidden size, as 64..128.")] = None,
+    architecture: Annotated[
+        str | None,
+        typer.Option(
+            "--architecture",
+            help='Sizes and ranges as JSON: {"num_hidden_layers": "2..8", "hidden_size": 96}; or use the options '
+            "below. What is not given is what the suite has.",
+        ),
+    ] = None,
+    layers: Annotated[str | None, typer.Option("--layers", help="How many, as 2..8.")] = None,
+    hidden_size: Annotated[
+        str | None, typer.Option("--hidden-size", "--width", help="Features of the hidden state, as 64..128.")
+    ] = None,
+    heads: Annotated[str | None, typer.Option("--heads", help="Attention heads, as 1..8.")] = None,
+    head_size: Annotated[str | None, typer.Option("--head-size", help="Features of a head, as 16..64.")] = None,
+    mlp_ratio: Annotated[str | None, typer.Option("--mlp-ratio", help="Inner over hidden size, as 2..4.")] = None,
     width_multiple: Annotated[
         int | None, typer.Option("--width-multiple", help="Hidden sizes are multiples of this.")
     ] = None,
-    heads: Annotated[str | None, typer.Option("--heads", help="As 1..8.")] = None,
-    head_size: Annotated[str | None, typer.Option("--head-size", help="Features of a head, as 16..64.")] = None,
-    mlp_ratio: Annotated[str | None, typer.Option("--mlp-ratio", help="Inner over hidden size, as 2..4.")] = None,
     minimize: Annotated[
         str | None, typer.Option("--minimize", help="'max ratio', 'final ratio' or 'peak step', over all layers.")
     ] = None,
@@ -52,36 +65,64 @@ def design(
     extrapolate: Annotated[
         bool, typer.Option("--extrapolate", help="Answer for shapes and steps that lie outside the suite.")
     ] = False,
-    out: Annotated[Path | None, typer.Option("--out", help="CSV file for all designs.")] = None,
+    out: OutTableOption = None,
     limit: Annotated[int, typer.Option("--limit", min=1, help="Designs shown, spread over those found.")] = 12,
+    as_json: JsonOption = False,
 ) -> None:
-    """Search architectures for wanted dynamics. [dim]madyn design --params 200k..2M --minimize "max ratio"[/dim]"""
+    """Search architectures for wanted dynamics. [dim]madyn design --params 200k..2M --minimize "max ratio"[/dim]
+
+    --json prints {"objective", "against", "searched", "designs", "notes"}: all designs, records of the columns that
+    `Designs.table` has; see docs/json.md.
+    """
     from madyn.prediction import Predictor
     from madyn.prediction.candidates import Limits
     from madyn.prediction.design import search_designs
     from madyn.summaries import print_designs
 
+    options = {"--layers": layers, "--hidden-size": hidden_size, "--heads": heads, "--head-size": head_size,
+               "--mlp-ratio": mlp_ratio}  # fmt: skip
+    said = shape_fields(architecture, options, DESIGNED)
+    names = {field: option for option, field in OPTIONS.items()}
+    sizes = {field: parse_range(_as_text(field, value), names[field]) for field, value in said.items()}
     limits = Limits(
         parameters=parse_range(params, "--params"),
-        layers=parse_range(layers, "--layers"),
-        hidden_size=parse_range(width, "--width"),
-        heads=parse_range(heads, "--heads"),
-        head_size=parse_range(head_size, "--head-size"),
-        mlp_ratio=parse_range(mlp_ratio, "--mlp-ratio"),
         width_multiple=width_multiple,
         max_loss=max_loss,
         below=below,
+        **{_LIMITS[field]: ends for field, ends in sizes.items()},
     )
     if suite is not None and predictor is not None:
         raise UsageError("give --suite or --predictor, not both")
     fitted = Predictor.load(predictor) if predictor is not None else Predictor().fit(suite or "tiny-suite")
     designs = search_designs(fitted, limits, minimize=minimize, maximize=maximize, at=at, extrapolate=extrapolate)
-    print_designs(designs, limit)
+    if as_json:
+        found = {"searched": designs.searched, "designs": designs.table.to_dict("records"), "notes": designs.notes}
+        print_json({"objective": designs.objective, "against": designs.against, **found})
+    else:
+        print_designs(designs, limit)
     if out is not None:
         from madyn.dataset.files import write_text
 
         write_text(out, designs.table.to_csv(index=False))
-        typer.echo(f"written: {out}")
+        say_written(out, as_json)
+
+
+_LIMITS = {
+    "num_hidden_layers": "layers",
+    "hidden_size": "hidden_size",
+    "num_attention_heads": "heads",
+    "head_size": "head_size",
+    "mlp_ratio": "mlp_ratio",
+}
+
+
+def _as_text(field: str, value: Any) -> str:
+    """A size or a range in JSON, as the option of that name takes it: 96, "64..128" or [64, 128]."""
+    if isinstance(value, list) and len(value) == 2:
+        return "..".join("" if end is None else str(end) for end in value)
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        raise UsageError(f'--architecture: {field} is {value!r:.60}; it is a number, or a range such as "2..8"')
+    return str(value)
 
 
 def parse_range(text: str | None, option: str) -> tuple[float | None, float | None]:

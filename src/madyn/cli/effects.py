@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
-
 import typer
 
-from madyn.cli.options import DatasetArgument, ModelsOption
+from madyn.cli.options import DatasetArgument, ModelsOption, OutFolderOption, say_written
 
 
 def register(app: typer.Typer) -> None:
@@ -17,15 +14,12 @@ def register(app: typer.Typer) -> None:
 def effects(
     dataset: DatasetArgument,
     model: ModelsOption = None,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", help="Folder for the tables (CSV) and the figures; neither if not given."),
-    ] = None,
+    out: OutFolderOption = None,
 ) -> None:
     """What goes with the architecture in a family, and what is chance. [dim]madyn effects tiny-suite[/dim]"""
     from madyn.dataset import open_dataset
     from madyn.effects.study import study_effects
-    from madyn.summaries import print_effects
+    from madyn.summaries import print_effects, print_not_drawn
 
     opened = open_dataset(dataset)
     study = study_effects(opened if model is None else opened.select(model))
@@ -37,6 +31,5 @@ def effects(
         for name, table in study.tables().items():
             write_text(out / f"{name}.csv", table.to_csv(index=False))
         drawing = draw_figures(opened, models=model, out=out, only="analysis/effects_*")
-        for path, reason in {**drawing.left_out, **drawing.failed}.items():
-            typer.echo(f"not drawn: {path}: {reason}")
-        typer.echo(f"written: {out}")
+        print_not_drawn(drawing, opened)
+        say_written(out)

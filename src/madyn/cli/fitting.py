@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from madyn.cli.options import DatasetArgument, ModelsOption, OutOption, path
+from madyn.cli.options import OUT, DatasetArgument, JsonOption, ModelsOption, path
+from madyn.terminal import print_json
 
 
 def register(app: typer.Typer) -> None:
@@ -17,6 +18,7 @@ def register(app: typer.Typer) -> None:
 
 def fit(
     dataset: DatasetArgument,
+    model: ModelsOption = None,
     hypothesis: Annotated[
         list[str] | None,
         typer.Option("--hypothesis", help="Only this curve; may be given again. The published ones by default."),
@@ -38,17 +40,33 @@ def fit(
     drop_suspects: Annotated[
         bool, typer.Option("--drop-suspects", help="Fit again without the points far off the reparam fit.")
     ] = False,
-    out: OutOption = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            parser=path,
+            help=f"{OUT}a folder, to which the dataset is copied first; the dataset's own if not given.",
+        ),
+    ] = None,
+    as_json: JsonOption = False,
 ) -> None:
-    """Fit curves to every layer; write params/ and the parameter table. [dim]madyn fit pythia/[/dim]"""
+    """Fit curves to every layer; write params/ and the parameter table. [dim]madyn fit pythia/[/dim]
+
+    --json prints what `fit_tables` gives, a value a fitted quantity; see docs/json.md.
+    """
     from madyn.curves.fitting import fit_dataset
-    from madyn.summaries import print_fits
+    from madyn.dataset.layout import FITTED_QUANTITIES
+    from madyn.summaries import fit_tables, print_fits
 
     fitted = fit_dataset(
-        dataset, hypotheses=hypothesis, quantities=quantity, method=method, robust=robust, ratio_of=ratio_of,
-        drop_suspects=drop_suspects, out=out,
+        dataset, models=model, hypotheses=hypothesis, quantities=quantity, method=method, robust=robust,
+        ratio_of=ratio_of, drop_suspects=drop_suspects, out=out,
     )  # fmt: skip
-    print_fits(fitted)
+    if as_json:
+        wanted = [q for q in FITTED_QUANTITIES if quantity is None or q in quantity]
+        print_json([fit_tables(fitted, quantity=name) for name in wanted])
+    else:
+        print_fits(fitted)
 
 
 def figures(
@@ -60,14 +78,16 @@ def figures(
         str, typer.Option("--only", help='Pictures whose path in the dataset matches: "analysis/*", "*/series/*".')
     ] = "*",
     out: Annotated[
-        Path | None, typer.Option("--out", parser=path, help="Folder to draw into; the dataset's own if not given.")
+        Path | None, typer.Option("--out", parser=path, help=f"{OUT}a folder; the dataset's own if not given.")
     ] = None,
 ) -> None:
     """Draw every figure whose data are there. [dim]madyn figures pythia/[/dim]"""
+    from madyn.dataset import open_dataset, open_to_write
     from madyn.figures.draw import draw_figures
     from madyn.summaries import print_drawing
 
-    drawing = draw_figures(dataset, models=model, jobs=jobs, redraw=redraw, only=only, out=out)
-    print_drawing(drawing)
+    opened = open_to_write(dataset) if out is None else open_dataset(dataset)
+    drawing = draw_figures(opened, models=model, jobs=jobs, redraw=redraw, only=only, out=out)
+    print_drawing(drawing, opened)
     if drawing.failed:
         raise typer.Exit(1)

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from madyn.cli.options import DatasetArgument
+from madyn.cli.options import DatasetArgument, OutTableOption, say_written
 
 
 def register(app: typer.Typer) -> None:
@@ -33,7 +33,7 @@ def forecast(
         typer.Option("--prior", help="learn: from the other finished runs, where there are four; default: a wide one."),
     ] = None,
     level: Annotated[float, typer.Option("--level", help="Probability of each band.")] = 0.9,
-    out: Annotated[Path | None, typer.Option("--out", help="CSV file for the bands.")] = None,
+    out: OutTableOption = None,
     figure: Annotated[Path | None, typer.Option("--figure", help="PNG or PDF file for a picture.")] = None,
 ) -> None:
     """What each layer will do for the rest of a run. [dim]madyn forecast runs/ --at 400 --model mine[/dim]"""
@@ -49,10 +49,10 @@ def forecast(
 
         table = found[["median", "lower", "upper", "measured"]].to_dataframe().reset_index()
         write_text(out, table.to_csv(index=False))
-        typer.echo(f"written: {out}")
+        say_written(out)
     if figure is not None:
         from madyn.figures.draw import save_figure
         from madyn.figures.forecast import forecast_figure
 
         save_figure(forecast_figure(found), figure)
-        typer.echo(f"written: {figure}")
+        say_written(figure)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from madyn.cli.options import (
+    OUT,
     BatchOption,
     BosOption,
     DecoderOnlyOption,
@@ -15,6 +16,7 @@ from madyn.cli.options import (
     DocumentsOption,
     DtypeOption,
     ExcludeOption,
+    JsonOption,
     KeepCacheOption,
     LayersOption,
     LengthOption,
@@ -28,6 +30,7 @@ from madyn.cli.options import (
     TrustOption,
     read_tokens,
 )
+from madyn.terminal import print_json
 
 ModelsArgument = Annotated[
     list[str], typer.Argument(metavar="MODEL...", help="Folders of checkpoints, or names of the Hub.")
@@ -43,7 +46,7 @@ def register(app: typer.Typer) -> None:
 
 
 def demo(
-    out: Annotated[Path, typer.Option("--out", help="Folder for the checkpoints and the dataset.")] = Path("demo"),
+    out: Annotated[Path, typer.Option("--out", help=f"{OUT}a folder.")] = Path("demo"),
 ) -> None:
     """Train a small family, measure it, fit it, draw it, predict it. [dim]madyn demo --out demo/[/dim]"""
     from madyn.demo import run_demo
@@ -96,7 +99,7 @@ def plan(
     context: typer.Context,
     models: ModelsArgument,
     out: Annotated[
-        str | None, typer.Option("--out", help="The dataset to be; what it holds already costs nothing.")
+        str | None, typer.Option("--out", help="Where the trace would write; what is there already costs nothing.")
     ] = None,
     steps: StepsOption = None,
     probe: ProbeOption = "stdlib",
@@ -111,8 +114,13 @@ def plan(
     stream: StreamOption = None,
     keep_cache: KeepCacheOption = None,
     trust_remote_code: TrustOption = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """What a trace will cost, before it starts. [dim]madyn plan EleutherAI/pythia-1b --steps paper[/dim]"""
+    """What a trace will cost, before it starts. [dim]madyn plan EleutherAI/pythia-1b --steps paper[/dim]
+
+    --json prints {"models", "start_up"}: a record a model with the fields of `ModelCost`, and seconds before the first
+    checkpoint by what they are for, with what is not in them; see docs/json.md.
+    """
     from madyn.summaries import print_costs
     from madyn.sweep import Probe, Settings, plan_costs
 
@@ -128,7 +136,11 @@ def plan(
             dtype=dtype, device=device, stream=stream, keep_cache=keep_cache, trust_remote_code=trust_remote_code
         ),
     )
-    print_costs(costs)
+    if as_json:
+        start = {"parts": costs.start_up.parts, "unknown": costs.start_up.unknown}
+        print_json({"models": [vars(cost) for cost in costs], "start_up": start})
+    else:
+        print_costs(costs)
 
 
 def trace(
@@ -138,7 +150,7 @@ def trace(
         str,
         typer.Option(
             "--out",
-            help="The dataset: a folder, or a URL such as s3://bucket/name. What it holds is not measured again.",
+            help=f"{OUT}the dataset's folder, or a URL such as s3://bucket/name. What it holds is not measured again.",
         ),
     ],
     steps: StepsOption = None,

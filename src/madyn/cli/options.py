@@ -1,4 +1,9 @@
-"""Options that several commands share, each declared once."""
+"""Options that several commands share, each declared once.
+
+`--out` is in every command the place where what the command makes is written: one file where it makes one table, else a
+folder. A command that only reads (compare, forecast, predict, evaluate, effects, design) writes nothing without it;
+`fit` and `figures`, which add to a dataset, then write into its own folder, and ask for `--out` where it has none.
+"""
 
 from __future__ import annotations
 
@@ -22,15 +27,20 @@ def path(text: str) -> Path:
 DatasetArgument = Annotated[
     str,
     typer.Argument(
-        metavar="DATASET", help="A folder, or a dataset of the Hub: OWNER/NAME or hf://datasets/OWNER/NAME."
+        metavar="DATASET",
+        help="A folder, a dataset of the Hub (OWNER/NAME or hf://datasets/OWNER/NAME), or one that comes with madyn: "
+        "tiny-suite. A folder called so is ./tiny-suite.",
     ),
 ]
 ModelsOption = Annotated[
     list[str] | None, typer.Option("--model", help="Only this model (its directory's name); may be given again.")
 ]
-OutOption = Annotated[
-    Path | None,
-    typer.Option("--out", parser=path, help="Folder to fetch a dataset of the Hub into; its own name here by default."),
+OUT = "Where what this command makes is written: "
+OutFolderOption = Annotated[
+    Path | None, typer.Option("--out", parser=path, help=f"{OUT}a folder; nothing is if not given.")
+]
+OutTableOption = Annotated[
+    Path | None, typer.Option("--out", parser=path, help=f"{OUT}a CSV file; nothing is if not given.")
 ]
 ProbeOption = Annotated[
     str,
@@ -123,3 +133,8 @@ def read_tokens(context: typer.Context, file: Path | None, *against: str) -> Any
     from madyn.sweep.inputs import read_token_file
 
     return read_token_file(file)
+
+
+def say_written(path: object, as_json: bool = False) -> None:
+    """Where something was written: on standard output, unless that is for JSON alone."""
+    typer.echo(f"written: {path}", err=as_json)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from madyn.cli.options import path
+from madyn.cli.options import OUT, path
 from madyn.errors import UsageError
 
 
@@ -20,8 +20,7 @@ def lab(
         str, typer.Argument(metavar="SUITE", help="A suite file (TOML), or the name of a suite that comes with madyn.")
     ],
     out: Annotated[
-        Path | None,
-        typer.Option("--out", parser=path, help="The dataset's folder. What is trained and measured there stays."),
+        Path | None, typer.Option("--out", parser=path, help=f"{OUT}the dataset's folder. What is in it stays.")
     ] = None,
     model: Annotated[
         list[str] | None, typer.Option("--model", help="Only this model of the suite; may be given again.")

@@ -42,6 +42,7 @@ AT_ONCE = 300  # layers
 def fit_dataset(
     dataset: str | Path | Dataset,
     *,
+    models: str | Iterable[str] | None = None,
     hypotheses: Iterable[str] | None = None,
     quantities: Iterable[str] | None = None,
     method: str = "varpro",
@@ -53,14 +54,16 @@ def fit_dataset(
     """Fit curves to every layer's trajectories and write `params/` and the parameter table.
 
     Args:
-        dataset: a dataset, or its folder, or a dataset of the Hub, which is then fetched into a folder (`out`, or its
-            own name in the current directory) without its pictures.
+        dataset: a dataset, or its folder, or a dataset of the Hub or one that comes with madyn.
+        models: directory names; all by default.
         hypotheses: names in `HYPOTHESES`; those of the published dataset by default.
         quantities: of ratio, top1 and median; all by default.
         method: "varpro" finds the global optimum in each hypothesis' box; "trf" is the published single-start search.
         robust: "huber" or "student" to weigh points down that lie far off, as in `fit_curves`.
         ratio_of: which mean the ratio is, as in `Dataset.trajectories`.
         drop_suspects: fit again without the points that the reparam fit leaves far off. They are flagged either way.
+        out: the folder that the fits are written to, with a copy of what they are made from; the dataset's own folder
+            by default, which one of the Hub does not have.
 
     Returns:
         the dataset that was written to.
@@ -69,7 +72,7 @@ def fit_dataset(
         DatasetError: a model's statistics are malformed; the other models are fitted first.
         SeriesError: no layer of some model has a series that the hypothesis could be fitted to (too few points, or
             constant); everything else is fitted first, and the records say why.
-        UsageError: an unknown hypothesis, quantity or method.
+        UsageError: an unknown model, hypothesis, quantity or method.
     """
     chosen = resolve(PUBLISHED if hypotheses is None else hypotheses)
     making = _Making(method, robust, ratio_of, drop_suspects)
@@ -77,8 +80,12 @@ def fit_dataset(
     unknown = [q for q in wanted if q not in FITTED_QUANTITIES]
     if unknown:
         raise UsageError(f"no fits are made of {', '.join(unknown)}; known: {', '.join(FITTED_QUANTITIES)}")
-    dataset = dataset if isinstance(dataset, Dataset) else open_to_write(dataset, out)
+    if not isinstance(dataset, Dataset):
+        dataset = open_to_write(dataset, out)
+    elif out is not None:
+        dataset = open_to_write(dataset.path, out).select(dataset.models)
     dataset.require_own_folder()
+    dataset = dataset if models is None else dataset.select(models)
     faults: list[MadynError] = []
     with progress_display() as progress:
         series = _read(dataset, wanted, making, faults)

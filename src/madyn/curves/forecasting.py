@@ -22,7 +22,7 @@ from madyn.curves.priors import Prior, curve_of
 from madyn.curves.separable import SeparableModel
 from madyn.dataset import Dataset, open_dataset
 from madyn.dataset.view import RatioOf
-from madyn.errors import DatasetError, SeriesError, UsageError
+from madyn.errors import SeriesError, UsageError
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -68,13 +68,12 @@ def forecast_dataset(
         last_step, level, prior.
 
     Raises:
-        DatasetError: the dataset does not have the model.
+        DatasetError: there is no such dataset.
         SeriesError: fewer than two steps were measured up to `at`, or "learn" finds fewer than four finished runs.
-        UsageError: `at` is not before the last step, or an unknown quantity, hypothesis or prior.
+        UsageError: `at` is not before the last step, or an unknown model, quantity, hypothesis or prior.
     """
     dataset = dataset if isinstance(dataset, Dataset) else open_dataset(dataset)
-    if model not in dataset.models:
-        raise DatasetError(f"{dataset.path} has no model {model!r}; it has {', '.join(dataset.models)}")
+    dataset.select(model)
     series = dataset.trajectories(model, quantity, ratio_of)
     steps = series["step"].values.astype(float)
     end = _end(dataset, steps) if last_step is None else float(last_step)

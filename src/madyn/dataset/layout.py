@@ -96,11 +96,6 @@ def manifest_files(root: Path, model: str) -> dict[int, Path]:
     return dict(sorted((int(m[1]), p) for m, p in matches if m))
 
 
-def comparison_path(root: Path, quantity: str) -> Path:
-    """The scores of the hypotheses, a row a model, layer and hypothesis."""
-    return root / "analysis" / f"comparison_{quantity}.csv"
-
-
 def probe_path(root: Path) -> Path:
     return root / "manifest" / "probe.json"
 

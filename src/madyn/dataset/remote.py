@@ -1,9 +1,10 @@
-"""Where a dataset lies: a folder, the Hub, or the package itself, and how it is brought to a folder.
+"""Where a dataset lies: a folder, the Hub, or the package itself.
 
-The published dataset is 2 GB, nearly all of it pictures that can be drawn again; only the rest is fetched. Reading
-goes through the Hub's cache; a dataset that is to be written to (fitted again, redrawn) is fetched into a folder of
-its own, since the cache is shared and must not change. It is fetched there once: what its owner then writes is not
-fetched over.
+The published dataset is 2 GB, nearly all of it pictures that can be drawn again; only the rest is fetched. Reading goes
+through caches; `copying` brings a dataset that is to be written to into a folder.
+
+The bare name of a dataset that comes with madyn always means that dataset, whatever the working directory holds, so
+that one command gives one answer everywhere; a folder of that name is `./NAME`.
 """
 
 from __future__ import annotations
@@ -11,14 +12,14 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from madyn.dataset.files import root_path, storage_error, write_bytes
+from madyn.dataset.files import root_path, storage_error
 from madyn.dataset.shipped import shipped_names, unpack_shipped
 from madyn.errors import DatasetError
 from madyn.hub import hub_errors
+from madyn.terminal import note
 
 _URL = re.compile(r"hf://datasets/(?P<repo>[^/@]+/[^/@]+)(?:@(?P<revision>[^/]+))?/?")
 _NAME = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*/[\w.-]+)(?:@(?P<revision>\S+))?")
-_ORIGIN = ".fetched-from"  # in a folder that was fetched whole: what it was fetched from
 _WANTED = [
     "*.csv",
     "README.md",
@@ -32,21 +33,21 @@ _WANTED = [
 ]
 
 
-def locate(dataset: str | Path, *, into: Path | None = None) -> Path:
-    """The folder of a dataset that exists: the path itself, or where a dataset of the Hub was fetched to.
+def locate(dataset: str | Path) -> Path:
+    """The folder of a dataset that exists: the path itself, or where a dataset from elsewhere lies in a cache.
 
     Args:
-        dataset: a folder, `hf://datasets/OWNER/NAME[@REVISION]`, `OWNER/NAME`, or the name of a dataset that comes with
-            madyn. A folder of that name comes first.
-        into: the folder to bring a dataset that is not in one into, once; a cache if None.
+        dataset: a folder, `hf://datasets/OWNER/NAME[@REVISION]`, `OWNER/NAME` (where no such folder is), or the name of
+            a dataset that comes with madyn, which a `Path` and `./NAME` never are.
 
     Raises:
-        DatasetError: there is no such folder, or no such dataset on the Hub, or the Hub cannot be reached, or `into`
-            holds something else.
+        DatasetError: there is no such folder, or no such dataset on the Hub, or the Hub cannot be reached.
         StorageError: what was fetched cannot be written.
     """
     if is_shipped(dataset):
-        return unpack_shipped(str(dataset), into)
+        if Path(dataset).is_dir():
+            note(f"{dataset} is the dataset that comes with madyn; the folder of that name here is ./{dataset}")
+        return unpack_shipped(str(dataset))
     remote = match_remote(dataset)
     if remote is None:
         root = root_path(dataset)
@@ -56,31 +57,11 @@ def locate(dataset: str | Path, *, into: Path | None = None) -> Path:
                 f"with madyn ({', '.join(shipped_names())})"
             )
         return root
-    return _fetch(*remote) if into is None else _fetch_into(into, *remote)
+    return fetch(*remote)
 
 
-def _fetch_into(folder: Path, repo: str, revision: str | None) -> Path:
-    origin = f"{repo}@{revision or 'main'}"
-    marker = folder / _ORIGIN
-    if marker.exists():
-        held = marker.read_text()
-    elif (folder / ".cache" / "huggingface").exists():
-        held = None  # the Hub client's records of a fetch that was stopped
-    else:
-        held = "something else" if folder.is_dir() and any(folder.iterdir()) else None
-    if held == origin:
-        return folder
-    if held is not None:
-        raise DatasetError(
-            f"{folder} is there already and holds {held}, not {origin}: fetch into another folder with --out, or give "
-            "the folder in place of the name if it is what you mean"
-        )
-    _fetch(repo, revision, folder)
-    write_bytes(marker, origin.encode())
-    return folder
-
-
-def _fetch(repo: str, revision: str | None, folder: Path | None = None) -> Path:
+def fetch(repo: str, revision: str | None, folder: Path | None = None) -> Path:
+    """Fetch what is wanted of a dataset of the Hub into a folder, or into the Hub's cache."""
     from huggingface_hub import constants, snapshot_download
 
     try:
@@ -95,8 +76,8 @@ def _fetch(repo: str, revision: str | None, folder: Path | None = None) -> Path:
 
 
 def is_shipped(dataset: str | Path) -> bool:
-    """Whether a name means a dataset that comes with madyn. A folder of that name comes first."""
-    return isinstance(dataset, str) and dataset in shipped_names() and not Path(dataset).exists()
+    """Whether a name means a dataset that comes with madyn."""
+    return isinstance(dataset, str) and dataset in shipped_names()
 
 
 def match_remote(dataset: str | Path) -> tuple[str, str | None] | None:

@@ -17,7 +17,6 @@ from typing import Any
 
 from madyn.dataset import layout
 from madyn.dataset.files import storage_error, write_bytes
-from madyn.errors import DatasetError
 
 _ARCHIVE = ".tar.xz"
 
@@ -33,37 +32,56 @@ def shipped_suite(name: str) -> str | None:
     return file.read_text(encoding="utf-8") if "/" not in name and file.is_file() else None
 
 
-def unpack_shipped(name: str, into: Path | None = None) -> Path:
-    """The folder of a shipped dataset, unpacked there if it is not yet.
-
-    Args:
-        into: a folder of the user's own, which must not exist; the cache if None.
+def unpack_shipped(name: str) -> Path:
+    """The folder in the user's cache that holds a shipped dataset, unpacked there if it is not yet.
 
     Raises:
         StorageError: the folder cannot be written.
-        DatasetError: `into` is there already.
     """
-    archive = (_data() / f"{name}{_ARCHIVE}").read_bytes()
-    folder = into or _cache() / f"{name}-{hashlib.sha256(archive).hexdigest()[:16]}" / name
+    archive = _archive(name)
+    folder = _cache() / shipped_version(name) / name
     if folder.exists():
-        if into is None:
-            return folder
-        raise DatasetError(f"{into} is there already: give the folder in place of the name, or another --out")
+        return folder
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{name}."))
-        try:
-            with tarfile.open(fileobj=io.BytesIO(archive), mode="r:xz") as tar:
-                tar.extractall(partial, filter="data")
-            partial.chmod(0o755)
-            partial.rename(folder)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+        return _unpack(archive, folder)
     except OSError as e:
-        if into is None and folder.exists():  # another process was first
+        if folder.exists():  # another process was first
             return folder
         raise storage_error(folder, e) from e
-    return folder
+
+
+def unpack_into(folder: Path, name: str) -> None:
+    """Unpack a shipped dataset into a folder that does not exist, or is empty.
+
+    Raises:
+        StorageError: the folder cannot be written.
+    """
+    try:
+        _unpack(_archive(name), folder)
+    except OSError as e:
+        raise storage_error(folder, e) from e
+
+
+def shipped_version(name: str) -> str:
+    """The name with a part of its archive's hash: another one where a version of madyn ships other data."""
+    return f"{name}-{hashlib.sha256(_archive(name)).hexdigest()[:16]}"
+
+
+def _archive(name: str) -> bytes:
+    return (_data() / f"{name}{_ARCHIVE}").read_bytes()
+
+
+def _unpack(archive: bytes, folder: Path) -> Path:
+    """All of it or nothing: beside the folder first, then renamed."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    try:
+        with tarfile.open(fileobj=io.BytesIO(archive), mode="r:xz") as tar:
+            tar.extractall(partial, filter="data")
+        partial.chmod(0o755)
+        return partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def pack_dataset(root: Path, archive: Path) -> None:

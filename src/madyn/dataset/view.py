@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from madyn.architecture import Architecture
 from madyn.dataset import fit_files, layout, manifest
-from madyn.dataset.files import read_bytes, sha256
+from madyn.dataset.copying import bring
+from madyn.dataset.files import read_bytes, root_path, sha256
 from madyn.dataset.remote import is_shipped, locate, match_remote
 from madyn.dataset.statistics import read_statistics
 from madyn.dataset.training import TrainingRecord, read_record
@@ -32,7 +33,8 @@ def open_dataset(path: str | Path) -> Dataset:
 
     Args:
         path: a folder; or a dataset of the Hub as `hf://datasets/OWNER/NAME[@REVISION]` or `OWNER/NAME`, of which all
-            but the pictures is fetched into the Hub's cache; or one that comes with madyn, `tiny-suite`.
+            but the pictures is fetched into the Hub's cache; or one that comes with madyn, `tiny-suite`. That bare name
+            always means the one that comes with madyn; a folder of that name is `./tiny-suite`, or a `Path`.
 
     Raises:
         DatasetError: there is no such dataset, or it holds no model.
@@ -45,19 +47,21 @@ def open_to_write(path: str | Path, out: str | Path | None = None) -> Dataset:
 
     Args:
         path: as for `open_dataset`.
-        out: the folder to bring a dataset of the Hub, or one that comes with madyn, into; its own name in the current
-            directory by default. Caches are shared with other programs, and are never written to.
+        out: the folder to bring it into first, and to write to; without it, a folder is written to where it is.
 
     Raises:
-        DatasetError: there is no such dataset, or nothing in it was measured.
-        UsageError: `out` is given for a dataset that is in a folder already.
+        DatasetError: there is no such dataset, or nothing in it was measured, or `out` holds something else.
+        UsageError: no `out` is given for a dataset of the Hub, or one that comes with madyn: the caches that they are
+            read from are shared with other programs, and never written to.
     """
     elsewhere = _is_elsewhere(path)
-    if not elsewhere and out is not None:
-        raise UsageError(f"{path} is a folder and is written to where it is; --out goes with a dataset of the Hub")
-    remote = match_remote(path)
-    name = remote[0].split("/")[1] if remote else str(path)
-    dataset = _open(locate(path, into=Path(out or name) if elsewhere else None))
+    if out is not None and (elsewhere or root_path(out).absolute() != root_path(path).absolute()):
+        dataset = _open(bring(path, out))
+    elif elsewhere:
+        where = "comes with madyn" if is_shipped(path) else "lies on the Hub"
+        raise UsageError(f"{path} {where} and is not written to: say with --out (out=) which folder to copy it into")
+    else:
+        dataset = _open(locate(path))
     if not dataset.models:
         raise DatasetError(f"{dataset.path}: nothing in it was measured; see `madyn show {dataset.path}`")
     return dataset

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -97,8 +98,8 @@ def draw_figures(
 
     Args:
         dataset: an open dataset, or where it is.
-        out: the folder to write to, laid out as a dataset; the dataset's own by default (for a dataset of the Hub a
-            folder of its name in the current directory, which it is fetched into).
+        out: the folder to write to, laid out as a dataset; the dataset's own by default, which one of the Hub, or one
+            that comes with madyn, does not have.
         models: draw these alone, also where a picture shows several; all by default.
         jobs: processes; as many as there are processors by default. 1 draws in this one.
         dpi: dots an inch.
@@ -109,7 +110,7 @@ def draw_figures(
 
     Raises:
         DatasetError: there is no such dataset.
-        UsageError: `jobs` or `dpi` is less than 1, or a model is unknown.
+        UsageError: `jobs` or `dpi` is less than 1, a model is unknown, or `only` matches no picture.
         StorageError: a file cannot be written; those written before it stay.
         MadynError: a process ended early.
     """
@@ -132,6 +133,9 @@ def draw_figures(
             together.append(task)
         else:
             single.append([task])
+    if not (result.unchanged or result.left_out or together or single):
+        there = ", ".join(sorted(re.sub(r"\{\w+\}", "*", pattern) for pattern in PICTURES))
+        raise UsageError(f"no picture's path matches {only!r}; there are {there}")
     batches = ([together] if together else []) + single  # the longest first
     with _shown(progress) as report:
         _draw_all(batches, source, folder, dpi, jobs or os.cpu_count() or 1, result, report)

@@ -1,17 +1,22 @@
 """What commands say when they are done: tables for a terminal, the same text without colours for a pipe."""
 
-from madyn.summaries.comparing import print_comparison
-from madyn.summaries.contents import print_contents, print_locations
+from madyn.summaries.comparing import comparison_tables, print_comparison
+from madyn.summaries.contents import dataset_contents, print_check, print_contents, print_locations
 from madyn.summaries.designs import print_designs
-from madyn.summaries.drawing import print_drawing
+from madyn.summaries.drawing import print_drawing, print_not_drawn
 from madyn.summaries.families import print_effects, print_lab, print_suite_costs
-from madyn.summaries.fitting import print_fits
+from madyn.summaries.fitting import fit_tables, print_fits
 from madyn.summaries.forecasting import print_forecast
-from madyn.summaries.prediction import print_evaluation, print_prediction
+from madyn.summaries.prediction import prediction_tables, print_evaluation, print_prediction
 from madyn.summaries.sweeping import print_costs, print_trace
 from madyn.summaries.tables import print_scan
 
 __all__ = [
+    "comparison_tables",
+    "dataset_contents",
+    "fit_tables",
+    "prediction_tables",
+    "print_check",
     "print_comparison",
     "print_contents",
     "print_costs",
@@ -23,6 +28,7 @@ __all__ = [
     "print_forecast",
     "print_lab",
     "print_locations",
+    "print_not_drawn",
     "print_prediction",
     "print_scan",
     "print_suite_costs",

@@ -2,64 +2,106 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from madyn.dataset.checking import failures_of, missing_units
+from madyn.dataset.checking import CheckReport, failures_of, missing_units
 from madyn.summaries.fitting import has_fits
+from madyn.summaries.grouping import print_grouped
 from madyn.terminal import console, print_table
 
 if TYPE_CHECKING:
     from madyn.dataset import Dataset
 
+_MOST = 25
 
-def print_contents(dataset: Dataset) -> None:
-    """What is in a dataset, a row a model, and what is missing: failures, units cut short, steps of a known grid."""
+
+def dataset_contents(dataset: Dataset) -> dict[str, Any]:
+    """What is in a dataset.
+
+    Returns:
+        path; models, for each: model, layers, sequences, steps (a list), complete, largest_ratio (at the last step, the
+        mean over sequences of the layer where that is largest), in_layer, fitted (quantities) and missing (what keeps
+        it from being complete, in words). What cannot be told is None.
+    """
     from madyn.dataset.layout import FITTED_QUANTITIES, manifest_models
     from madyn.errors import MadynError
 
-    rows, remarks = [], []
+    models = []
     for model in dataset:
         missing = missing_units(dataset, model)
+        known: dict[str, Any] = dict.fromkeys(("layers", "sequences", "largest_ratio", "in_layer"))
         try:
-            statistics = dataset.statistics(model)
-            last = dataset.trajectories(model, "ratio").isel(step=-1)
-            largest = [float(last.max()), int(last.values.argmax())]
-            shape = [statistics.sizes["layer"], statistics.sizes["sequence"], *largest]
+            sizes, last = dataset.statistics(model).sizes, dataset.trajectories(model, "ratio").isel(step=-1)
+            known = {
+                "layers": sizes["layer"],
+                "sequences": sizes["sequence"],
+                "largest_ratio": float(last.max()),
+                "in_layer": int(last.values.argmax()),
+            }
         except MadynError as e:
-            shape = [None, None, None, None]
             missing.append(str(e))
-        steps = dataset.steps(model)
-        fitted = [q for q in FITTED_QUANTITIES if has_fits(dataset, model, q)]
-        span = f"{steps[0]}..{steps[-1]}" if steps else "-"
-        complete = "no" if missing else "yes"
-        rows.append([model, *shape[:2], len(steps), span, complete, *shape[2:], ", ".join(fitted) or "no"])
-        remarks += missing
+        fitted = [quantity for quantity in FITTED_QUANTITIES if has_fits(dataset, model, quantity)]
+        own = {"steps": dataset.steps(model), "complete": not missing, "fitted": fitted, "missing": missing}
+        models.append({"model": model, **known, **own})
     for model in manifest_models(dataset.path):
         if model not in dataset.models:
-            rows.append([model, None, None, 0, "-", "no", None, None, "no"])
-            remarks += failures_of(dataset.path, model)
-    columns = ["model", "layers", "sequences", "steps", "from..to", "complete", "last ratio", "at layer", "fitted"]
-    print_table(str(dataset.path), columns, rows, left=["model", "fitted"])
-    for remark in remarks:
-        console.print(remark, style="red")
+            nothing = dict.fromkeys(("layers", "sequences", "largest_ratio", "in_layer"))
+            own = {"steps": [], "complete": False, "fitted": [], "missing": failures_of(dataset.path, model)}
+            models.append({"model": model, **nothing, **own})
+    return {"path": str(dataset.path), "models": models}
+
+
+def print_contents(dataset: Dataset) -> None:
+    """What is in a dataset, a row a model, those first that are not complete; and what is missing."""
+    models = dataset_contents(dataset)["models"]
+    rows = []
+    for one in sorted(models, key=lambda one: one["complete"]):
+        steps = one["steps"]
+        rows.append(
+            [one["model"], one["layers"], one["sequences"], len(steps), f"{steps[0]}..{steps[-1]}" if steps else "-",
+             "yes" if one["complete"] else "no", one["largest_ratio"], one["in_layer"],
+             ", ".join(one["fitted"]) or "nothing"]
+        )  # fmt: skip
+    columns = ["model", "layers", "sequences", "steps", "from..to", "complete", "last ratio", "in layer", "fitted"]
+    layers = sum(one["layers"] or 0 for one in models)
+    count = f"{len(models)} model{'' if len(models) == 1 else 's'}"
+    print_table(f"{dataset.path}: {count}, {layers} layers", columns, rows, left=["model", "fitted"], most=_MOST)
+    console.print(
+        "last ratio: top1 / median of |h| at the last step, a mean over sequences, of the layer where that is largest; "
+        "layers count from 0"
+    )
+    print_grouped("missing: ", [said for one in models for said in one["missing"]], dataset.path, [])
 
 
 def print_locations(dataset: Dataset) -> None:
     """Where the largest value of each layer stands, and at which step it locked in."""
     from madyn.dataset.locations import locked_in, read_locations
 
+    rows, last = [], set()
     for model in dataset:
         found = read_locations(dataset, model)
         table = locked_in(found)
-        rows = [
-            [layer, row["feature"], f"{100 * row['feature_share']:.0f} %", row["position"],
+        last.add(int(found["step"].values[-1]))
+        rows += [
+            [model, layer, row["feature"], f"{100 * row['feature_share']:.0f} %", row["position"],
              f"{100 * row['position_share']:.0f} %", row["locked_in_step"]]
             for layer, row in zip(table.index, table.to_dict("records"), strict=True)
         ]  # fmt: skip
-        steps = found["step"].values
-        print_table(
-            f"{model}: the largest value at step {steps[-1]}",
-            ["layer", "feature", "of sequences", "position", "of sequences", "locked in at step"],
-            rows,
-        )
-    console.print("locked in: from that step on, most sequences have their largest value in that feature")
+    when = f"step {last.pop()}" if len(last) == 1 else "the last step"
+    columns = ["model", "layer", "feature", "of sequences", "position", "of sequences", "locked in at step"]
+    print_table(f"where the largest |h| stands at {when}", columns, rows, left=["model"], most=_MOST)
+    console.print(
+        "feature, position: the most frequent ones, with the share of the sequences that have them, counted from 0; "
+        "locked in: from that step on, most sequences have their largest value in that feature"
+    )
+
+
+def print_check(report: CheckReport, dataset: Dataset, name: str) -> None:
+    """What is absent, what is worth knowing, what is wrong; what is said of many models is said once."""
+    models = list(dataset)
+    print_grouped("absent: ", report.absences, dataset.path, models)
+    print_grouped("note:   ", report.remarks, dataset.path, models)
+    print_grouped("wrong:  ", report.faults, dataset.path, models, most=15)
+    wrong = f"{len(report.faults)} wrong" if report.faults else "nothing is wrong"
+    absent = f"; {len(report.absences):,} absent, which is no fault" if report.absences else ""
+    console.print(f"{name}: {len(models)} model{'' if len(models) == 1 else 's'}, {wrong}{absent}")

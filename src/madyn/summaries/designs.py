@@ -28,7 +28,7 @@ def print_designs(designs: Designs, limit: int = 12) -> None:
         f"{designs.objective} against {designs.against}: {found} of {designs.searched:,} shapes are beaten by no other"
         + (f", {len(rows)} shown" if len(rows) < found else "")
     )
-    columns = ["", "layers", "width", "heads", "MLP", "parameters", f"{name} (90 %)"]
+    columns = ["", "layers", "hidden size", "heads", "MLP ratio", "parameters", f"{name} (90 %)"]
     columns += ["held-out loss (90 %)"] if has_loss else []
     print_table(title, columns, [_design(number, row, has_loss) for number, row in rows])
     columns = ["", "nearest trained model", "distance", f"its {name}", "its loss"]
@@ -53,7 +53,7 @@ def _design(number: int, row: Mapping[str, Any], has_loss: bool) -> list[Any]:
     sizes = [row[name] for name in ("num_hidden_layers", "hidden_size", "num_attention_heads")]
     ends = ("", "_lower", "_upper")
     wanted, loss = ([row[f"{what}{end}"] for end in ends] for what in ("objective", "loss"))
-    cells = [number, *sizes, f"x {row['mlp_ratio']:g}", row["parameters"], band(*wanted, known=_DETERMINED * wanted[0])]
+    cells = [number, *sizes, f"{row['mlp_ratio']:g}", row["parameters"], band(*wanted, known=_DETERMINED * wanted[0])]
     return [*cells, band(*loss)] if has_loss else cells
 
 

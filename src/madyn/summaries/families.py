@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from madyn.lab.costs import RunCost
 
 
+_MOST = 25
+
+
 def print_suite_costs(suite: LabSuite, costs: Sequence[RunCost], jobs: int | None, threads: int) -> None:
     """What a suite will take, a row a model and the sum; how far its factors depend on one another."""
     from madyn.lab.running import models_at_once
@@ -24,10 +27,9 @@ def print_suite_costs(suite: LabSuite, costs: Sequence[RunCost], jobs: int | Non
     columns = ["model", "parameters", "TFLOP", "time"]
     rows = [[c.run.name, c.parameters, c.flops / 1e12, duration(c.seconds)] for c in costs]
     total, at_once = sum(c.seconds for c in costs), models_at_once(jobs, threads, "cpu")
-    rows.append(["all", sum(c.parameters for c in costs), sum(c.flops for c in costs) / 1e12, duration(total)])
-    print_table(
-        f"{suite.name}: {suite.recipe.steps} steps, measured at {len(suite.measured_steps)}", columns, rows, ["model"]
-    )
+    every = ["all", sum(c.parameters for c in costs), sum(c.flops for c in costs) / 1e12, duration(total)]
+    title = f"{suite.name}: {suite.recipe.steps} steps, measured at {len(suite.measured_steps)}"
+    print_table(title, columns, rows, ["model"], most=_MOST, foot=[every])
     console.print(
         f"the time is that of one model alone at {threads} thread(s), from a few updates; {at_once} at a time would "
         f"take about {duration(max(total / at_once, max(c.seconds for c in costs)))}, and longer where they share "
@@ -52,7 +54,7 @@ def print_lab(report: LabReport) -> None:
         rows.append([model, losses.get("train"), losses.get("held_out"), ratio.values[0], ratio.values[-1]])
     if rows:
         columns = ["model", "training loss", "held-out loss", "largest ratio at first", "at last"]
-        print_table("trained", columns, sorted(rows), left=["model"])
+        print_table("trained", columns, sorted(rows), left=["model"], most=_MOST)
     for model, reason in report.failures.items():
         console.print(f"{model} failed: {reason}", style="red")
     console.print(
@@ -79,7 +81,7 @@ def print_effects(study: Study) -> None:
             for response, frame in study.sizes.items()
         ]
         title = "what a response is multiplied by when a factor doubles (95 % interval)"
-        print_table(title, ["response", *factors, "R2", "models"], rows, left=["response"])
+        print_table(title, ["of a model", *factors, "R2", "models"], rows, left=["of a model"])
         if common is not None and common == common:
             console.print(f"equal loss: where the held-out loss first falls to {common:.3f} nats a token")
     if study.shares:
@@ -90,13 +92,16 @@ def print_effects(study: Study) -> None:
             chance = f"{frame.attrs['seed_factor']:.2f} ({low:.2f} to {high:.2f})"
             rows.append([response, *(_percent(one) for one in frame.to_dict("records")), chance])
         title = "parts of the variance over the models, % (95 % interval)"
-        print_table(title, ["response", *parts, "a seed changes it by a factor"], rows, left=["response"])
+        print_table(title, ["of a model", *parts, "a seed changes it by a factor"], rows, left=["of a model"])
     counts = study.counts
     rows = [[place, *counts.loc[place].tolist()] for place in counts.index]
     print_table("classes of the ratio's trajectories", ["layers", *counts.columns], rows, left=["layers"])
     growth = study.growth.reset_index().to_dict("records")
-    rows = [[one["place"], one["quantity"], _interval(one, "mean")] for one in growth]
-    print_table("doublings from the first step to the last", ["layers", "of", "mean"], rows, left=["layers", "of"])
+    places, grown = (list(dict.fromkeys(one[name] for one in growth)) for name in ("place", "quantity"))
+    cells = {(one["place"], one["quantity"]): _interval(one, "mean") for one in growth}
+    rows = [[place, *(cells.get((place, quantity)) for quantity in grown)] for place in places]
+    title = "how often a quantity doubles from the first step to the last (mean, 95 % interval)"
+    print_table(title, ["layers", *grown], rows, left=["layers"])
     if study.locked is not None and study.over_training is not None:
         _print_locations(study)
     rows = [

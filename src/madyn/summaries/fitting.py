@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections import Counter
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 from madyn.terminal import console, print_table
 
@@ -10,28 +12,77 @@ if TYPE_CHECKING:
     from madyn.dataset import Dataset
 
 
-def print_fits(dataset: Dataset) -> None:
-    """Mean R2 by hypothesis and model, over the layers that have a fit, for the ratio or what was fitted of it."""
-    import pandas as pd
+_MOST = 20
 
-    rows, every = [], []
-    hypotheses: list[str] = []
-    for model in dataset:
-        fits = dataset.fits(model, "ratio") if has_fits(dataset, model, "ratio") else None
-        if fits is None:
+
+def fit_tables(dataset: Dataset, models: Iterable[str] | None = None, quantity: str = "ratio") -> dict[str, Any]:
+    """How well curves describe a quantity.
+
+    Returns:
+        path; quantity; hypotheses, for each: hypothesis, layers, r2 (the mean over the layers that have a fit),
+        below_zero (layers that it describes worse than a constant would), at_edge (layers whose optimum lies on an edge
+        of the box), failed (layers without a fit); models, for each: model, layers, r2 by hypothesis and failed.
+    """
+    import numpy as np
+
+    found = []
+    by_hypothesis: dict[str, list[np.ndarray]] = {}
+    edges: Counter[str] = Counter()
+    for model in dataset if models is None else models:
+        if not has_fits(dataset, model, quantity):
             continue
-        hypotheses = hypotheses or [str(h) for h in fits["hypothesis"].values]
-        r2 = fits["r2"]
-        means = r2.mean("layer", skipna=True).to_series().reindex(hypotheses)
-        failed = int(r2.isnull().sum())
-        rows.append([model, r2.sizes["layer"], *means, failed])
-        every.append(pd.DataFrame(r2.values, index=r2["hypothesis"].values).reindex(hypotheses))
-    if len(rows) > 1:
-        together = pd.concat(every, axis=1)
-        rows.append(["all", together.shape[1], *together.mean(axis=1), sum(row[-1] for row in rows)])
-    if rows:
-        print_table("mean R2 of the ratio's fits", ["model", "layers", *hypotheses, "failed"], rows, left=["model"])
-        console.print("failed counts (layer, hypothesis) pairs without a fit; they are left out of the means")
+        r2 = dataset.fits(model, quantity)["r2"]
+        means = r2.mean("layer", skipna=True)
+        names = [str(name) for name in r2["hypothesis"].values]
+        for name, values in zip(names, r2.transpose("hypothesis", "layer").values, strict=True):
+            by_hypothesis.setdefault(name, []).append(values)
+        edges.update(
+            name for layer in dataset.fit_records(model, quantity) for name, one in layer.items() if one.get("at_edge")
+        )
+        found.append(
+            {"model": model, "layers": r2.sizes["layer"], "r2": dict(zip(names, means.values.tolist(), strict=True)),
+             "failed": int(r2.isnull().sum())}
+        )  # fmt: skip
+    overall = []
+    for name, parts in by_hypothesis.items():
+        values = np.concatenate(parts)
+        fitted = values[np.isfinite(values)]
+        overall.append(
+            {"hypothesis": name, "layers": len(values), "r2": float(fitted.mean()) if len(fitted) else None,
+             "below_zero": int((fitted < 0).sum()), "at_edge": edges[name], "failed": len(values) - len(fitted)}
+        )  # fmt: skip
+    return {"path": str(dataset.path), "quantity": quantity, "hypotheses": overall, "models": found}
+
+
+def print_fits(dataset: Dataset) -> None:
+    """How well the curves describe the layers, by hypothesis and by model, for the first quantity that was fitted."""
+    from madyn.dataset.layout import FITTED_QUANTITIES
+
+    quantity = next((q for q in FITTED_QUANTITIES if any(has_fits(dataset, model, q) for model in dataset)), "ratio")
+    tables = fit_tables(dataset, quantity=quantity)
+    overall, models = tables["hypotheses"], tables["models"]
+    if models:
+        columns = ["hypothesis", "mean R2", "worse than a constant", "on an edge", "without a fit"]
+        rows = [[one["hypothesis"], one["r2"], one["below_zero"], one["at_edge"], one["failed"]] for one in overall]
+        layers = sum(one["layers"] for one in models)
+        count = f"{len(models)} model{'' if len(models) == 1 else 's'}"
+        print_table(f"fits of the {quantity} in {layers} layers of {count}", columns, rows, left=["hypothesis"])
+    if len(models) > 1:
+        names = [one["hypothesis"] for one in overall]
+        rows = [[one["model"], one["layers"], *(one["r2"].get(name) for name in names)] for one in models]
+        print_table(f"mean R2 of the {quantity}'s fits", ["model", "layers", *names], rows, left=["model"], most=_MOST)
+    if models:
+        console.print(
+            "R2 is a mean over the layers that have a fit; the other columns count layers. On an edge: of the box that "
+            "is searched, so that the parameters are not at a true optimum."
+        )
+    for one in overall:
+        if one["below_zero"]:
+            console.print(
+                f"{one['hypothesis']} does not fit {one['below_zero']} of {one['layers']} layers: a constant is "
+                "closer, and its parameters there mean nothing",
+                style="yellow",
+            )
     console.print(f"written: {dataset.path}/*/params/ and {dataset.path}/fitted_param_dataset_reparam.csv")
 
 

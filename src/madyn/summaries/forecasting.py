@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 
+_MOST_LAYERS = 25
 _DETERMINED = 20.0  # an interval wider than this many times the value seen says nothing
 
 
@@ -30,11 +31,11 @@ def print_forecast(forecast: xr.Dataset) -> None:
         if "plateau" in one:
             extra.append(band(*one["plateau"].values, known=_DETERMINED * abs(seen[-1]) if seen.size else 0.0))
         rows.append([layer, seen[-1] if seen.size else None, *bands, *extra])
-    columns = ["layer", f"seen at {forecast['seen_step'].values[-1]:g}", *(f"step {steps[i]:g}" for i in shown)]
-    columns += ["peak inside", "at step"] if "peak_inside" in forecast else []
+    columns = ["layer", f"measured at {forecast['seen_step'].values[-1]:g}", *(f"step {steps[i]:g}" for i in shown)]
+    columns += ["peaks in the run", "at step"] if "peak_inside" in forecast else []
     columns += ["plateau"] if "plateau" in forecast else []
     title = f"{about['model']}, {about['quantity']}: steps {about['at']:g} to {about['last_step']:g}"
-    print_table(title, columns, rows)
+    print_table(title, columns, rows, most=_MOST_LAYERS)
     console.print(
         f"median ({100 * about['level']:g} % band); prior: {about['prior']}. The peak's step is given that the curve's "
         "maximum lies inside the run; the plateau is what the curve tends to long after it."
@@ -43,6 +44,9 @@ def print_forecast(forecast: xr.Dataset) -> None:
     if bool(known.any()):
         inside = (forecast["measured"] >= forecast["lower"]) & (forecast["measured"] <= forecast["upper"])
         console.print(f"measured later: {int((inside & known).sum())} of {int(known.sum())} points lie in their bands")
+    by_message: dict[str, list[str]] = {}
     for layer, message in zip(forecast["layer"].values, forecast["message"].values, strict=True):
+        by_message.setdefault(str(message), []).append(str(layer))
+    for message, layers in by_message.items():
         if message:
-            console.print(f"layer {layer}: {message}", style="yellow")
+            console.print(f"layer{'s' if len(layers) > 1 else ''} {', '.join(layers)}: {message}", style="yellow")

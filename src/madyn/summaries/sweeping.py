@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from madyn.summaries.numbers import duration
 from madyn.terminal import console, print_table
@@ -20,13 +20,14 @@ def print_costs(costs: SweepCost) -> None:
          "streamed" if c.streamed else c.note]
         for c in costs
     ]  # fmt: skip
+    foot: list[list[Any]] = []
     if len(costs) > 1:
         known = [c.seconds for c in costs if c.seconds is not None]
-        rows.append(
+        foot.append(
             ["all", sum(c.checkpoints for c in costs), sum(c.left for c in costs), sum(c.download for c in costs) / 1e9,
              sum(c.disk for c in costs) / 1e9, duration(sum(known)), max((c.memory or 0) for c in costs) / 1e9, ""]
         )  # fmt: skip
-    print_table("the sweep", columns, rows, left=["model", ""])
+    print_table("the sweep", columns, rows, left=["model", ""], most=25, foot=foot)
     for sentence in (sentence for c in costs for sentence in c.left_out):
         console.print(sentence)
     start = costs.start_up
