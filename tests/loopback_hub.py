@@ -1,9 +1,9 @@
 """A Hugging Face Hub on the loopback interface, with as much of its protocol as the real client uses to read.
 
-Repositories are held in memory as {branch: {path: content}}. A commit's hash is made from its content, as git does it,
-so that a file that changes changes the commit, and the client's cache cannot serve the old one. What the client asked
-for stays in `requests`, and `fail` makes requests fail, so that a test can see both what is fetched and what happens
-when it cannot be.
+Repositories are held in memory as {branch: {path: content}}; one named refs/pr/N is a pull request. A commit's hash is
+made from its content, as git does it, so that a file that changes changes the commit, and the client's cache cannot
+serve the old one. What the client asked for stays in `requests`, and `fail` makes requests fail, so that a test can see
+both what is fetched and what happens when it cannot be.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ class LoopbackHub:
                 if what == "tree":
                     handler.send_json(_tree(repository, revision, folder, "recursive=true" in target.query.lower()))
                 elif what == "refs":
-                    handler.send_json(_refs(repository))
+                    handler.send_json(_refs(repository, "include_prs=1" in target.query))
                 else:
                     handler.send_json(_info(repository, revision or "main", "blobs=true" in target.query.lower()))
             elif match := _FILE.fullmatch(target.path):
@@ -266,12 +266,26 @@ def _sizes(path: str, content: bytes) -> dict[str, Any]:
     return sizes
 
 
-def _refs(repository: Repository) -> dict[str, Any]:
-    branches = [
-        {"name": branch, "ref": f"refs/heads/{branch}", "targetCommit": repository.commit(branch)}
-        for branch in repository.revisions
+def _tree_sizes(path: str, content: bytes) -> dict[str, Any]:
+    """The same in the words of a listing of a folder."""
+    sizes = _sizes(path, content)
+    lfs = {"lfs": {**sizes["lfs"], "oid": sizes["lfs"]["sha256"]}} if "lfs" in sizes else {}
+    return {"oid": sizes["blobId"], "size": sizes["size"], **lfs}
+
+
+def _refs(repository: Repository, pull_requests: bool) -> dict[str, Any]:
+    """Branches, and where they are asked for the pull requests: revisions whose names begin with refs/pr/."""
+    refs = [
+        {
+            "name": name,
+            "ref": name if name.startswith("refs/") else f"refs/heads/{name}",
+            "targetCommit": repository.commit(name),
+        }
+        for name in repository.revisions
     ]
-    return {"branches": branches, "converts": [], "tags": []}
+    pulls = [ref for ref in refs if ref["ref"].startswith("refs/pr/")]
+    listed = {"branches": [ref for ref in refs if ref not in pulls], "converts": [], "tags": []}
+    return {**listed, "pullRequests": pulls} if pull_requests else listed
 
 
 def _tree(repository: Repository, revision: str, folder: str, recursive: bool) -> list[dict[str, Any]]:
@@ -288,7 +302,7 @@ def _entries(repository: Repository, revision: str) -> dict[str, dict[str, Any]]
     folders = sorted({parent.as_posix() for path in files for parent in Path(path).parents} - {"."})
     return {
         **{path: {"type": "directory", "path": path, "oid": "0" * 40, "size": 0} for path in folders},
-        **{path: {"type": "file", "path": path, "oid": _blob(c), "size": len(c)} for path, c in files.items()},
+        **{path: {"type": "file", "path": path, **_tree_sizes(path, c)} for path, c in files.items()},
     }
 
 

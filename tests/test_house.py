@@ -17,7 +17,7 @@ ORDER = [
     {"errors"},
     {"arrays"},
     {"architecture", "massive"},
-    {"suites"},
+    {"suites", "sharing"},
     {"hub", "terminal"},
     {"text"},
     {"dataset"},

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from madyn.sweep.scanning import scan_checkpoint
     from madyn.sweep.settings import Probe, Settings
     from madyn.sweep.tracing import TraceReport, trace
+    from madyn.sweep.verifying import verify_checkpoints
 
 __version__ = "0.1.0"
 
@@ -86,6 +87,7 @@ _HOMES = {
     "scan_checkpoint": "madyn.sweep.scanning",
     "search_designs": "madyn.prediction.design",
     "trace": "madyn.sweep.tracing",
+    "verify_checkpoints": "madyn.sweep.verifying",
 }
 
 __all__ = [
@@ -133,6 +135,7 @@ __all__ = [
     "scan_checkpoint",
     "search_designs",
     "trace",
+    "verify_checkpoints",
 ]
 
 

@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from madyn.errors import CheckpointError
 from madyn.hub import hub_errors, retrying
 
 _CHUNK = 1 << 24
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 @dataclass(frozen=True)
@@ -62,16 +65,44 @@ class RemoteCheckpoint:
 
 
 def list_files(repo: str, revision: str) -> RemoteCheckpoint:
-    """The files of a revision, with sizes and hashes. Raises CheckpointError."""
+    """The files of a revision, with sizes and hashes, of its top folder: one request where it is a commit's hash.
+
+    A commit that was listed is not asked for again: what it holds does not change.
+
+    Raises:
+        CheckpointError: there is no such revision, or the Hub cannot be reached.
+    """
     from huggingface_hub import model_info
 
+    if _COMMIT.fullmatch(revision):
+        return _list_commit(repo, revision)
     with hub_errors(f"checkpoint {repo} at {revision}", CheckpointError):
-        info = retrying(model_info, repo, revision=revision, files_metadata=True)
-    files = {
-        s.rfilename: RemoteFile(s.rfilename, s.size or 0, s.lfs.sha256 if s.lfs else None, s.blob_id)
-        for s in info.siblings or []
-    }
-    return RemoteCheckpoint(repo, info.sha or revision, files)
+        info = retrying(model_info, repo, revision=revision)
+    return _list_commit(repo, info.sha or revision)
+
+
+@lru_cache(maxsize=10_000)
+def _list_commit(repo: str, commit: str) -> RemoteCheckpoint:
+    from huggingface_hub import list_repo_tree
+    from huggingface_hub.hf_api import RepoFile
+
+    with hub_errors(f"checkpoint {repo} at {commit[:12]}", CheckpointError):
+        entries = retrying(lambda: list(list_repo_tree(repo, revision=commit)))
+    files = [entry for entry in entries if isinstance(entry, RepoFile)]
+    return RemoteCheckpoint(
+        repo,
+        commit,
+        {f.path: RemoteFile(f.path, f.size, f.lfs.sha256 if f.lfs else None, f.blob_id) for f in files},
+    )
+
+
+def pull_request_commits(repo: str) -> dict[str, str]:
+    """The commit of every pull request, by its name on the Hub (refs/pr/N). Raises CheckpointError."""
+    from huggingface_hub import list_repo_refs
+
+    with hub_errors(f"pull requests of {repo}", CheckpointError):
+        refs = retrying(list_repo_refs, repo, include_pull_requests=True)
+    return {ref.ref: ref.target_commit for ref in refs.pull_requests or []}
 
 
 def fetch(remote: RemoteCheckpoint, *, with_code: bool = False) -> Path:

@@ -225,12 +225,14 @@ class Checkpoints:
 
     Attributes:
         left_out: the names that were seen and are no checkpoint of these, with the reason of each.
+        main: the one that its name alone means, on the Hub; None elsewhere.
     """
 
     name: str
     source: str
     by_step: dict[int, Checkpoint]
     left_out: list[LeftOut] = field(default_factory=list)
+    main: Checkpoint | None = None
 
     def at(self, steps: Iterable[int]) -> list[Checkpoint]:
         """The checkpoints at these steps, ascending.
@@ -292,10 +294,11 @@ def find_checkpoints(
     """
     pattern = None if revisions is None else compile_revisions(revisions)
     path = Path(model)
-    named = Named()
+    named, main = Named(), None
     if not path.exists():
         one = find_checkpoint(model, trust_remote_code=trust_remote_code, form=form)
         commits = _hub_commits(str(model))
+        main = replace(one, commit=commits["main"]) if "main" in commits else None
         named = read_names(commits, str(model), pattern, commits)
         found = {
             step: replace(one, step=step, revision=name, commit=commits[name]) for step, name in named.by_step.items()
@@ -317,7 +320,7 @@ def find_checkpoints(
             + "".join(f"; {sentence}" for sentence in describe_left_out(named.left_out))
         )
     name = path.resolve().name if path.exists() else str(model)
-    return Checkpoints(name, str(model), dict(sorted(found.items())), named.left_out)
+    return Checkpoints(name, str(model), dict(sorted(found.items())), named.left_out, main)
 
 
 @contextmanager

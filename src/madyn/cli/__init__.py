@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from madyn import __version__, terminal
-from madyn.cli import comparing, designing, effects, explaining, fitting, forecasting, measuring, training
+from madyn.cli import comparing, designing, effects, explaining, fitting, forecasting, measuring, training, verifying
 from madyn.cli.voice import QuietOption, VerboseOption, enter_voice, raise_voice
 from madyn.errors import MadynError
 
@@ -21,7 +21,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-for room in (measuring, training, fitting, comparing, forecasting, explaining, designing, effects):
+for room in (measuring, verifying, training, fitting, comparing, forecasting, explaining, designing, effects):
     room.register(app)
 enter_voice(app)
 

@@ -9,6 +9,7 @@ import typer
 
 from madyn.cli.options import (
     OUT,
+    AllowDuplicatesOption,
     BatchOption,
     BosOption,
     DecoderOnlyOption,
@@ -20,6 +21,7 @@ from madyn.cli.options import (
     KeepCacheOption,
     LayersOption,
     LengthOption,
+    ModelsArgument,
     ProbeOption,
     RevisionsOption,
     SeedOption,
@@ -28,13 +30,11 @@ from madyn.cli.options import (
     TokenizerOption,
     TokensOption,
     TrustOption,
+    WeightsOption,
     read_tokens,
 )
 from madyn.terminal import print_json
 
-ModelsArgument = Annotated[
-    list[str], typer.Argument(metavar="MODEL...", help="Folders of checkpoints, or names of the Hub.")
-]
 SCAN_DOCUMENTS = 50  # enough text for a scan; the 500 of a sweep take longer to tokenise than to measure
 
 
@@ -71,6 +71,7 @@ def scan(
     exclude_positions: ExcludeOption = "",
     layers: LayersOption = None,
     stream: StreamOption = None,
+    weights: WeightsOption = "auto",
     trust_remote_code: TrustOption = False,
 ) -> None:
     """Measure one checkpoint, layer by layer. [dim]madyn scan EleutherAI/pythia-70m --revision step1000[/dim]"""
@@ -88,6 +89,7 @@ def scan(
             trust_remote_code=trust_remote_code,
             layers=layers,
             stream=stream,
+            weights=weights,
         ),
         tokenizer=tokenizer,
         inputs=read_tokens(context, tokens, "probe", "sequences", "length", "bos", "seed"),
@@ -113,6 +115,8 @@ def plan(
     revisions: RevisionsOption = None,
     stream: StreamOption = None,
     keep_cache: KeepCacheOption = None,
+    weights: WeightsOption = "auto",
+    allow_duplicates: AllowDuplicatesOption = False,
     trust_remote_code: TrustOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -133,7 +137,13 @@ def plan(
         inputs=read_tokens(context, tokens, "probe", "sequences", "length", "documents", "tokenizer"),
         revisions=revisions,
         settings=Settings(
-            dtype=dtype, device=device, stream=stream, keep_cache=keep_cache, trust_remote_code=trust_remote_code
+            dtype=dtype,
+            device=device,
+            stream=stream,
+            keep_cache=keep_cache,
+            weights=weights,
+            allow_duplicates=allow_duplicates,
+            trust_remote_code=trust_remote_code,
         ),
     )
     if as_json:
@@ -182,6 +192,8 @@ def trace(
     shard: Annotated[
         str | None, typer.Option("--shard", help="i/N, i from 1: this share of the checkpoints, for array jobs.")
     ] = None,
+    weights: WeightsOption = "auto",
+    allow_duplicates: AllowDuplicatesOption = False,
     trust_remote_code: TrustOption = False,
 ) -> None:
     """Measure training checkpoints into a dataset. [dim]madyn trace EleutherAI/pythia-14m --out pythia/[/dim]"""
@@ -212,6 +224,8 @@ def trace(
             stream=stream,
             keep_cache=keep_cache,
             decoder_only=decoder_only,
+            weights=weights,
+            allow_duplicates=allow_duplicates,
         ),
     )
     print_trace(report)

@@ -111,6 +111,24 @@ DecoderOnlyOption = Annotated[
         "held against the file's hash.",
     ),
 ]
+ModelsArgument = Annotated[
+    list[str], typer.Argument(metavar="MODEL...", help="Folders of checkpoints, or names of the Hub.")
+]
+WeightsOption = Annotated[
+    str,
+    typer.Option(
+        "--weights",
+        help="auto, safetensors or bin: which is read of checkpoints that are stored in both, where one is not what it "
+        "should be.",
+    ),
+]
+AllowDuplicatesOption = Annotated[
+    bool,
+    typer.Option(
+        "--allow-duplicates",
+        help="Measure checkpoints that hold the weights of another step, or say another step inside.",
+    ),
+]
 TrustOption = Annotated[bool, typer.Option("--trust-remote-code", help="Run the code that comes with a model.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON value and nothing else, for programs.")]
 

@@ -30,8 +30,10 @@ from madyn.dataset.fit_files import (
     write_parameter_table,
 )
 from madyn.dataset.layout import FITTED_QUANTITIES
+from madyn.dataset.repeats import repeated_statistics
 from madyn.dataset.view import RatioOf
 from madyn.errors import ArchitectureError, DatasetError, MadynError, SeriesError, UsageError
+from madyn.sharing import list_steps
 from madyn.terminal import progress_display
 
 Robust = Literal["huber", "student"]
@@ -102,6 +104,13 @@ def fit_dataset(
                 f"fewer points than the {PAPER_MINIMUM_POINTS} that the paper asks for: {short}; fitted all the same, "
                 "with less certain parameters",
             )
+        for model in dict.fromkeys(one.model for one in series):
+            repeated = sorted({s for sharing in repeated_statistics(dataset, model) for s in sharing.suspects})
+            if repeated:
+                progress.console.print(
+                    f"{model}: {list_steps(repeated)} have statistics of another step, bit for bit (`madyn check` says "
+                    "which); fitted all the same"
+                )
     _write_table(dataset)
     if faults:
         more = f" (and {len(faults) - 1} more such)" if len(faults) > 1 else ""

@@ -16,6 +16,7 @@ import numpy as np
 
 from madyn.dataset import fit_files, layout, manifest
 from madyn.dataset.files import read_bytes, read_json
+from madyn.dataset.repeats import describe_repeats
 from madyn.dataset.statistics import read_statistics
 from madyn.dataset.training import read_record
 from madyn.dataset.view import Dataset, open_dataset
@@ -46,6 +47,8 @@ def check_dataset(path: str | Path) -> CheckReport:
     for model in dataset:
         report.faults += _statistics_faults(dataset, model)
         report.faults += _manifest_faults(dataset, model, report.absences)
+        for fault, said in describe_repeats(dataset, model):
+            (report.faults if fault else report.remarks).append(f"{dataset.path / model}: {said}")
         report.faults += _fit_faults(dataset, model, report.absences)
         report.remarks += _remarks(dataset, model)
         for folder in ("series", "per_layer_evolution", "example_fits", "metrics"):

@@ -23,7 +23,8 @@ class Unit:
     Attributes:
         source: where the checkpoint came from, as the user named it.
         revision: its name on the Hub or the name of its folder; `commit` is the hash the Hub resolved it to,
-            `weights_xxh3` that of the weight files of a checkpoint in a folder.
+            `weights_xxh3` that of the weight files of a checkpoint in a folder, `weights_sha256` what the Hub lists for
+            each weight file.
         tokens_sha256: hash of the token ids of the sequences, in order.
         first_token: "bos" if each sequence starts with the tokenizer's BOS token in place of text, "given" where the
             user gave the token ids, else "text".
@@ -45,6 +46,7 @@ class Unit:
     revision: str | None = None
     commit: str | None = None
     weights_xxh3: str | None = None
+    weights_sha256: dict[str, str] = field(default_factory=dict)
     sequences: int | None = None
     length: int | None = None
     first_token: str | None = None

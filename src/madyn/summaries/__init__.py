@@ -10,6 +10,7 @@ from madyn.summaries.forecasting import print_forecast
 from madyn.summaries.prediction import prediction_tables, print_evaluation, print_prediction
 from madyn.summaries.sweeping import print_costs, print_trace
 from madyn.summaries.tables import print_scan
+from madyn.summaries.verifying import print_verifications
 
 __all__ = [
     "comparison_tables",
@@ -33,4 +34,5 @@ __all__ = [
     "print_scan",
     "print_suite_costs",
     "print_trace",
+    "print_verifications",
 ]

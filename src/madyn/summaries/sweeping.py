@@ -40,6 +40,8 @@ def print_costs(costs: SweepCost) -> None:
         "the start. The next checkpoint downloads meanwhile, so that the sweep takes the longer of the two. Nothing "
         "was downloaded but configs and tokenizers."
     )
+    for line in (line for cost in costs for line in cost.findings):
+        console.print(line)
 
 
 def print_trace(report: TraceReport) -> None:

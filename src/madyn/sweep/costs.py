@@ -23,6 +23,7 @@ from madyn.sweep.planning import ModelPlan, Steps, plan_models
 from madyn.sweep.settings import Probe, Settings, resolve_device, torch_dtype
 from madyn.sweep.startup import StartUp
 from madyn.sweep.units import SHARE_OF_MEMORY, free_memory
+from madyn.sweep.verifying import apart, compare_all, report_lines
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class ModelCost:
         streamed: the weights would not fit, and pass through layer by layer.
         note: why something cannot be said.
         left_out: what was seen of the model and is not traced, a sentence a reason.
+        refused: checkpoints that are not what they say and will not be measured; `findings` says why, a sentence each.
     """
 
     model: str
@@ -49,6 +51,8 @@ class ModelCost:
     streamed: bool = False
     note: str = ""
     left_out: tuple[str, ...] = ()
+    refused: int = 0
+    findings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,9 @@ def plan_costs(
     tokenizer: Any = None,
     inputs: Any = None,
 ) -> SweepCost:
-    """What `trace` would cost with the same arguments. Nothing is downloaded but configs and tokenizers.
+    """What `trace` would cost with the same arguments, and which checkpoints it would refuse.
+
+    Nothing is downloaded but configs and tokenizers.
 
     Args:
         out: the dataset, a folder or a URL; what it holds already costs nothing.
@@ -93,7 +99,13 @@ def plan_costs(
         probe = replace(probe_of_inputs(probe, values), length=values.shape[1] if values.ndim == 2 else None)
     root = None if out is None else root_path(out)
     plans = plan_models(root, list(models), steps, None, settings, revisions)
-    costs = [replace(_cost(plan, probe, settings, start), left_out=plan.left_out) for plan in plans]
+    compared = compare_all(plans)
+    plans = [apart(plan, compared.get(plan.model), settings) for plan in plans]
+    costs = []
+    for plan in plans:
+        lines = report_lines(plan.model, compared.get(plan.model), allow=settings.allow_duplicates)
+        cost = _cost(plan, probe, settings, start)
+        costs.append(replace(cost, left_out=plan.left_out, refused=len(plan.refused), findings=tuple(lines)))
     if inputs is None:
         given = named_tokenizer(tokenizer, trust_remote_code=settings.trust_remote_code)
         start.add_text(probe, [(plan.todo[0], given) for plan in plans if plan.todo])

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from madyn.checkpoints import Checkpoint, Checkpoints, find_checkpoints
@@ -26,6 +26,9 @@ class ModelPlan:
         wanted: all checkpoints asked for; `todo` those still to measure; `done` the steps that are there.
         known: what the manifest says of the model so far.
         left_out: what was seen of the model and is not traced, a sentence a reason.
+        found: all the checkpoints of the model, asked for or not.
+        refused: checkpoints that are not what they say and are left out of `todo`, with the reasons.
+        remarks: what is to be recorded of a step that is measured all the same.
     """
 
     model: str
@@ -34,7 +37,14 @@ class ModelPlan:
     todo: list[Checkpoint]
     done: list[int]
     known: dict[int, manifest.Unit]
+    found: Checkpoints
     left_out: tuple[str, ...] = ()
+    refused: Sequence[tuple[Checkpoint, str]] = ()
+    remarks: Mapping[int, str] = field(default_factory=dict)
+
+    def remarks_of(self, checkpoint: Checkpoint) -> tuple[str, ...]:
+        remark = None if checkpoint.step is None else self.remarks.get(checkpoint.step)
+        return () if remark is None else (remark,)
 
 
 def plan_models(
@@ -77,6 +87,7 @@ def plan_models(
             [c for c in wanted if c.step not in present],
             [c.step for c in wanted if c.step in present and c.step is not None],
             manifest.read_units(root, directory) if root is not None else {},
+            found,
             tuple(f"{found.source}: {sentence}" for sentence in describe_left_out(found.left_out)),
         )
     return list(plans.values())

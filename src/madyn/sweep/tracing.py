@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +30,8 @@ from madyn.sweep.inputs import (
 )
 from madyn.sweep.planning import ModelPlan, Steps, plan_models, take_share
 from madyn.sweep.settings import GIVEN, Probe, Settings
-from madyn.sweep.units import Outcome, Work
+from madyn.sweep.units import Outcome, Work, start_unit
+from madyn.sweep.verifying import apart, compare_all, report_lines
 from madyn.terminal import progress_display
 from madyn.text import Text, hash_tokens, read_text
 
@@ -115,6 +116,7 @@ def trace(
     plans = take_share(plan_models(root, sources, steps, name, settings, revisions), shard)
     for plan in plans:
         _refuse_other_windows(plan, probe)
+    plans = _compared(plans, settings)
     text = None if values is not None else read_text(probe.text, probe.documents, probe.seed)
     record = probe_record(probe, text, values)
     manifest.refuse_other_probe(root, record)
@@ -130,9 +132,30 @@ def trace(
             raise storage_error(root, e) from e
     manifest.claim_probe(root, record)
     report = TraceReport(root, already=[(plan.model, step) for plan in plans for step in plan.done])
+    _record_refused(root, plans, report)
     works = _works(str(out) if not is_local(root) else str(root), plans, probes, probe, settings)
     _run(works, chosen, report, _describe(plans, describe_inputs(probe, values)))
     return report
+
+
+def _compared(plans: Sequence[ModelPlan], settings: Settings) -> list[ModelPlan]:
+    """The plans with the checkpoints that are not what they say told apart, and what was found printed."""
+    compared = compare_all(plans)
+    with progress_display() as progress:
+        for model, found in compared.items():
+            for line in report_lines(model, found, allow=settings.allow_duplicates):
+                progress.console.print(line)
+    return [apart(plan, compared.get(plan.model), settings) for plan in plans]
+
+
+def _record_refused(root: Path, plans: Sequence[ModelPlan], report: TraceReport) -> None:
+    """Record as failed what is not measured because it is not what it says."""
+    for plan in plans:
+        for checkpoint, reason in plan.refused:
+            failure = f"checkpoint {checkpoint}: {reason}"
+            unit = replace(start_unit(plan.model, plan.source, checkpoint), failure=failure)
+            manifest.write_unit(root, unit)
+            report.failures.append(unit)
 
 
 def _works(
@@ -147,7 +170,17 @@ def _works(
         inputs = probes[plan.model]
         values, remarks = (inputs, ()) if isinstance(inputs, MadynError) else (inputs.values, inputs.remarks)
         works += [
-            Work(root, plan.model, plan.source, checkpoint, values, probe, settings, cost, remarks)
+            Work(
+                root,
+                plan.model,
+                plan.source,
+                checkpoint,
+                values,
+                probe,
+                settings,
+                cost,
+                (*remarks, *plan.remarks_of(checkpoint)),
+            )
             for checkpoint in plan.todo
         ]
     return works

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -71,10 +71,11 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Files:
-    """Where a checkpoint's files are, once it has been made ready."""
+    """Where a checkpoint's files are, once it has been made ready, and the SHA-256 that the Hub lists for each."""
 
     folder: Path | None
     bytes_left_out: int | None = None
+    sha256: dict[str, str] = field(default_factory=dict)
 
 
 def prepare(work: Work) -> Files | MadynError:
@@ -94,12 +95,16 @@ def prepare(work: Work) -> Files | MadynError:
             _FETCHED.append(remote)
         if work.settings.decoder_only:
             folder, left_out = fetch_needed(remote, needed_names(checkpoint))
-            return Files(folder, left_out)
-        return Files(checkpoint.folder(remote))
+            return Files(folder, left_out, _listed_hashes(remote))
+        return Files(checkpoint.folder(remote), sha256=_listed_hashes(remote))
     except MadynError as e:
         return e
     except OSError as e:
         return CheckpointError(f"{checkpoint}: its files cannot be had: {e}")
+
+
+def _listed_hashes(remote: RemoteCheckpoint) -> dict[str, str]:
+    return {file.name: file.sha256 for file in remote.weights if file.sha256}
 
 
 _FETCHED: deque[RemoteCheckpoint] = deque()  # what this process downloaded and has not yet removed, oldest first
@@ -151,16 +156,22 @@ def measure_unit(work: Work, files: Files | MadynError | None = None, *, wait: b
     return outcome
 
 
-def _measure(root: Path, work: Work, files: Files | MadynError) -> Outcome:
-    unit = manifest.Unit(
-        model=work.model,
-        step=work.step,
-        source=work.source,
-        revision=work.checkpoint.revision or Path(work.checkpoint.source).name,
-        commit=work.checkpoint.commit,
+def start_unit(model: str, source: str, checkpoint: Checkpoint) -> manifest.Unit:
+    """What is known of a unit before it is measured."""
+    assert checkpoint.step is not None
+    return manifest.Unit(
+        model=model,
+        step=checkpoint.step,
+        source=source,
+        revision=checkpoint.revision or Path(checkpoint.source).name,
+        commit=checkpoint.commit,
         versions=versions(),
-        remarks=list(work.remarks),
     )
+
+
+def _measure(root: Path, work: Work, files: Files | MadynError) -> Outcome:
+    unit = start_unit(work.model, work.source, work.checkpoint)
+    unit = replace(unit, remarks=list(work.remarks))
     try:
         for refused in (work.sequences, files):
             if isinstance(refused, MadynError):
@@ -211,6 +222,7 @@ def _measured(unit: manifest.Unit, work: Work, files: Files) -> tuple[manifest.U
     return replace(
         unit,
         weights_xxh3=work.checkpoint.hash_weights(),
+        weights_sha256=files.sha256,
         dtype=str(torch_dtype(settings.dtype)).removeprefix("torch."),
         device=resolve_device(settings.device),
         streamed=loaded.streamed,

@@ -1,0 +1,143 @@
+"""What the files of a checkpoint on disk hold, known from a small part of them, and the step that they say themselves.
+
+All checkpoints of a model have files of one size, so that sizes tell nothing, and to hash every file before a sweep
+would read all weights twice. Instead some blocks of every tensor (of every file, where it is no safetensors) are
+read: where training has gone on, they differ. Only what agrees in all blocks is then read whole.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from madyn.errors import CheckpointError
+
+_BLOCK = 1 << 12  # bytes
+_BLOCKS = 4  # spread over a tensor
+_FILE_BLOCKS = 64  # spread over a file whose tensors cannot be told apart without reading it
+_HEADER = 100_000_000  # bytes, which safetensors allows at the most
+_CHUNK = 1 << 24
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A tensor or a whole file: where its bytes lie, and what some of them are.
+
+    Attributes:
+        weak: alike in many checkpoints for good reasons: a vector (norms and biases begin as ones and zeros and are
+            stored in few digits), a mask, or all one value.
+    """
+
+    path: Path
+    start: int
+    size: int
+    sample: str
+    weak: bool = False
+
+
+def sample_files(paths: Iterable[Path]) -> dict[str, Piece]:
+    """The pieces of a checkpoint's files by name: tensors of safetensors, other files whole.
+
+    Raises:
+        CheckpointError: a file cannot be read.
+    """
+    pieces: dict[str, Piece] = {}
+    for path in paths:
+        try:
+            pieces |= _tensors(path) if path.suffix == ".safetensors" else _file(path)
+        except OSError as e:
+            raise CheckpointError(f"{path}: cannot be read: {e.strerror or e}") from e
+    return pieces
+
+
+def hash_piece(piece: Piece) -> str:
+    """XXH3 over all the bytes of a piece. Raises CheckpointError where they cannot be read."""
+    import xxhash
+
+    digest, at, end = xxhash.xxh3_128(), piece.start, piece.start + piece.size
+    try:
+        with piece.path.open("rb") as file:
+            file.seek(at)
+            while at < end and (chunk := file.read(min(_CHUNK, end - at))):
+                digest.update(chunk)
+                at += len(chunk)
+    except OSError as e:
+        raise CheckpointError(f"{piece.path}: cannot be read: {e.strerror or e}") from e
+    return digest.hexdigest()
+
+
+def _file(path: Path) -> dict[str, Piece]:
+    with path.open("rb", buffering=0) as file:
+        size = path.stat().st_size
+        sample, _ = _sample(file, 0, size, _FILE_BLOCKS)
+    return {path.name: Piece(path, 0, size, sample)}
+
+
+def _tensors(path: Path) -> dict[str, Piece]:
+    """The tensors of a safetensors file; the whole file where it is not what its name says, which loading will tell."""
+    size = path.stat().st_size
+    with path.open("rb", buffering=0) as file:
+        length = int.from_bytes(file.read(8), "little")
+        if length > min(_HEADER, size):
+            return _file(path)
+        try:
+            header = json.loads(file.read(length))
+            header.pop("__metadata__", None)
+            places = {
+                name: (8 + length + info["data_offsets"][0], 8 + length + info["data_offsets"][1], info)
+                for name, info in header.items()
+            }
+            if not all(8 + length <= start <= end <= size for start, end, _ in places.values()):
+                return _file(path)
+            pieces = {}
+            for name, (start, end, info) in places.items():
+                sample, constant = _sample(file, start, end - start, _BLOCKS)
+                weak = constant or len(info["shape"]) < 2 or info["dtype"] == "BOOL"
+                kind = f"{info['dtype']} {info['shape']} {sample}"
+                pieces[name] = Piece(path, start, end - start, kind, weak)
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
+            return _file(path)
+    return pieces
+
+
+def _sample(file: object, start: int, size: int, count: int) -> tuple[str, bool]:
+    """The hash of some blocks of a range, and whether one value fills them all."""
+    import xxhash
+
+    digest, parts = xxhash.xxh3_128(size.to_bytes(8, "little")), []
+    if size <= count * _BLOCK:
+        offsets, length = [0], size
+    else:
+        # At multiples of eight bytes, so that a value is never cut.
+        offsets, length = [(size - _BLOCK) * k // (count - 1) // 8 * 8 for k in range(count)], _BLOCK
+    for offset in offsets:
+        file.seek(start + offset)  # type: ignore[attr-defined]
+        part = file.read(length)  # type: ignore[attr-defined]
+        digest.update(part)
+        parts.append(part)
+    whole = b"".join(parts)
+    return digest.hexdigest(), len(whole) < 16 or whole[8:] == whole[:-8]
+
+
+_TRAINER_STEP = re.compile(rb'"global_step"\s*:\s*(\d+)')
+_CONFIG_STEPS = ("global_step", "training_step", "train_step", "checkpoint_step", "step")
+
+
+def step_inside(folder: Path) -> tuple[int, str] | None:
+    """The training step that a checkpoint's folder says itself, and the file that says it: the Trainer's record, else
+    its config; None where neither does."""
+    try:
+        found = _TRAINER_STEP.search((folder / "trainer_state.json").read_bytes())
+        if found:
+            return int(found[1]), "trainer_state.json"
+    except OSError:
+        pass  # there is none
+    try:
+        config = json.loads((folder / "config.json").read_bytes())
+        step = next((config[name] for name in _CONFIG_STEPS if name in config), None)
+    except (OSError, ValueError, TypeError, RecursionError):
+        return None  # loading will tell
+    return (step, "config.json") if isinstance(step, int) and not isinstance(step, bool) else None

@@ -1,0 +1,194 @@
+"""Whether checkpoints are what their names say, before anything of them is downloaded or measured.
+
+Repositories hold steps whose files are those of another step, are there in part, or are not there. Nothing fails then:
+a sweep draws a flat line. On the Hub the listing of a commit gives the SHA-256 of every weight file, so that one
+request a commit is enough and no content is asked for; `main`, the last step, and for a few steps the first and the
+middle one are listed too, to have something to compare with. On disk every step of the folder is compared, by samples
+of its tensors. What is shared is judged in `madyn.sharing` and said in `verdicts`.
+
+Checkpoints that a function makes can only be compared by what they give: `madyn check` does that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from madyn.checkpoints import verdicts
+from madyn.checkpoints.finding import Checkpoint, Checkpoints
+from madyn.checkpoints.forms import stored_forms
+from madyn.checkpoints.stores import Advance, Folders, Key, Listings, Store
+from madyn.checkpoints.verdicts import Alternative, Finding
+from madyn.errors import CheckpointError
+from madyn.sharing import MAIN, find_sharings
+
+_FEW = 4  # steps; fewer give nothing to compare with, and some more are listed
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What was found of a model's checkpoints.
+
+    Attributes:
+        source: the model, as the user named it.
+        steps: those asked about, ascending.
+        compared: how many checkpoints were compared, with those that were only listed for comparison.
+        requests: to the Hub, besides the one for its branches.
+        findings: what was found; faults first.
+    """
+
+    source: str
+    steps: tuple[int, ...]
+    compared: int = 0
+    requests: int = 0
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def faults(self) -> dict[int, str]:
+        """The steps asked about that are not what they say, ascending, with the reason of each."""
+        return self.reasons()
+
+    def reasons(self, *, allow: bool = False, measurable: bool | None = None) -> dict[int, str]:
+        """As `faults`.
+
+        Args:
+            allow: leave out those that can be measured all the same; `measurable` leaves only these.
+        """
+        found: dict[int, list[str]] = {}
+        for finding in self.findings:
+            if not finding.fault or (finding.measurable and allow) or (measurable and not finding.measurable):
+                continue
+            for step in set(finding.steps) & set(self.steps):
+                found.setdefault(step, []).append(finding.reason())
+        return {step: "; ".join(found[step]) for step in sorted(found)}
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "source": self.source,
+            "steps": list(self.steps),
+            "compared": self.compared,
+            "requests": self.requests,
+            "findings": [finding.to_dict() for finding in self.findings],
+            "faults": {str(step): reason for step, reason in self.faults.items()},
+        }
+
+
+def verify(
+    found: Checkpoints,
+    steps: Iterable[int] | None = None,
+    *,
+    pull_requests: bool = False,
+    advance: Advance = lambda done, total: None,
+) -> Verification:
+    """Compare a model's checkpoints, in the form in which they would be read.
+
+    Args:
+        steps: those asked about, all if None.
+        pull_requests: look into the repository's pull requests too where a step is at fault, one request each.
+        advance: called with the number of checkpoints looked at so far, and of all.
+
+    Raises:
+        CheckpointError: a step does not exist.
+    """
+    wanted = found.at(found.by_step if steps is None else steps)
+    asked = tuple(c.step for c in wanted if c.step is not None)
+    if wanted[0].load is not None:
+        return Verification(found.source, asked)
+    if wanted[0].revision is not None:
+        store: Store = Listings(_to_compare(found, asked), advance)
+    else:
+        store = Folders({**found.by_step}, advance)
+    held, absent = _held(store, wanted[0].form)
+    last, inside = max(found.by_step), {step: said for step, (said, _) in store.inside.items()}
+    sharings = find_sharings(held, last=last, inside=inside, weak=store.weak)
+    if any(sharing.suspects for sharing in sharings):
+        held = store.confirmed(held, sharings)
+        sharings = find_sharings(held, last=last, inside=inside, weak=store.weak)
+    suspects = sorted({step for sharing in sharings for step in sharing.suspects})
+    others = _alternatives(store, suspects, wanted[0].form, last, pull_requests)
+    told = [
+        *(verdicts.absent(steps, reason) for reason, steps in absent.items()),
+        *(verdicts.shared(s, _files(store, s.steps, wanted[0].form), others) for s in sharings),
+        *(verdicts.other_step(step, *store.inside[step]) for step in _at_another_step(inside)),
+        *(verdicts.not_compared(steps, reason) for reason, steps in _by_reason(store.failed).items()),
+    ]
+    told = [finding for finding in told if set(finding.steps) & set(asked)]
+    return Verification(
+        found.source, asked, len(held), store.requests, tuple(sorted(told, key=lambda finding: not finding.fault))
+    )
+
+
+def _to_compare(found: Checkpoints, asked: tuple[int, ...]) -> dict[Key, Checkpoint]:
+    """The steps asked about, the last, `main`, and for a few steps the first and the middle one."""
+    every = list(found.by_step)
+    steps = {*asked, every[-1], *((every[0], every[len(every) // 2]) if len(asked) < _FEW else ())}
+    keys: dict[Key, Checkpoint] = {step: found.by_step[step] for step in sorted(steps)}
+    return keys if found.main is None else {**keys, MAIN: found.main}
+
+
+def _held(store: Store, form: str) -> tuple[dict[Key, dict[str, str]], dict[str, list[int]]]:
+    """The pieces of each checkpoint that has weights, and the steps that have none or not all, by the reason."""
+    held: dict[Key, dict[str, str]] = {}
+    lacking: dict[Key, str] = {}
+    for key in store.files:
+        try:
+            held[key] = store.pieces(key, store.weight_files(key, form))
+        except CheckpointError as e:
+            lacking[key] = str(e)
+    return held, _by_reason(lacking)
+
+
+def _by_reason(reasons: Mapping[Key, str]) -> dict[str, list[int]]:
+    steps: dict[str, list[int]] = {}
+    for key, reason in reasons.items():
+        if key is not None:
+            steps.setdefault(reason, []).append(key)
+    return steps
+
+
+def _files(store: Store, steps: Iterable[int], form: str) -> tuple[str, ...]:
+    return store.weight_files(next(iter(steps)), form)
+
+
+def _alternatives(
+    store: Store, suspects: list[int], form: str, last: int, pull_requests: bool
+) -> dict[int, list[Alternative]]:
+    """What else the steps at fault hold that no other checkpoint does."""
+    found: dict[int, list[Alternative]] = {step: [] for step in suspects}
+    read = {step: set(store.weight_files(step, form)) for step in suspects}
+    labels = dict.fromkeys(f.label for step in suspects for f in stored_forms(store.files[step]))
+    for label in labels:
+        here = {key: f for key, names in store.files.items() for f in stored_forms(names) if f.label == label}
+        held = {key: store.pieces(key, f.files) for key, f in here.items() if not f.missing}
+        shared = {step for s in find_sharings(held, last=last, weak=store.weak) for step in s.suspects}
+        for step in suspects:
+            if step in held and step not in shared and read[step].isdisjoint(here[step].files):
+                first = next(f for f in stored_forms(store.files[step]) if f.ending == here[step].ending)
+                option = f"--weights {first.ending}" if first.label == label else ""
+                found[step].append(Alternative(label, option))
+    for name, files in (store.pull_requests() if pull_requests and suspects else {}).items():
+        for step in suspects:
+            if _mends(files, store.pieces(step, store.files[step]), read[step]):
+                found[step].append(Alternative(name))
+    return found
+
+
+def _mends(offered: Mapping[str, str], own: Mapping[str, str], read: set[str]) -> bool:
+    """Whether a pull request was made from a step, whose other weights it has, and brings other files to be read."""
+    weights = {name for form in stored_forms(own) for name in form.files} - read
+    same = bool(weights) and all(offered.get(name) == own[name] for name in weights)
+    return same and any(name in offered and offered[name] != own[name] for name in read)
+
+
+def _at_another_step(inside: Mapping[int, int]) -> list[int]:
+    """The steps whose files say another one.
+
+    Where none of them agrees and all keep their order, names count in another unit (epochs, thousands): no fault.
+    """
+    said = [inside[step] for step in sorted(inside)]
+    ordered = len(said) > 1 and all(a < b for a, b in pairwise(said))
+    if ordered and all(step != inside[step] for step in inside):
+        return []
+    return [step for step in sorted(inside) if inside[step] != step]

@@ -1,0 +1,43 @@
+"""`madyn verify`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from madyn.cli.options import JsonOption, ModelsArgument, RevisionsOption, StepsOption, WeightsOption
+
+
+def register(app: typer.Typer) -> None:
+    app.command(rich_help_panel="Measure")(verify)
+
+
+def verify(
+    models: ModelsArgument,
+    steps: StepsOption = None,
+    weights: WeightsOption = "auto",
+    revisions: RevisionsOption = None,
+    pull_requests: Annotated[
+        bool,
+        typer.Option("--pull-requests", help="Look into a repository's pull requests too where a step is at fault."),
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Tell checkpoints that are not what they say; exits 1. [dim]madyn verify EleutherAI/pythia-2.8b --steps all[/dim]
+
+    With --json a list, one object a model: source, steps (asked about), compared and requests (counts), findings, and
+    faults (the reason by step). A finding has kind (duplicate, part, absent, other step, plausible or not compared),
+    fault, steps, shares_with, pieces, sound (what else a step holds, by step), says and advice.
+    """
+    from madyn.summaries import print_verifications
+    from madyn.sweep.verifying import verify_checkpoints
+    from madyn.terminal import print_json
+
+    found = verify_checkpoints(models, steps, weights=weights, revisions=revisions, pull_requests=pull_requests)
+    if as_json:
+        print_json([one.to_dict() for one in found])
+    else:
+        print_verifications(found)
+    if any(one.faults for one in found):
+        raise typer.Exit(1)
