@@ -133,8 +133,12 @@ def test_a_series_too_short_is_one_line_and_1(run, tmp_path):
     root = write_dataset(tmp_path / "d", models=("m",), steps=(0, 1, 2))
     code, _, err = run("fit", root, "--hypothesis", "reparam")
     assert code == 1
+    assert one_line(err)  # and nothing of its having been fitted all the same
     assert "too few points: 3 finite, for the 5 parameters of reparam" in err
     assert layout.params_path(root, "m").exists()
+    code, _, err = run("fit", root, "--hypothesis", "step1")
+    assert code == 0
+    assert "fewer points than the 27 that the paper asks for, so that parameters are less certain: m (3)" in err
 
 
 def test_figures_are_drawn(run, fitted, tmp_path):

@@ -353,3 +353,18 @@ def test_a_model_is_fitted_in_seconds():
     begin = time.process_time()
     fit_records(STEPS, _noisy("reparam", share=0.03, series=9).T, PUBLISHED, method="trf")
     assert time.process_time() - begin < 10
+
+
+def test_a_curve_that_does_not_fit_is_said_first_and_nothing_of_it_is_called_determined():
+    t = np.arange(40.0)
+    falling = 100 - t
+    fits = fit_curves(
+        t, np.stack([falling, 1 - np.exp(-t / 5)]), model="step1"
+    )  # rises from 0, and can do nothing else
+    assert fits.r2[0] < 0 < fits.r2[1]
+    head, *lines = fits.summary(0).splitlines()
+    assert "R2 = -" in head
+    assert lines[0].startswith("The curve does not fit: a constant lies closer to the data.")
+    assert not [line for line in lines if "identified" in line or line.startswith(("Determined", "Not determined"))]
+    assert "identified one by one" in fits.summary(1)
+    assert "the curve does not fit 1 of them, where a constant lies closer" in fits.summary().splitlines()[0]

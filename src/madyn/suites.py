@@ -32,6 +32,14 @@ class Suite:
     grids: Mapping[str, tuple[int, ...]]
     revision: str
 
+    def __repr__(self) -> str:
+        names = list(self.architectures)
+        grids = ", ".join(f"{name} ({len(steps)} steps)" for name, steps in self.grids.items())
+        return (
+            f"<madyn Suite {self.name}: {len(names)} models of {self.owner}, {names[0]} to {names[-1]}\n "
+            f"grids: {grids}\n models, architectures, grids, revision>"
+        )
+
     @property
     def models(self) -> list[str]:
         """The models' names on the Hub, owner included."""

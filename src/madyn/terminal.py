@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -108,6 +108,18 @@ def print_table(
     Console(highlight=False, markup=False, width=max(console.width, needed)).print(table)
     if left_out:
         console.print(f"... and {left_out} more; -v shows all")
+
+
+def few(names: Iterable[str], most: int = 6) -> str:
+    """Names for one line: all of them where they are few, else the first ones, how many more, and the last.
+
+    >>> few("abcdefghi", most=4)
+    'a, b, c, ... (5 more), i'
+    """
+    names = list(names)
+    if len(names) <= most:
+        return ", ".join(names)
+    return ", ".join([*names[: most - 1], f"... ({len(names) - most} more)", names[-1]])
 
 
 def print_json(value: Any) -> None:

@@ -22,7 +22,7 @@ from madyn.curves.validation import Scores, holdout_scores, kfold_scores
 from madyn.dataset import Dataset, open_dataset
 from madyn.dataset.view import RatioOf
 from madyn.errors import SeriesError, UsageError
-from madyn.terminal import progress_display
+from madyn.terminal import few, progress_display
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,6 +46,14 @@ class Comparison:
     layers: pd.DataFrame
     quantity: str
     not_ranked: dict[str, str]
+
+    def __repr__(self) -> str:
+        names = self.hypotheses
+        count = len(self.layers) // max(1, len(names))
+        return (
+            f"<madyn Comparison of the {self.quantity}: {count} layers of {len(set(self.layers['model']))} models\n "
+            f"{few(names, 8)}\n overall, by_model, layers: tables>"
+        )
 
     @property
     def hypotheses(self) -> list[str]:

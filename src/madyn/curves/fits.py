@@ -87,6 +87,17 @@ class Fits:
     lead: Lead = field(default=Lead(()), repr=False)
     drawn_by: Fits | None = field(default=None, repr=False)
 
+    def __repr__(self) -> str:
+        good = np.asarray(self.r2)[np.asarray(self.success)]
+        shape = " x ".join(map(str, self.success.shape)) or "one"
+        r2 = f"R2 {np.min(good):.4f} to {np.max(good):.4f}, median {np.median(good):.4f}" if good.size else "no R2"
+        points = f"{np.min(self.num_points)} to {np.max(self.num_points)}" if self.num_points.size else "no"
+        return (
+            f"<madyn Fits of {self.model.name} by {self.method}\n {shape} series of {points} points, {good.size} "
+            f"fitted, {int(np.any(self.at_edge, axis=-1).sum())} on an edge of the box; {r2}\n "
+            "summary() says what is determined; popt, pcov, predict(t), to_dataset(), ...>"
+        )
+
     def predict(self, t: ArrayLike) -> Array:
         """The fitted curves at steps t, shape (..., len(t)); nan where there is no fit, or no step."""
         if self.drawn_by is not None:

@@ -34,7 +34,7 @@ from madyn.dataset.repeats import repeated_statistics
 from madyn.dataset.view import RatioOf
 from madyn.errors import ArchitectureError, DatasetError, MadynError, SeriesError, UsageError
 from madyn.sharing import list_steps
-from madyn.terminal import progress_display
+from madyn.terminal import few, progress_display
 
 Robust = Literal["huber", "student"]
 
@@ -89,20 +89,21 @@ def fit_dataset(
     dataset.require_own_folder()
     dataset = dataset if models is None else dataset.select(models)
     faults: list[MadynError] = []
+    fitted: set[str] = set()
     with progress_display() as progress:
         series = _read(dataset, wanted, making, faults)
         bar = progress.add_task("fitting", total=len(series))
         for alike in _together(series):
             names = dict.fromkeys(one.model for one in alike)
-            progress.update(bar, description=f"fitting {', '.join(names)}")
-            faults += _fit(dataset, alike, chosen, making)
+            progress.update(bar, description=f"fitting {few(names, 3)}")
+            faults += _fit(dataset, alike, chosen, making, fitted)
             progress.advance(bar, len(alike))
         points = {one.model: one.steps.size for one in series if one.steps.size < PAPER_MINIMUM_POINTS}
-        if points:
-            short = ", ".join(f"{model} ({count})" for model, count in points.items())
+        short = [f"{model} ({count})" for model, count in points.items() if model in fitted]
+        if short:
             progress.console.print(
-                f"fewer points than the {PAPER_MINIMUM_POINTS} that the paper asks for: {short}; fitted all the same, "
-                "with less certain parameters",
+                f"fewer points than the {PAPER_MINIMUM_POINTS} that the paper asks for, so that parameters are less "
+                f"certain: {few(short)}",
             )
         for model in dict.fromkeys(one.model for one in series):
             repeated = sorted({s for sharing in repeated_statistics(dataset, model) for s in sharing.suspects})
@@ -171,15 +172,19 @@ def _together(series: list[_Series]) -> Iterator[list[_Series]]:
 
 
 def _fit(
-    dataset: Dataset, series: list[_Series], chosen: Sequence[SeparableModel], making: _Making
+    dataset: Dataset, series: list[_Series], chosen: Sequence[SeparableModel], making: _Making, fitted: set[str]
 ) -> list[MadynError]:
-    """Fit and write series that share their steps; gives what could not be fitted in any layer of one of them."""
+    """Fit and write series that share their steps; gives what could not be fitted in any layer of one of them, and adds
+    the models of which something could be to `fitted`.
+    """
     values = np.concatenate([one.values for one in series], axis=1)
     records = iter(fit_records(series[0].steps, values, chosen, method=making.method, robust=making.robust))
     faults: list[MadynError] = []
     for one in series:
         layers = list(islice(records, one.values.shape[1]))
         faults += _write(dataset, one, layers, chosen, making)
+        if any(layer[hypothesis.name]["r2"] is not None for layer in layers for hypothesis in chosen):
+            fitted.add(one.model)
     return faults
 
 

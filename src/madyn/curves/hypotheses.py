@@ -90,7 +90,7 @@ class Published:
     lower: tuple[float, ...]
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class Hypothesis(SeparableModel):
     """A curve family that is built in. `nonlinear` is its box in normalised time.
 

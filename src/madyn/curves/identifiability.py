@@ -147,6 +147,9 @@ def summary(fits: Fits, index: int | Index | None = None) -> str:
     ]
     if np.any(fits.success):
         lines[0] += f"; mean R2 = {np.mean(fits.r2[fits.success]):.4f}"
+    poor = int(np.sum(fits.r2[fits.success] <= 0))
+    if poor:
+        lines[0] += f"; the curve does not fit {poor} of them, where a constant lies closer"
     lines += [f"\nseries {i[0] if len(i) == 1 else i}: {_one(fits, i)}" for i in everything[:_IN_FULL]]
     if len(everything) > _IN_FULL:
         lines.append(f"\n({len(everything) - _IN_FULL} more: ask for one with summary(index))")
@@ -158,12 +161,19 @@ def _one(fits: Fits, index: Index) -> str:
     if not fits.success[index]:
         return f"{head}: no fit: {fits.message[index]}"
     lines = [f"{head}: R2 = {fits.r2[index]:.4f}, AICc = {_number(fits.aicc[index])}, BIC = {_number(fits.bic[index])}"]
+    poor = bool(fits.r2[index] <= 0)
+    if poor:
+        lines.append(
+            "The curve does not fit: a constant lies closer to the data. Its parameters say nothing of the series, and "
+            "none is called determined."
+        )
     errors = np.sqrt(np.diagonal(fits.pcov[index]))
     for name, value, error in zip(fits.model.param_names, fits.popt[index], errors, strict=True):
         share = f"  ({100 * error / abs(value):.3g} %)" if np.isfinite(error) and value else ""
         lines.append(f"  {name:<10} {value:>14.6g}  +- {_number(error)}{share}")
-    report = identifiability(fits, index)
-    lines += [_identified(fits, report), *_determined(report)]
+    if not poor:
+        report = identifiability(fits, index)
+        lines += [_identified(fits, report), *_determined(report)]
     if fits.message[index]:
         lines.append(f"Note: {fits.message[index]}.")
     t = fits.steps if fits.steps.ndim == 1 else fits.steps[index]

@@ -109,6 +109,14 @@ class Posterior:
     parts: tuple[Part, ...] = field(repr=False)
     lead: Lead = field(repr=False)
 
+    def __repr__(self) -> str:
+        known = sum(not message for message in np.ravel(self.message))
+        shape = " x ".join(map(str, self.shape)) or "one"
+        return (
+            f"<madyn Posterior of {self.model.name}, prior: {self.prior.source}\n {shape} series, {known} with a "
+            "posterior\n interval(level), forecast(steps), value(steps), peak(), plateau(), sample(n), ...>"
+        )
+
     @property
     def log_evidence(self) -> Array:
         """(...), log p(y | model, prior), in the values' units; to compare models or priors on the same series."""

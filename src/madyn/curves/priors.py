@@ -77,6 +77,12 @@ class Prior:
     positive: bool = False
     source: str = "default"
 
+    def __repr__(self) -> str:
+        return (
+            f"<madyn Prior of {self.model.name}: {self.source}\n noise about {np.exp(self.log_sigma[0]):.3g} of the "
+            f"scale, units {self.units}, bands widened by {self.widening:.3g}>"
+        )
+
     def __post_init__(self) -> None:
         q, k = self.model.num_nonlinear, len(self.model.linear)
         shapes = {"mean": (q,), "cov": (q, q), "linear_mean": (k,), "linear_slope": (k, q), "linear_cov": (k, k)}

@@ -70,6 +70,10 @@ class SeparableModel:
     points: Sequence[int] = ()
     derivative: Callable[..., Any] | None = field(default=None, repr=False)
 
+    def __repr__(self) -> str:
+        box = ", ".join(f"{name} from {low:g} to {high:g}" for name, (low, high) in self.nonlinear.items())
+        return f"<madyn {type(self).__name__} {self.name}: {box}; {', '.join(self.linear)} linear>"
+
     def __post_init__(self) -> None:
         names = [*self.nonlinear, *self.linear]
         twice = {name for name in names if names.count(name) > 1}

@@ -32,6 +32,13 @@ class CheckReport:
     absences: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
 
+    def __repr__(self) -> str:
+        first = f"\n {self.faults[0]}" if self.faults else ""
+        return (
+            f"<madyn CheckReport: {len(self.faults)} faults, {len(self.remarks)} remarks, {len(self.absences)} absences"
+            f"{first}>"
+        )
+
 
 def check_dataset(path: str | Path) -> CheckReport:
     """Validate a dataset's layout, shapes and values.

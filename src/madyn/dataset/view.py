@@ -20,6 +20,7 @@ from madyn.dataset.statistics import read_statistics
 from madyn.dataset.training import TrainingRecord, read_record
 from madyn.errors import ArchitectureError, DatasetError, UsageError
 from madyn.suites import PYTHIA
+from madyn.terminal import few
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -94,7 +95,11 @@ class Dataset:
         self._statistics: dict[str, xr.DataArray] = {}
 
     def __repr__(self) -> str:
-        return f"<madyn dataset at {self.path}: {', '.join(self.models)}>"
+        count = f"{len(self.models)} model{'' if len(self.models) == 1 else 's'}"
+        return (
+            f"<madyn Dataset at {self.path}\n {count}: {few(self.models)}\n "
+            "statistics(model), trajectories(model, quantity), fits(model, quantity), parameters, ...>"
+        )
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.models)
@@ -306,7 +311,7 @@ class Dataset:
 
     def _known(self, model: str) -> str:
         if model not in self.models:
-            raise UsageError(f"{self.path} has no model {model!r}; it has {', '.join(self.models)}")
+            raise UsageError(f"{self.path} has no model {model!r}; it has {few(self.models)}")
         return model
 
 

@@ -71,6 +71,12 @@ class Drawing:
     left_out: dict[str, str] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        return (
+            f"<madyn Drawing: {len(self.drawn)} drawn, {len(self.unchanged)} unchanged, {len(self.left_out)} left out, "
+            f"{len(self.failed)} failed\n drawn, unchanged: paths; left_out, failed: reasons by path>"
+        )
+
 
 class _Task(NamedTuple):
     pattern: str

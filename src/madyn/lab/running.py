@@ -28,7 +28,7 @@ from madyn.lab.corpora import Corpus, prepare_corpus, probe_of
 from madyn.lab.jobs import Job, StoppedError, remove_model, train_and_measure
 from madyn.lab.suites import LabSuite, Run, read_suite
 from madyn.sweep.settings import resolve_device
-from madyn.terminal import leave_interrupts_to_parent, progress_display
+from madyn.terminal import few, leave_interrupts_to_parent, progress_display
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,13 @@ class LabReport:
     trained: list[str] = field(default_factory=list)
     already: list[str] = field(default_factory=list)
     failures: dict[str, str] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return (
+            f"<madyn LabReport: {self.path}\n {len(self.trained)} trained, {len(self.already)} complete before, "
+            f"{len(self.failures)} failed: {few((*self.trained, *self.already, *self.failures))}\n "
+            "trained, already, failures, open()>"
+        )
 
     def open(self) -> Dataset:
         """The dataset that was written to."""

@@ -190,6 +190,16 @@ class LabSuite:
     model: list[ModelEntry] = field(default_factory=list)
     design: Design | None = None
 
+    def __repr__(self) -> str:
+        drawn = self.design
+        count = sum(len(entry.seeds) for entry in self.model)
+        count += drawn.count + drawn.repeated * (drawn.repeats - 1) if drawn else 0
+        varied = f", drawn over {', '.join(drawn.factors)}" if drawn else ""
+        return (
+            f"<madyn LabSuite {self.name}: {count} models{varied}\n {self.recipe.steps} steps on {self.text.source}, "
+            f"measured at {len(self.measured_steps)}\n recipe, text, measure, model, design, runs()>"
+        )
+
     def __post_init__(self) -> None:
         if not self.model and self.design is None:
             raise UsageError("the suite has no architectures: give [[model]] tables, or a [design]")

@@ -63,6 +63,12 @@ class Designs:
     evidence: Mapping[str, Evidence]
     notes: list[str]
 
+    def __repr__(self) -> str:
+        return (
+            f"<madyn Designs: {self.objective} against {self.against}\n {len(self.table)} of {self.searched:,} shapes "
+            "are beaten by no other\n table, architectures, evidence, notes>"
+        )
+
 
 class _Objective(NamedTuple):
     """One number of a model: `of` takes log curves (layers, P), their positions (P,) and the last step, and gives the

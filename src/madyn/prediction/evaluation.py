@@ -70,6 +70,13 @@ class Evaluation:
     predictions: Mapping[str, Mapping[str, Predictions]]
     notes: list[str] = field(default_factory=list)
 
+    def __repr__(self) -> str:
+        protocols, approaches = (dict.fromkeys(self.scores[name]) for name in ("protocol", "approach"))
+        return (
+            f"<madyn Evaluation of {len(approaches)} approaches on {self.table.architectures} architectures\n "
+            f"{'; '.join(map(str, protocols))}\n scores, parameters: tables; predictions, notes>"
+        )
+
 
 def evaluate_dataset(
     dataset: Dataset,

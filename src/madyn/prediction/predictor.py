@@ -71,6 +71,16 @@ class Predictor:
         self.seed = seed
         self._state: Calibrated | None = None
 
+    def __repr__(self) -> str:
+        if self._state is None:
+            return f"<madyn Predictor by {self.approach}, not fitted>"
+        table = self._state.table
+        return (
+            f"<madyn Predictor by {self.approach}\n learned from {len(table.curves)} layers of {table.architectures} "
+            f"architectures that differ in {', '.join(table.features)}\n "
+            "architecture(...), predict(shape, steps), quantities(shape), save(path), ...>"
+        )
+
     def fit(self, dataset: Dataset | str | Path) -> Self:
         """Learn from a dataset, its path or its name.
 

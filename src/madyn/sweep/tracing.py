@@ -32,7 +32,7 @@ from madyn.sweep.planning import ModelPlan, Steps, plan_models, take_share
 from madyn.sweep.settings import GIVEN, Probe, Settings
 from madyn.sweep.units import Outcome, Work, start_unit
 from madyn.sweep.verifying import apart, compare_all, report_lines
-from madyn.terminal import progress_display
+from madyn.terminal import few, progress_display
 from madyn.text import Text, hash_tokens, read_text
 
 if TYPE_CHECKING:
@@ -47,6 +47,13 @@ class TraceReport:
     measured: list[tuple[str, int]] = field(default_factory=list)
     already: list[tuple[str, int]] = field(default_factory=list)
     failures: list[manifest.Unit] = field(default_factory=list)
+
+    def __repr__(self) -> str:
+        models = few(dict.fromkeys(model for model, _ in (*self.measured, *self.already)))
+        return (
+            f"<madyn TraceReport: {self.path}\n {len(self.measured)} measured, {len(self.already)} already there, "
+            f"{len(self.failures)} failed: {models or 'nothing'}\n measured, already, failures, open()>"
+        )
 
     def open(self) -> Dataset:
         """The dataset that was written to."""
