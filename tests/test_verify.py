@@ -509,6 +509,25 @@ def test_few_values_of_few_digits_agree_by_chance(tmp_path):
     assert len(repeated(values, tmp_path / "fine")) == 1
 
 
+def test_a_wrong_step_inside_is_not_measured_from_the_hub(hub, revisions, probe, run, tmp_path):
+    for step, said in ((64, 600), (128, 77)):  # 77 is no step of this model: it may count something else
+        revisions[f"step{step}"]["trainer_state.json"] = json.dumps({"global_step": said}).encode()
+    repository = hub.add("owner/inside", revisions)
+    code, _, err = run("trace", "owner/inside", "--out", tmp_path / "d", *probe)
+    assert code == 1
+    assert "owner/inside at step64 is step 600, says trainer_state.json in it" in err
+    assert set(layout.statistics_files(tmp_path / "d", "inside")) == set(STEPS) - {64}
+    assert not [r for r in hub.requests if repository.commit("step64") in r and r.endswith(WEIGHTS)]
+
+
+def test_a_scan_says_what_speaks_against_a_revision(stale, probe, run):
+    name = stale("owner/scanned-stale")
+    code, out, _ = run("scan", name, "--revision", "step64", *probe)
+    assert (code, "step 64 holds the weights of step 1000 and main" in out) == (0, True)
+    assert "holds the weights" not in run("scan", name, "--revision", "step128", *probe)[1]
+    assert "holds the weights" not in run("scan", name, "--revision", "step64", "--weights", "bin", *probe)[1]
+
+
 def test_weights_are_one_of_three():
     with pytest.raises(UsageError, match="it is one of auto, safetensors, bin"):
         madyn.Settings(weights="pickle")

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from madyn.architecture import Architecture
-from madyn.checkpoints import Checkpoint, find_checkpoint
+from madyn.checkpoints import Checkpoint, find_checkpoint, find_checkpoints
+from madyn.checkpoints.verifying import verify
 from madyn.errors import CheckpointError, MadynError
 from madyn.sweep.inputs import Inputs, describe_inputs, given_inputs, inputs_for, named_tokenizer
 from madyn.sweep.settings import Probe, Settings
@@ -94,8 +95,18 @@ def scan_checkpoint(
     )
     table.attrs["length"] = int(sequences.shape[1])
     table.attrs["inputs"] = said
-    table.attrs["remarks"] = [*found.remarks, *loaded.remarks]
+    table.attrs["remarks"] = [*found.remarks, *loaded.remarks, *_doubts(checkpoint)]
     return table
+
+
+def _doubts(checkpoint: Checkpoint) -> list[str]:
+    """What speaks against a revision of the Hub being the step that it is named for; nothing where it names none."""
+    with suppress(MadynError):
+        if checkpoint.revision not in (None, "main"):
+            found = find_checkpoints(checkpoint.source, form=checkpoint.form)
+            steps = [step for step, one in found.by_step.items() if one.revision == checkpoint.revision]
+            return [str(finding) for finding in verify(found, steps).findings if finding.fault] if steps else []
+    return []
 
 
 def _windows(checkpoint: Checkpoint, probe: Probe, tokenizer: Any) -> tuple[Inputs, str]:

@@ -187,6 +187,7 @@ def _works(
                 settings,
                 cost,
                 (*remarks, *plan.remarks_of(checkpoint)),
+                frozenset(plan.found.by_step),
             )
             for checkpoint in plan.todo
         ]

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from madyn.architecture import Architecture
 from madyn.checkpoints import Checkpoint
-from madyn.checkpoints.fetching import RemoteCheckpoint, fetch_needed, forget, is_cached
+from madyn.checkpoints.fetching import RemoteCheckpoint, fetch_file, fetch_needed, forget, is_cached
+from madyn.checkpoints.fingerprints import step_inside
 from madyn.checkpoints.weights import read_ahead
 from madyn.dataset import layout, manifest
 from madyn.dataset.files import create_bytes, root_path, write_json
@@ -41,6 +42,7 @@ class Work:
         sequences: token ids (B, S) or pixel values (B, C, H, W); or why there are none.
         cost: how much work it is, in any unit that the works of a sweep share.
         remarks: what is worth recording of what it is measured on, a sentence each.
+        steps: all the steps that the model has.
     """
 
     root: str
@@ -52,6 +54,7 @@ class Work:
     settings: Settings
     cost: float = 1.0
     remarks: tuple[str, ...] = ()
+    steps: frozenset[int] = frozenset()
 
     @property
     def step(self) -> int:
@@ -91,6 +94,7 @@ def prepare(work: Work) -> Files | MadynError:
             if folder is not None:
                 read_ahead(folder, checkpoint.form)
             return Files(folder)
+        _refuse_other_step(work, remote)
         if work.settings.keep_cache is not None and not is_cached(remote):
             _FETCHED.append(remote)
         if work.settings.decoder_only:
@@ -101,6 +105,19 @@ def prepare(work: Work) -> Files | MadynError:
         return e
     except OSError as e:
         return CheckpointError(f"{checkpoint}: its files cannot be had: {e}")
+
+
+def _refuse_other_step(work: Work, remote: RemoteCheckpoint) -> None:
+    """Raise CheckpointError where a checkpoint of the Hub says that it is another step of its model."""
+    if work.settings.allow_duplicates:
+        return
+    for name in [name for name in ("trainer_state.json", "config.json") if name in remote.files]:
+        said = step_inside(fetch_file(remote, name).parent)
+        if said is not None and said[0] != work.step and said[0] in work.steps:
+            raise CheckpointError(
+                f"{work.checkpoint} is step {said[0]}, says {said[1]} in it: take other steps, or measure it all the "
+                "same with --allow-duplicates"
+            )
 
 
 def _listed_hashes(remote: RemoteCheckpoint) -> dict[str, str]:
