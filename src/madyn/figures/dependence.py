@@ -36,7 +36,7 @@ def dependence_panels(
     """
     rows, columns = panel_grid(len(curves), 3)
     fig, axes = style.new_figure(
-        max(4.4, 0.8 + 2.1 * columns), 0.55 + 1.8 * rows, rows, columns, margins=(0.68, 0.12, 0.48, 0.35),
+        max(4.5, 0.94 + 2.1 * columns), 0.55 + 1.8 * rows, rows, columns, margins=(0.82, 0.12, 0.48, 0.35),
         gaps=(0.2, 0.5), sharey=True,
     )  # fmt: skip
     panels = hide_empty(axes, len(curves))

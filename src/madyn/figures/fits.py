@@ -75,13 +75,12 @@ def example_fit(values: xr.DataArray, fits: xr.Dataset, model: str = "") -> Figu
     return fig
 
 
-_FAR = 4.0  # times the residuals of the best fit
+_FAR = 4.0  # times the largest residual of the best fit
 
 
 def _far_off(residuals: xr.DataArray) -> list[str]:
     """The hypotheses whose residuals are larger by far than those of the best fit."""
-    size = {str(name): float(np.sqrt(np.square(residuals.sel(hypothesis=name)).mean())) for name in
-            residuals["hypothesis"].values}  # fmt: skip
+    size = {str(name): float(np.abs(residuals.sel(hypothesis=name)).max()) for name in residuals["hypothesis"].values}
     least = min((s for s in size.values() if np.isfinite(s)), default=0.0)
     return [name for name, s in size.items() if s > _FAR * least > 0]
 

@@ -220,7 +220,7 @@ def _dependence(source: Source, target: str) -> dict[str, Any]:
     for feature in map(str, _importances_of(predictor, target).sort_values(ascending=False).index):
         if feature in explanation.of_depth():  # powers of one number, which move together
             curves.setdefault(_DEPTH, explanation.depth_dependence(predictor, target))
-        else:
+        elif len(np.unique(predictor.features[feature].to_numpy())) > 1:  # one that never varies moves nothing
             curves[feature] = explanation.partial_dependence(predictor, target, feature)
         if len(curves) == _MOST_PANELS:
             break
@@ -301,7 +301,7 @@ def _diagonal(ax: Axes, values: NDArray[np.float64]) -> None:
     ax.set_xlim(low - room, high + room)
     ax.set_ylim(low - room, high + room)
     for axis in (ax.xaxis, ax.yaxis):
-        axis.set_major_locator(MaxNLocator(4))
+        axis.set_major_locator(MaxNLocator(3))
         axis.set_major_formatter(_number)
 
 
