@@ -86,7 +86,7 @@ class Listings(Store):
             else:
                 self._remote[key] = remote
                 if is_adapter(remote.files):
-                    self.failed[key] = "it is an adapter"  # which its measurement will explain
+                    self.failed[key] = "it is an adapter (PEFT), without the weights of its model"
                 else:
                     self.files[key] = set(remote.files)
 
@@ -138,6 +138,12 @@ class Folders(Store):
             except OSError as e:
                 self.failed[key] = f"{folder}: cannot be read: {e.strerror or e}"
                 continue
+            try:
+                refuse_adapter_folder(folder)
+            except CheckpointError as e:  # there is nothing to compare, and its measurement is refused with this reason
+                del self.files[key]
+                self.failed[key] = str(e)
+                continue
             inside = None if checkpoint.gguf_file else step_inside(folder)
             if inside is None or key is None:
                 continue
@@ -154,7 +160,6 @@ class Folders(Store):
             return ()  # none, or not all: `weight_files` says which
 
     def weight_files(self, key: Key, form: str) -> tuple[str, ...]:
-        refuse_adapter_folder(Path(self._checkpoints[key].source))
         paths = self._paths(key)
         return tuple(path.name for path in paths) if paths else super().weight_files(key, form)
 
