@@ -91,7 +91,7 @@ def test_given_ids_are_measured_and_said(whole, bare, run, tmp_path):
     expected = madyn.measure(find_checkpoint(whole / "step1").model(None), IDS)
     assert np.array_equal(data.statistics("tiny").sel(step=1).values.astype(np.float32), expected)
     unit = data.units("tiny")[1]
-    assert (unit.sequences, unit.length, unit.first_token) == (2, 12, "given")
+    assert (unit.sequences, unit.length, unit.first_token, unit.remarks) == (2, 12, "given", [])
     record = manifest.read_probe(tmp_path / "d")
     assert record is not None
     assert (record.text, record.documents) == ("given", 0)
@@ -174,6 +174,6 @@ def test_what_the_text_spells_is_told(whole, run, tmp_path):
     assert "special" not in run("scan", whole / "step1", "--probe", tmp_path / "plain.txt", *probe)[1]
     assert run("trace", whole, "--out", tmp_path / "d", "--probe", tmp_path / "spelt.txt", *probe)[0] == 0
     for unit in manifest.read_units(tmp_path / "d", "tiny").values():
-        assert "the text spells special tokens 2 times; they were split into ordinary tokens" in unit.remarks
+        assert unit.remarks == ["the text spells special tokens 2 times; they were split into ordinary tokens"]
     tokens = json.loads(layout.locations_path(tmp_path / "d", "tiny", 1).read_text())["token_id"]
     assert 0 not in np.array(tokens)  # the BOS token's id

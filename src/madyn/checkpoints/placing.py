@@ -115,7 +115,7 @@ def judge(what: str, model: Any, report: Mapping[str, Any], weights: Weights | N
             f"{what}: {len(inside)} tensors inside the layers have no place in the model: {_listed(inside)}"
             f"{_reason(inside)}"
         )
-    head = _names_of_whole(model.config) if left_over else set()
+    head = _names_of_head(model.config, left_over, weights) if left_over else set()
     elsewhere = {name: shape for name, shape in left_over.items() if name not in head}
     if elsewhere:
         remarks.append(f"{len(elsewhere)} tensors outside the layers have no place in the model: {_listed(elsewhere)}")
@@ -187,15 +187,21 @@ def _inside_layers(model: Any, name: str) -> bool:
     return any(re.search(rf"(?:^|\.){re.escape(path)}\.\d+\.", name) for path in lists)
 
 
-def _names_of_whole(config: Any) -> set[str]:
-    """The names of the tensors of the model with its head, which are no surprise in a file."""
+def _names_of_head(config: Any, names: Iterable[str], weights: Weights | None) -> set[str]:
+    """Those names that have a place in the model with its head, and are no surprise in a file.
+
+    The names in files are not always the model's: GPT-NeoX saves its `lm_head` as `embed_out`.
+    """
     import torch
 
     kind = _whole_class(config)
     if kind is None:
         return set()
     with torch.device("meta"):
-        return set(kind(config).state_dict())
+        whole = kind(config)
+    state = whole.state_dict()
+    placed, _ = places(whole, names, renamings(config, weights))
+    return {name for name, target in placed.items() if name in state or target in state}
 
 
 def _beside(weights: Weights) -> list[str]:
