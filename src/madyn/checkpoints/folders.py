@@ -6,13 +6,13 @@ no step, and the files inside may record it.
 
 from __future__ import annotations
 
-import json
 import re
 from collections import defaultdict
 from pathlib import Path
 
 from madyn.checkpoints.adapters import CONFIG as ADAPTER_CONFIG
 from madyn.checkpoints.adapters import refuse_adapter
+from madyn.checkpoints.fingerprints import step_inside
 from madyn.checkpoints.naming import NO_MATCH, LeftOut, Named, read_names, refuse_collisions, step_of
 from madyn.checkpoints.weights import weight_files
 from madyn.errors import CheckpointError
@@ -81,22 +81,14 @@ def recorded_step(folder: Path) -> int | None:
     """The training step that the files of a checkpoint's folder record: the Trainer's state, else the config.
 
     Raises:
-        CheckpointError: a file is there and cannot be read.
+        CheckpointError: there is a Trainer's state, and it says none.
     """
-    for name, keys in (("trainer_state.json", ("global_step",)), ("config.json", ("global_step", "training_step"))):
-        path = folder / name
-        if not path.exists():
-            continue
-        try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-            found = [int(record[key]) for key in keys if key in record]
-        except (OSError, ValueError, TypeError) as e:
-            raise CheckpointError(f"{path}: does not give the training step ({e})") from e
-        if found:
-            return found[0]
-        if name == "trainer_state.json":
-            raise CheckpointError(f"{path}: does not give the training step (no global_step in it)")
-    return None
+    found = step_inside(folder)
+    if (found is None or found[1] == "config.json") and (folder / "trainer_state.json").exists():
+        raise CheckpointError(
+            f"{folder / 'trainer_state.json'}: does not give the training step (no global_step in it)"
+        )
+    return None if found is None else found[0]
 
 
 def step_of_folder(folder: Path) -> int | None:

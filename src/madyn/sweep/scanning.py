@@ -59,8 +59,9 @@ def scan_checkpoint(
     probe = probe or Probe(sequences=4)
     reader = named_tokenizer(tokenizer, trust_remote_code=settings.trust_remote_code)
     if inputs is None:
+        length = probe.length_for(Architecture.from_config(checkpoint.config()))
         reader = checkpoint.tokenizer() if reader is None else reader
-        found, said = _windows(checkpoint, probe, reader)
+        found, said = _windows(checkpoint, probe, length, reader)
     else:
         found = Inputs(given_inputs(inputs))
         said = describe_inputs(probe, found.values)
@@ -109,9 +110,8 @@ def _doubts(checkpoint: Checkpoint) -> list[str]:
     return []
 
 
-def _windows(checkpoint: Checkpoint, probe: Probe, tokenizer: Any) -> tuple[Inputs, str]:
+def _windows(checkpoint: Checkpoint, probe: Probe, length: int, tokenizer: Any) -> tuple[Inputs, str]:
     """The windows of the probe's text, and what they are for a reader."""
-    length = probe.length_for(Architecture.from_config(checkpoint.config()))
     probe = replace(probe, length=min(SCAN_LENGTH, length) if probe.length is None else length)
     found = inputs_for([checkpoint], read_text(probe.text, probe.documents, probe.seed), probe, tokenizer)
     if isinstance(found, MadynError):
