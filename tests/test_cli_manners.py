@@ -81,7 +81,14 @@ def test_a_model_that_a_dataset_does_not_have_is_2_in_every_command(run, fitted,
     assert err.splitlines()[-1].endswith("has no model 'nosuch'; it has pythia_14m, pythia_70m")
 
 
-@pytest.mark.parametrize("command", [["scan"], ["plan"], ["trace", "--out", "OUT"]])
+def test_a_model_that_a_suite_does_not_have_is_2(run, tmp_path):
+    code, out, err = run("lab", "tiny-suite", "--model", "nosuch", "--out", tmp_path / "out")
+    assert (code, out) == (2, "")
+    assert "tiny-suite has no model 'nosuch'; it has neox_4x32_h4_m32_s0, " in err
+    assert "(156 more)" in err
+
+
+@pytest.mark.parametrize("command", [["scan"], ["plan"], ["verify"], ["trace", "--out", "OUT"]])
 @pytest.mark.parametrize("name", ["/no/such/folder", "no such name"])
 def test_a_model_that_does_not_exist_is_1_in_every_command(run, tmp_path, command, name):
     arguments = [tmp_path / "out" if word == "OUT" else word for word in command[1:]]

@@ -103,14 +103,14 @@ def evaluate(
     from madyn.dataset import open_dataset
     from madyn.prediction.evaluation import evaluate_dataset
     from madyn.summaries import print_evaluation
-    from madyn.terminal import console, progress_display
+    from madyn.terminal import progress_display
 
     opened = open_dataset(dataset)
     with progress_display() as progress:
         bar = progress.add_task("leaving out", total=None)
 
         def start(folds: int) -> None:
-            console.print(f"{folds} folds, each fitted anew: about three minutes for a hundred on two cores")
+            progress.console.print(f"{folds} folds, each fitted anew: about three minutes for a hundred on two cores")
             progress.update(bar, total=folds)
 
         evaluation = evaluate_dataset(

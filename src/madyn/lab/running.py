@@ -157,7 +157,7 @@ def select_runs(suite: LabSuite, models: Sequence[str] | None) -> list[Run]:
     known = {run.name: run for run in runs}
     unknown = [name for name in models or [] if name not in known]
     if unknown:
-        raise UsageError(f"{suite.name} has no model {unknown[0]!r}; it has {', '.join(known)}")
+        raise UsageError(f"{suite.name} has no model {unknown[0]!r}; it has {few(known)}")
     return [known[name] for name in dict.fromkeys(models)] if models else runs
 
 
