@@ -1,8 +1,11 @@
 """`madyn compare`: which hypothesis describes a dataset best."""
 
+from itertools import pairwise
+
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from madyn import SeparableModel, compare_dataset, fit_curves, kfold_scores, open_dataset
 from madyn.dataset import layout
@@ -158,8 +161,11 @@ def test_the_figure_shows_the_numbers_of_the_table_and_says_how_they_are_summed_
         values = expected[summed][i > 1 if summed == "mean" else i - 1].dropna()
         least = 0 if ax.get_xscale() == "linear" else 1e-4
         assert large == pytest.approx({SOME.index(name): max(value, least) for name, value in values.items()})
-        assert f"{summed} over layers" in ax.get_xlabel()
+        assert ax.get_xlabel().endswith(f"\n{summed}, {'more' if i == 3 else 'less'} is better")
     assert len(figure.get_axes()[1].xaxis.get_minorticklocs()) > 3
+    FigureCanvasAgg(figure).draw()
+    labels = [ax.xaxis.label.get_window_extent() for ax in figure.get_axes()]
+    assert all(a.x1 < b.x0 for a, b in pairwise(labels))
 
 
 def test_what_lies_beyond_the_axis_is_an_arrowhead_at_its_edge(comparison):

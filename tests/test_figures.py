@@ -1,6 +1,6 @@
 """The figure functions, each from data made by the curve itself: what they show, and that it can be read."""
 
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import matplotlib
 import numpy as np
@@ -241,6 +241,10 @@ def test_nothing_is_cut_off_and_no_tick_labels_touch(figures: dict[str, Figure])
             if labels and labels[0].get_rotation() == 0:
                 extents = sorted((t.get_window_extent() for t in labels), key=lambda e: e.x0)
                 assert all(a.x1 < b.x0 for a, b in pairwise(extents)), name
+        named = [axis.label for ax in figure.axes if ax.get_visible() for axis in (ax.xaxis, ax.yaxis)]
+        written = [*named, *(t for ax in figure.axes if ax.get_visible() for t in (ax.title, ax._left_title))]  # pyright: ignore[reportAttributeAccessIssue]
+        boxes = [t.get_window_extent() for t in written if t.get_text() and t.get_visible()]
+        assert not any(a.overlaps(b) for a, b in combinations(boxes, 2)), name
 
 
 def test_every_log_axis_has_small_ticks(figures: dict[str, Figure]) -> None:

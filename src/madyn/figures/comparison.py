@@ -47,7 +47,7 @@ def comparison_figure(table: pd.DataFrame, quantity: str = "ratio") -> Figure:
     for ax, (column, (summed, label)) in zip(axes[0], _PANELS.items(), strict=True):
         _panel(ax, table, names, column, summed)
         better = "more" if column == "akaike_weight" else "less"
-        ax.set_xlabel(f"{label}\n{summed} over layers; {better} is better")
+        ax.set_xlabel(f"{label}\n{summed}, {better} is better")
     first = axes[0, 0]
     first.set_yticks(range(len(names)), names)
     first.set_ylim(len(names) - 0.4, -0.6)

@@ -295,8 +295,8 @@ def prediction_importances(tables: Mapping[str, pd.DataFrame]) -> Figure:
             found.add(clear)
             ax.plot(row["importance"], y, color=_INSIDE, **_DOTS[clear])
         r2 = rows[names[0]]["r2"]
-        ax.set_title(f"{quantity} (R² {r2:.2f} with all)".replace("-", style.MINUS), loc="left")
-        ax.set_xlabel("fall of R² without the feature")
+        ax.set_title(f"{quantity} (R² {r2:.2f} unshuffled)".replace("-", style.MINUS), loc="left")
+        ax.set_xlabel("fall of R² of architectures left out")
         ax.set_ylabel("feature").set_visible(ax is axes[0, 0])
         ax.grid(axis="y", visible=False)
         ax.xaxis.set_major_locator(MaxNLocator(5))
