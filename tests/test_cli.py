@@ -87,7 +87,7 @@ def test_trace_scan_show_check(run, tmp_path):
     assert run("check", tmp_path / "d")[0] == 0
     code, out, _ = run("scan", checkpoints / "step0", *probe)
     assert code == 0
-    assert "massive (above 100 and at least 1000 times the median): in no layer" in out
+    assert "at least 1000 times the median (Sun et al. 2024): in no layer" in out
 
 
 def test_fit_show_check_predict(run, tmp_path):

@@ -293,18 +293,27 @@ def test_encoder_decoders_are_traced_with_both_stacks(tmp_path, probe):
     dataset = madyn.trace(tmp_path / "t5", tmp_path / "d", probe=probe).open()
     assert dataset.statistics("t5").sizes["layer"] == 4
     assert dataset.units("t5")[0].stacks == {"encoder.block": 2, "decoder.block": 2}
-    assert len(madyn.scan_checkpoint(folder, probe=probe)) == 4
+    table = madyn.scan_checkpoint(folder, probe=probe)
+    assert table["stack"].tolist() == ["encoder.block"] * 2 + ["decoder.block"] * 2
+    assert table["layer_in_stack"].tolist() == [0, 1, 0, 1]
 
 
 def test_scan(run, probe):
     table = madyn.scan_checkpoint(run / "step2", probe=probe)
-    assert list(table.columns) == ["top1", "top2", "top3", "median", "ratio", "position", "token", "feature", "massive"]
+    assert list(table.columns) == [
+        "stack", "layer_in_stack", "top1", "top2", "top3", "median", "ratio", "largest", "own_ratio", "position",
+        "token", "feature", "published", "tail",
+    ]  # fmt: skip
     checkpoint = find_checkpoint(run / "step2")
     sequences = token_sequences(read_text(probe.text), checkpoint.tokenizer(), 3, 12)
     found = madyn.measure(checkpoint.model(torch.float32), sequences)
     assert np.allclose(table["top1"], found[:, 0].mean(axis=0))
     assert np.allclose(table["ratio"], (found[:, 0] / found[:, 3]).mean(axis=0))
-    assert table["massive"].tolist() == [False, False]
+    assert np.allclose(table["largest"], found[:, 0].max(axis=0))
+    own = found[:, 0].argmax(axis=0), np.arange(2)
+    assert np.allclose(table["own_ratio"], (found[:, 0] / found[:, 3])[own])
+    assert table["published"].tolist() == table["tail"].tolist() == [0, 0]
+    assert table["stack"].tolist() == ["layers", "layers"]
 
 
 def test_scan_takes_what_the_context_allows(run):
@@ -321,7 +330,8 @@ def test_scan_knows_what_is_massive(copy, probe):
     weights[bias][5] = 5000.0
     save_file(weights, path, metadata={"format": "pt"})
     table = madyn.scan_checkpoint(copy / "step2", probe=probe)
-    assert table["massive"].tolist() == [False, True]
+    assert table["published"].tolist() == [0, 3]
+    assert table["tail"].tolist() == [0, 3]
     assert table.loc[1, "feature"] == 5
     assert table.loc[1, "top1"] == pytest.approx(5000, rel=1e-3)
 

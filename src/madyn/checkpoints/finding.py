@@ -85,6 +85,12 @@ class Checkpoint:
             raise CheckpointError(f"{self} has no tokenizer; {OTHERWISE}")
         return found
 
+    def image_processor(self) -> Any:
+        """What prepares images for the model, with Pillow. Raises CheckpointError where none comes with it."""
+        from transformers import AutoImageProcessor
+
+        return self._load(AutoImageProcessor.from_pretrained, what="image processor", backend="pil")
+
     def model(self, dtype: Any, device: str = "cpu", folder: Path | None = None) -> Any:
         """The model with its weights, as `load_whole` gives it."""
         return self.load_whole(dtype, device, folder)[0]

@@ -24,6 +24,7 @@ from madyn.cli.options import (
     ModelsArgument,
     ProbeOption,
     RevisionsOption,
+    ScanBosOption,
     SeedOption,
     StepsOption,
     StreamOption,
@@ -31,7 +32,11 @@ from madyn.cli.options import (
     TokensOption,
     TrustOption,
     WeightsOption,
+    WithBos,
+    path,
     read_tokens,
+    refuse_beside_images,
+    starts_with_bos,
 )
 from madyn.terminal import print_json
 
@@ -40,9 +45,9 @@ SCAN_DOCUMENTS = 50  # enough text for a scan; the 500 of a sweep take longer to
 
 def register(app: typer.Typer) -> None:
     app.command(rich_help_panel="Start here")(demo)
-    app.command(rich_help_panel="Measure")(scan)
+    app.command(rich_help_panel="Measure", cls=WithBos)(scan)
     app.command(rich_help_panel="Measure")(plan)
-    app.command(rich_help_panel="Measure")(trace)
+    app.command(rich_help_panel="Measure", cls=WithBos)(trace)
 
 
 def demo(
@@ -61,10 +66,14 @@ def scan(
     probe: ProbeOption = "stdlib",
     sequences: Annotated[int, typer.Option("--sequences", help="How many.")] = 4,
     length: Annotated[int | None, typer.Option("--length", help="Tokens a sequence; at most 512 if not given.")] = None,
-    bos: BosOption = False,
+    bos: ScanBosOption = "none",
     seed: SeedOption = 0,
     tokenizer: TokenizerOption = None,
     tokens: TokensOption = None,
+    images: Annotated[
+        Path | None,
+        typer.Option("--images", parser=path, help="A folder of images, for a vision model; --sequences of them."),
+    ] = None,
     dtype: DtypeOption = "float32",
     device: DeviceOption = None,
     batch_size: BatchOption = 1,
@@ -73,28 +82,46 @@ def scan(
     stream: StreamOption = None,
     weights: WeightsOption = "auto",
     trust_remote_code: TrustOption = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """Measure one checkpoint, layer by layer. [dim]madyn scan EleutherAI/pythia-70m --revision step1000[/dim]"""
-    from madyn.summaries import print_scan
-    from madyn.sweep import Probe, Settings, scan_checkpoint
+    """Measure one checkpoint, layer by layer. [dim]madyn scan EleutherAI/pythia-70m --revision step1000[/dim]
 
-    table = scan_checkpoint(
-        model,
-        revision,
-        probe=Probe(probe, sequences, length, bos, SCAN_DOCUMENTS, seed, exclude_positions),
-        settings=Settings(
-            dtype=dtype,
-            device=device,
-            batch_size=batch_size,
-            trust_remote_code=trust_remote_code,
-            layers=layers,
-            stream=stream,
-            weights=weights,
-        ),
-        tokenizer=tokenizer,
-        inputs=read_tokens(context, tokens, "probe", "sequences", "length", "bos", "seed"),
+    --json prints {"model", "revision", "false_alarms", "scans"}: a scan (two with --bos both) is {"bos", "inputs",
+    "sequences", "length", "remarks", "layers"}, a layer a record with the columns of `scan_checkpoint`; see
+    docs/json.md.
+    """
+    from madyn.summaries import print_scan, print_scans_by_bos, scan_records
+    from madyn.sweep import Probe, Settings, scan_checkpoint, scan_with_and_without_bos
+
+    ids = read_tokens(context, tokens, "probe", "sequences", "length", "bos", "seed", "images")
+    start = starts_with_bos(bos, both=True)
+    settings = Settings(
+        dtype=dtype,
+        device=device,
+        batch_size=batch_size,
+        trust_remote_code=trust_remote_code,
+        layers=layers,
+        stream=stream,
+        weights=weights,
     )
-    print_scan(table, f"{model}{f' at {revision}' if revision else ''}, {table.attrs['inputs']}")
+    text = Probe(probe, sequences, length, start, SCAN_DOCUMENTS, seed, exclude_positions)
+    if bos == "both":
+        refuse_beside_images(context, images, "bos")
+        pair = scan_with_and_without_bos(model, revision, probe=text, settings=settings, tokenizer=tokenizer)
+        tables = [(False, pair[0]), (True, pair[1])]
+    else:
+        refuse_beside_images(context, images, "probe", "length", "bos", "seed", "tokenizer")
+        table = scan_checkpoint(
+            model, revision, probe=text, settings=settings, tokenizer=tokenizer, inputs=ids, images=images
+        )
+        tables = [(start, table)]
+    title = f"{model}{f' at {revision}' if revision else ''}, {tables[0][1].attrs['inputs']}"
+    if as_json:
+        print_json(scan_records(tables, model, revision))
+    elif bos == "both":
+        print_scans_by_bos(tables[0][1], tables[1][1], title.removesuffix(", without BOS"))
+    else:
+        print_scan(tables[0][1], title)
 
 
 def plan(
@@ -167,7 +194,7 @@ def trace(
     probe: ProbeOption = "stdlib",
     sequences: Annotated[int, typer.Option("--sequences", help="How many.")] = 10,
     length: LengthOption = None,
-    bos: BosOption = False,
+    bos: BosOption = "none",
     documents: DocumentsOption = 500,
     seed: SeedOption = 0,
     tokenizer: TokenizerOption = None,
@@ -205,7 +232,7 @@ def trace(
         models,
         out,
         steps=steps,
-        probe=Probe(probe, sequences, length, bos, documents, seed, exclude_positions, positions),
+        probe=Probe(probe, sequences, length, starts_with_bos(bos), documents, seed, exclude_positions, positions),
         name=name,
         revisions=revisions,
         engine=engine,

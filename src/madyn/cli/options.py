@@ -7,10 +7,12 @@ folder. A command that only reads (compare, forecast, predict, evaluate, effects
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 
 def path(text: str) -> Path:
@@ -65,7 +67,23 @@ TokensOption = Annotated[
 LengthOption = Annotated[
     int | None, typer.Option("--length", help="Tokens a sequence; else the context, at most 2048.")
 ]
-BosOption = Annotated[bool, typer.Option("--bos", help="Start each sequence with the tokenizer's BOS token.")]
+BosOption = Annotated[
+    str,
+    typer.Option(
+        "--bos",
+        metavar="[none|start]",
+        help="Start each sequence with the tokenizer's BOS token; --bos alone means --bos start.",
+    ),
+]
+ScanBosOption = Annotated[
+    str,
+    typer.Option(
+        "--bos",
+        metavar="[none|start|both]",
+        help="Start each sequence with the tokenizer's BOS token, or show both ways side by side; --bos alone means "
+        "--bos start.",
+    ),
+]
 DocumentsOption = Annotated[int, typer.Option("--documents", help="How many are drawn from the text.")]
 SeedOption = Annotated[int, typer.Option("--seed", help="Seed of the drawing of documents.")]
 DtypeOption = Annotated[str, typer.Option("--dtype", help="float32, bfloat16, float16 or float64.")]
@@ -139,18 +157,56 @@ def read_tokens(context: typer.Context, file: Path | None, *against: str) -> Any
     Args:
         against: the parameters that say what text to take, and mean nothing beside given ids.
     """
-    from madyn.errors import UsageError
-
     if file is None:
         return None
-    for name in against:
-        source = context.get_parameter_source(name)
-        if source is not None and source.name != "DEFAULT":
-            flag = f"--{name.replace('_', '-')}"
-            raise UsageError(f"--tokens gives the token ids themselves, so that {flag} has nothing to say: give one")
+    _refuse(context, against, "--tokens gives the token ids themselves")
     from madyn.sweep.inputs import read_token_file
 
     return read_token_file(file)
+
+
+def refuse_beside_images(context: typer.Context, folder: Path | None, *against: str) -> None:
+    """Refuse what says what text to take, where `--images` is given."""
+    if folder is not None:
+        _refuse(context, against, "--images is measured on and no text")
+
+
+def _refuse(context: typer.Context, names: Iterable[str], because: str) -> None:
+    from madyn.errors import UsageError
+
+    for name in names:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name != "DEFAULT":
+            flag = f"--{name.replace('_', '-')}"
+            raise UsageError(f"{because}, so that {flag} has nothing to say: give one")
+
+
+BOS = ("none", "start", "both")
+
+
+class WithBos(TyperCommand):
+    """A command with `--bos`, which may stand without a value, as it could when it was a flag."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        following = [*args[1:], ""]
+        return super().parse_args(
+            ctx, ["--bos=start" if a == "--bos" and f not in BOS else a for a, f in zip(args, following, strict=True)]
+        )
+
+
+def starts_with_bos(bos: str, *, both: bool = False) -> bool:
+    """What `--bos` says of the sequences. With `both`, that is an answer too, and counts as no BOS.
+
+    Raises:
+        UsageError: it is none of its words.
+    """
+    from madyn.errors import UsageError
+
+    if bos == "both" and not both:
+        raise UsageError("--bos both goes with madyn scan; a dataset is measured on one probe: none or start")
+    if bos not in BOS:
+        raise UsageError(f"--bos is {bos!r}; it is one of {', '.join(BOS if both else BOS[:2])}")
+    return bos == "start"
 
 
 def say_written(path: object, as_json: bool = False) -> None:

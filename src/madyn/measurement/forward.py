@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -19,10 +19,14 @@ from torch import nn
 
 from madyn.errors import ArchitectureError, NonFiniteError, UsageError
 from madyn.massive import tail_ranks
-from madyn.measurement.inputs import read_inputs, require_known_tokens
+from madyn.measurement.inputs import explaining_images, read_inputs, require_kind, require_known_tokens
+from madyn.measurement.labelling import label
 from madyn.measurement.layers import Stack, find_stacks
 from madyn.measurement.order_statistics import order_statistics
 from madyn.measurement.wrapping import device_of, unwrap
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 _PROBE_TOKENS = 8  # enough to tell one layer's hidden state from another's
 
@@ -63,6 +67,7 @@ class Measurement:
     tails: Tails | None = None
 
 
+@overload
 def measure(
     model: nn.Module,
     input_ids: Any,
@@ -71,7 +76,33 @@ def measure(
     batch_size: int = 1,
     layers: Layers = None,
     attention_mask: Any = None,
-) -> np.ndarray:
+    labelled: Literal[False] = False,
+) -> np.ndarray: ...
+
+
+@overload
+def measure(
+    model: nn.Module,
+    input_ids: Any,
+    top_k: int = 3,
+    *,
+    batch_size: int = 1,
+    layers: Layers = None,
+    attention_mask: Any = None,
+    labelled: Literal[True],
+) -> xr.DataArray: ...
+
+
+def measure(
+    model: nn.Module,
+    input_ids: Any,
+    top_k: int = 3,
+    *,
+    batch_size: int = 1,
+    layers: Layers = None,
+    attention_mask: Any = None,
+    labelled: bool = False,
+) -> np.ndarray | xr.DataArray:
     """The largest values and the median of |h| after every layer.
 
     |h| is taken over all S*d values of a sequence, h being the layer's own output (the last one's before the final
@@ -91,19 +122,23 @@ def measure(
             the model on a few tokens, once, if not given. A path in the model without its head will do too.
         attention_mask: shape (B, S), 0 at padding, which may stand before or after a sequence. It is left out: each
             sequence is measured as if it had come alone.
+        labelled: the same as an xarray DataArray.
 
     Returns:
         shape (B, top_k + 1, L): rows top 1 to top k, then the median. float32, or float64 for a float64 model.
+        Labelled it has the dims (sequence, quantity, layer), and along the layers the coordinates `stack`, the path of
+        the list of layers that each is in (an encoder's, a decoder's), and `layer_in_stack`.
 
     Raises:
         ArchitectureError: no layers can be recognised.
         NonFiniteError: a hidden state holds NaN or infinity.
-        UsageError: the ids are not whole numbers of shape (B, S), or the model has no token of such an id, or top_k or
-            batch_size is out of range.
+        UsageError: the ids are not whole numbers of shape (B, S), or the model has no token of such an id, or it reads
+            images and no tokens, or the other way round, or top_k or batch_size is out of range.
     """
-    return measure_with_locations(
+    measured = measure_with_locations(
         model, input_ids, top_k, batch_size=batch_size, layers=layers, attention_mask=attention_mask
-    ).statistics
+    )
+    return label(measured.statistics, measured.stacks) if labelled else measured.statistics
 
 
 def measure_with_locations(
@@ -129,11 +164,12 @@ def measure_with_locations(
     """
     part = part_to_run(unwrap(model))
     given = read_inputs(inputs, attention_mask)
+    require_kind(part, given.values)
     require_known_tokens(part, given.values)
     values = given.values.to(device_of(part))
     if top_k < 1 or batch_size < 1:
         raise UsageError(f"top_k is {top_k} and batch_size {batch_size}; both must be at least 1")
-    with _evaluating(part), torch.no_grad():
+    with _evaluating(part), explaining_images(part, values), torch.no_grad():
         stacks = _stacks(part, values, layers, model)
         reducers = [_Reducer(stack, top_k, tuple(exclude), dict(groups or {}), tails) for stack in stacks]
         with ExitStack() as hooks:

@@ -6,7 +6,9 @@ those that it has without a batch around it, whatever the model does with masks 
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +17,7 @@ import torch
 from torch import nn
 
 from madyn.arrays import whole_numbers
-from madyn.errors import UsageError
+from madyn.errors import MadynError, UsageError
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,44 @@ def _values(given: Any) -> torch.Tensor:
     if ids.ndim != 2 or 0 in ids.shape or ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
         raise UsageError(f"input_ids of shape {tuple(ids.shape)} and {ids.dtype}; whole numbers (B, S) are needed")
     return ids.long()
+
+
+def require_kind(part: Any, values: torch.Tensor) -> None:
+    """Refuse images for a model that reads tokens, and tokens for one that reads images or sound.
+
+    Raises:
+        UsageError: so it is. A module that is not from transformers is taken at its word.
+    """
+    reads = getattr(part, "main_input_name", None)
+    names = inspect.signature(part.forward).parameters
+    given = "pixel_values" if values.is_floating_point() else "input_ids"
+    if not hasattr(part, "config") or reads in (None, given) or given in names or reads not in _INPUTS:
+        return
+    raise UsageError(f"{type(part).__name__} reads {_INPUTS[reads]}, and these are {_INPUTS[given]}")
+
+
+_INPUTS = {
+    "input_ids": "token ids, whole numbers (B, S)",
+    "pixel_values": "pixel values, floating point (B, C, H, W)",
+    "input_values": "sound (input_values), which cannot be measured",
+    "input_features": "sound (input_features), which cannot be measured",
+}
+
+
+@contextmanager
+def explaining_images(part: Any, values: torch.Tensor) -> Iterator[None]:
+    """What a model raises for images of a size or with channels that it does not take, as one line.
+
+    Raises:
+        UsageError: in place of what torch or the model raised.
+    """
+    try:
+        yield
+    except (ValueError, RuntimeError) as e:
+        if not values.is_floating_point() or isinstance(e, (MadynError, torch.OutOfMemoryError)):
+            raise
+        reason = " ".join(str(e).split())[:200]
+        raise UsageError(f"{type(part).__name__} does not take images of {tuple(values.shape[1:])}: {reason}") from e
 
 
 def require_known_tokens(part: Any, values: torch.Tensor) -> None:

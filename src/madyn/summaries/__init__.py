@@ -8,8 +8,8 @@ from madyn.summaries.families import print_effects, print_lab, print_suite_costs
 from madyn.summaries.fitting import fit_tables, print_fits
 from madyn.summaries.forecasting import print_forecast
 from madyn.summaries.prediction import prediction_tables, print_evaluation, print_prediction
+from madyn.summaries.scanning import print_scan, print_scans_by_bos, scan_records
 from madyn.summaries.sweeping import print_costs, print_trace
-from madyn.summaries.tables import print_scan
 from madyn.summaries.verifying import print_verifications
 
 __all__ = [
@@ -32,7 +32,9 @@ __all__ = [
     "print_not_drawn",
     "print_prediction",
     "print_scan",
+    "print_scans_by_bos",
     "print_suite_costs",
     "print_trace",
     "print_verifications",
+    "scan_records",
 ]

@@ -1,8 +1,18 @@
 """Sweeps: checkpoints x probe -> dataset."""
 
 from madyn.sweep.costs import ModelCost, SweepCost, plan_costs
-from madyn.sweep.scanning import scan_checkpoint
+from madyn.sweep.scanning import scan_checkpoint, scan_with_and_without_bos
 from madyn.sweep.settings import Probe, Settings
 from madyn.sweep.tracing import TraceReport, trace
 
-__all__ = ["ModelCost", "Probe", "Settings", "SweepCost", "TraceReport", "plan_costs", "scan_checkpoint", "trace"]
+__all__ = [
+    "ModelCost",
+    "Probe",
+    "Settings",
+    "SweepCost",
+    "TraceReport",
+    "plan_costs",
+    "scan_checkpoint",
+    "scan_with_and_without_bos",
+    "trace",
+]

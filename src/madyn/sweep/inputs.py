@@ -12,6 +12,8 @@ from madyn.checkpoints import Checkpoint
 from madyn.checkpoints.tokenizers import find_tokenizer
 from madyn.dataset import manifest
 from madyn.errors import ArchitectureError, CheckpointError, MadynError, TextError, UsageError
+from madyn.sweep.images import refuse_without_images
+from madyn.sweep.remarks import bos_remark
 from madyn.sweep.settings import GIVEN, Probe
 from madyn.text import Text, cut_windows, hash_tokens, spelt_remark
 
@@ -87,14 +89,18 @@ def probe_record(probe: Probe, text: Text | None, values: np.ndarray | None) -> 
 
 
 def inputs_for(checkpoints: Sequence[Checkpoint], text: Text, probe: Probe, tokenizer: Any) -> Inputs | MadynError:
-    """The windows of a text for a model; the reason, where no checkpoint of it says what it needs."""
+    """The windows of a text for a model; the reason, where no checkpoint of it says what it needs.
+
+    Raises:
+        UsageError: the model reads images.
+    """
     shape = _first_readable(checkpoints, probe, tokenizer)
     if isinstance(shape, MadynError):
         return shape
     length, reader = shape
     windows = cut_windows(text, reader, probe.sequences, length, bos=probe.bos)
-    remark = spelt_remark(windows.spelt)
-    return Inputs(windows.ids, (remark,) if remark else ())
+    remarks = (spelt_remark(windows.spelt), "" if probe.bos else bos_remark(reader))
+    return Inputs(windows.ids, tuple(remark for remark in remarks if remark))
 
 
 def named_tokenizer(tokenizer: Any, *, trust_remote_code: bool = False) -> Any:
@@ -111,7 +117,9 @@ def _first_readable(checkpoints: Sequence[Checkpoint], probe: Probe, tokenizer: 
         try:
             if probe.length is not None and tokenizer is not None:
                 return probe.length, tokenizer  # nothing of the checkpoint is needed
-            length = probe.length_for(Architecture.from_config(checkpoint.config()))
+            config = checkpoint.config()
+            refuse_without_images(checkpoint, config)
+            length = probe.length_for(Architecture.from_config(config))
             return length, checkpoint.tokenizer() if tokenizer is None else tokenizer
         except (CheckpointError, ArchitectureError) as e:
             reason = e  # its own measurement will fail too, and be recorded

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,16 +11,20 @@ from madyn.architecture import Architecture
 from madyn.checkpoints import Checkpoint, find_checkpoint, find_checkpoints
 from madyn.checkpoints.verifying import verify
 from madyn.errors import CheckpointError, MadynError
+from madyn.massive import FALSE_ALARMS, judge_tails, massive_published
+from madyn.sweep.images import read_images, refuse_without_images
 from madyn.sweep.inputs import Inputs, describe_inputs, given_inputs, inputs_for, named_tokenizer
+from madyn.sweep.remarks import overflow_remark
 from madyn.sweep.settings import Probe, Settings
-from madyn.sweep.units import load_model
+from madyn.sweep.units import Loaded, load_model
 from madyn.text import read_text
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
-MASSIVE_VALUE = 100
-MASSIVE_RATIO = 1000
+    from madyn.measurement import Measurement
+
 SCAN_LENGTH = 512  # long enough to show what is massive, short enough to take seconds
 
 
@@ -32,6 +36,7 @@ def scan_checkpoint(
     settings: Settings | None = None,
     tokenizer: Any = None,
     inputs: Any = None,
+    images: str | Path | None = None,
 ) -> pd.DataFrame:
     """Measure one checkpoint.
 
@@ -39,65 +44,153 @@ def scan_checkpoint(
         model: a folder, a GGUF file, or a name of the Hub, there at `revision` if given.
         probe: four sequences of the standard library by default; of at most 512 tokens if it gives no length.
         tokenizer: the tokenizer for the probe's text, or its name or folder; the checkpoint's own by default.
-        inputs: token ids (B, S) to measure on, in place of the probe's text.
+        inputs: token ids (B, S) or pixel values (B, C, H, W) to measure on, in place of the probe's text.
+        images: a folder of images for a vision model, of which the probe says how many are taken.
 
     Returns:
-        a row a layer: top1, top2, top3, median and ratio (means over the sequences); position, token and feature of
-        the largest value of all sequences; `massive`, true where that value is above 100 and at least 1000 times the
-        median of its sequence (Sun et al. 2024, arXiv 2402.17762).
+        a row a layer: `stack` and `layer_in_stack` (the path of the list of layers that a layer is in, and which of
+        them it is); top1, top2, top3, median and ratio, means over the sequences; `largest`, the largest value of all
+        sequences, `own_ratio`, its ratio to the median of its own sequence, and its position, token and feature; and in
+        how many sequences the largest value is massive: `published`, above 100 and at least 1000 times the median (Sun
+        et al. 2024, arXiv 2402.17762), and `tail`, beyond what the layer's own tail explains, with at most one false
+        alarm in a hundred scans (`madyn.massive_by_tail`). `attrs` has inputs, what was measured on, in words;
+        sequences; kind, sequence or image; length; and remarks, a list of sentences.
 
     Raises:
         CheckpointError, ArchitectureError, TextError, NonFiniteError: as the names say.
+        UsageError: the model does not take such inputs, or a setting cannot mean anything.
     """
+    subject = _Subject.find(model, revision, probe, settings, tokenizer, inputs is not None or images is not None)
+    if images is not None:
+        inputs = read_images(images, subject.checkpoint, subject.probe.sequences)
+    prepared = subject.prepare(subject.probe) if inputs is None else subject.given(inputs)
+    return subject.measure(subject.load(), *prepared)
+
+
+def scan_with_and_without_bos(
+    model: str | Path,
+    revision: str | None = None,
+    *,
+    probe: Probe | None = None,
+    settings: Settings | None = None,
+    tokenizer: Any = None,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """As `scan_checkpoint`, twice: as the probe's text comes, and each sequence after the tokenizer's BOS token."""
+    subject = _Subject.find(model, revision, probe, settings, tokenizer, False)
+    prepared = [subject.prepare(replace(subject.probe, bos=bos)) for bos in (False, True)]
+    loaded = subject.load()
+    without, after = (subject.measure(loaded, *one) for one in prepared)
+    return without, after
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """A checkpoint that is going to be scanned, and with what."""
+
+    checkpoint: Checkpoint
+    probe: Probe
+    settings: Settings
+    tokenizer: Any
+
+    @classmethod
+    def find(
+        cls,
+        model: str | Path,
+        revision: str | None,
+        probe: Probe | None,
+        settings: Settings | None,
+        tokenizer: Any,
+        given: bool,
+    ) -> _Subject:
+        settings = settings or Settings()
+        trust = settings.trust_remote_code
+        checkpoint = find_checkpoint(model, revision, trust_remote_code=trust, form=settings.weights)
+        probe = probe or Probe(sequences=4)
+        if not given:  # what is wrong with the model is said before its tokenizer is asked for
+            config = checkpoint.config()
+            refuse_without_images(checkpoint, config)
+            probe.length_for(Architecture.from_config(config))
+        reader = named_tokenizer(tokenizer, trust_remote_code=trust)
+        if reader is None:
+            try:
+                reader = checkpoint.tokenizer()
+            except CheckpointError:
+                if not given:  # text cannot be read without it; given tokens are then shown as their ids
+                    raise
+        return cls(checkpoint, probe, settings, reader)
+
+    def prepare(self, probe: Probe) -> tuple[Inputs, str]:
+        """The windows of the probe's text, and what they are for a reader."""
+        length = probe.length_for(Architecture.from_config(self.checkpoint.config()))
+        probe = replace(probe, length=min(SCAN_LENGTH, length) if probe.length is None else length)
+        text = read_text(probe.text, probe.documents, probe.seed)
+        found = inputs_for([self.checkpoint], text, probe, self.tokenizer)
+        if isinstance(found, MadynError):
+            raise found
+        first = "each after a BOS token" if probe.bos else "without BOS"
+        said = f"{probe.sequences} sequences of {probe.length} tokens of {probe.text}, seed {probe.seed}, {first}"
+        return found, said
+
+    def given(self, inputs: Any) -> tuple[Inputs, str]:
+        values = given_inputs(inputs)
+        return Inputs(values), describe_inputs(self.probe, values)
+
+    def load(self) -> Loaded:
+        return load_model(self.checkpoint, self.checkpoint.folder(), self.settings)
+
+    def measure(self, loaded: Loaded, inputs: Inputs, said: str) -> pd.DataFrame:
+        from madyn.measurement import measure_with_locations
+
+        values = inputs.values
+        result = measure_with_locations(
+            loaded.model,
+            values,
+            batch_size=len(values) if loaded.streamed else self.settings.batch_size,
+            layers=loaded.layers,
+            exclude=self.probe.excluded,
+            tails=True,
+        )
+        table = _table(result, values, self.tokenizer)
+        overflow = overflow_remark(result.statistics[:, 0])
+        doubts = [*([overflow] if overflow else []), *_doubts(self.checkpoint)]
+        table.attrs["length"] = int(values.shape[1])
+        table.attrs["sequences"] = len(values)
+        table.attrs["kind"] = "sequence" if values.ndim == 2 else "image"
+        table.attrs["inputs"] = said
+        table.attrs["remarks"] = [*inputs.remarks, *loaded.remarks, *doubts]
+        return table
+
+
+def _table(result: Measurement, values: np.ndarray, tokenizer: Any) -> pd.DataFrame:
     import numpy as np
     import pandas as pd
 
-    from madyn.measurement import measure_with_locations
-
-    settings = settings or Settings()
-    checkpoint = find_checkpoint(model, revision, trust_remote_code=settings.trust_remote_code, form=settings.weights)
-    probe = probe or Probe(sequences=4)
-    reader = named_tokenizer(tokenizer, trust_remote_code=settings.trust_remote_code)
-    if inputs is None:
-        length = probe.length_for(Architecture.from_config(checkpoint.config()))
-        reader = checkpoint.tokenizer() if reader is None else reader
-        found, said = _windows(checkpoint, probe, length, reader)
-    else:
-        found = Inputs(given_inputs(inputs))
-        said = describe_inputs(probe, found.values)
-        with suppress(CheckpointError):
-            reader = checkpoint.tokenizer() if reader is None else reader
-    sequences = found.values
-    loaded = load_model(checkpoint, checkpoint.folder(), settings)
-    result = measure_with_locations(
-        loaded.model,
-        sequences,
-        batch_size=len(sequences) if loaded.streamed else settings.batch_size,
-        layers=loaded.layers,
-        exclude=probe.excluded,
-    )
-
+    assert result.tails is not None
     top, median = result.statistics[:, 0, :], result.statistics[:, -1, :]  # (B, L)
     layers = np.arange(top.shape[1])
     largest = top.argmax(axis=0)
     position = result.positions[largest, 0, layers]
-    ratio = top / median
-    table = pd.DataFrame(
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = top / median
+    tails = judge_tails(top, result.tails.values, result.tails.count, result.tails.features, FALSE_ALARMS)
+    stacks = [(path, number) for path, count in result.stacks.items() for number in range(count)]
+    return pd.DataFrame(
         {
+            "stack": [path for path, _ in stacks],
+            "layer_in_stack": [number for _, number in stacks],
             **{f"top{k + 1}": result.statistics[:, k, :].mean(axis=0) for k in range(3)},
             "median": median.mean(axis=0),
             "ratio": ratio.mean(axis=0),
+            "largest": top.max(axis=0),
+            "own_ratio": ratio[largest, layers],
             "position": position,
-            "token": [_token(reader, t) for t in _tokens_at(sequences, largest, position)],
+            "token": [_token(tokenizer, t) for t in _tokens_at(values, largest, position)],
             "feature": result.features[largest, 0, layers],
-            "massive": ((top > MASSIVE_VALUE) & (ratio >= MASSIVE_RATIO)).any(axis=0),
+            "published": massive_published(top, median).sum(axis=0),
+            "tail": tails.massive.sum(axis=0),
         },
         index=pd.Index(layers, name="layer"),
     )
-    table.attrs["length"] = int(sequences.shape[1])
-    table.attrs["inputs"] = said
-    table.attrs["remarks"] = [*found.remarks, *loaded.remarks, *_doubts(checkpoint)]
-    return table
 
 
 def _doubts(checkpoint: Checkpoint) -> list[str]:
@@ -108,15 +201,6 @@ def _doubts(checkpoint: Checkpoint) -> list[str]:
             steps = [step for step, one in found.by_step.items() if one.revision == checkpoint.revision]
             return [str(finding) for finding in verify(found, steps).findings if finding.fault] if steps else []
     return []
-
-
-def _windows(checkpoint: Checkpoint, probe: Probe, length: int, tokenizer: Any) -> tuple[Inputs, str]:
-    """The windows of the probe's text, and what they are for a reader."""
-    probe = replace(probe, length=min(SCAN_LENGTH, length) if probe.length is None else length)
-    found = inputs_for([checkpoint], read_text(probe.text, probe.documents, probe.seed), probe, tokenizer)
-    if isinstance(found, MadynError):
-        raise found
-    return found, f"{probe.sequences} sequences of {probe.length} tokens of {probe.text}"
 
 
 def _tokens_at(sequences: Any, sequence: Any, position: Any) -> list[int | None]:

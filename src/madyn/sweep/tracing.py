@@ -141,7 +141,8 @@ def trace(
     report = TraceReport(root, already=[(plan.model, step) for plan in plans for step in plan.done])
     _record_refused(root, plans, report)
     works = _works(str(out) if not is_local(root) else str(root), plans, probes, probe, settings)
-    _run(works, chosen, report, _describe(plans, describe_inputs(probe, values)))
+    told = [f"{model}: {remark}" for model, found in probes.items() for remark in getattr(found, "remarks", ())]
+    _run(works, chosen, report, "\n".join([_describe(plans, describe_inputs(probe, values)), *told]))
     return report
 
 
@@ -202,6 +203,7 @@ def _run(works: Sequence[Work], engine: Engine, report: TraceReport, description
         bar = progress.add_task("measuring", total=total)
         by_unit = {(work.model, work.step): work for work in works}
         held = []
+        told: set[str] = set()
 
         def take(outcomes: Iterator[Outcome]) -> None:
             for outcome in outcomes:
@@ -214,6 +216,9 @@ def _run(works: Sequence[Work], engine: Engine, report: TraceReport, description
                     progress.console.print(f"{unit[0]} step {unit[1]} failed: {outcome.failure.failure}")
                 elif outcome.state == "measured":
                     report.measured.append(unit)
+                    if outcome.remarks and outcome.model not in told:
+                        told.add(outcome.model)  # most go for all steps, and the manifest has them of each
+                        progress.console.print(f"{unit[0]} step {unit[1]}: {'; '.join(outcome.remarks)}")
                 else:
                     report.already.append(unit)
                 done = len(report.measured) + len(report.failures)

@@ -23,6 +23,7 @@ from madyn.dataset.files import create_bytes, root_path, write_json
 from madyn.dataset.statistics import encode_statistics
 from madyn.errors import ArchitectureError, CheckpointError, MadynError, StorageError, UsageError
 from madyn.sweep.claims import claim
+from madyn.sweep.remarks import overflow_remark
 from madyn.sweep.settings import Probe, Settings, resolve_device, torch_dtype, versions
 from madyn.text import hash_tokens
 
@@ -64,12 +65,13 @@ class Work:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a unit. `busy` is one that another process holds."""
+    """What became of a unit. `busy` is one that another process holds; remarks are of what it measured."""
 
     model: str
     step: int
     state: Literal["measured", "already", "failed", "busy"]
     failure: manifest.Unit | None = None
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -205,7 +207,8 @@ def _measure(root: Path, work: Work, files: Files | MadynError) -> Outcome:
         unit = replace(unit, failure=reason)
         manifest.write_unit(root, unit)
         return Outcome(work.model, work.step, "failed", unit)
-    return Outcome(work.model, work.step, "measured" if created else "already")
+    said = tuple(remark for remark in unit.remarks if remark not in work.remarks)
+    return Outcome(work.model, work.step, "measured" if created else "already", remarks=said)
 
 
 def write_measured(root: Path, unit: manifest.Unit, result: Measurement, sequences: Any) -> bool:
@@ -270,8 +273,10 @@ def measure_loaded(
         groups=probe.groups,
     )
     weights = next(model.parameters())
+    overflow = overflow_remark(result.statistics[:, 0])
     described = replace(
         unit,
+        remarks=[*unit.remarks, *([overflow] if overflow else [])],
         sequences=int(sequences.shape[0]),
         length=int(sequences.shape[1]),
         first_token=probe.first_token,

@@ -1,7 +1,16 @@
 """Token sequences from any text source, for probing a model and for training one."""
 
 from madyn.text.sources import BLANK_LINE, PAPER_DOCUMENTS, REDPAJAMA, Text, is_here, read_text
-from madyn.text.tokens import Tokens, Windows, cut_windows, hash_tokens, spelt_remark, token_sequences, tokenize
+from madyn.text.tokens import (
+    Tokens,
+    Windows,
+    adds_bos,
+    cut_windows,
+    hash_tokens,
+    spelt_remark,
+    token_sequences,
+    tokenize,
+)
 
 __all__ = [
     "BLANK_LINE",
@@ -10,6 +19,7 @@ __all__ = [
     "Text",
     "Tokens",
     "Windows",
+    "adds_bos",
     "cut_windows",
     "hash_tokens",
     "is_here",

@@ -89,6 +89,12 @@ def spelt_remark(spelt: int) -> str:
     return f"the text spells special tokens {times}; they were split into ordinary tokens"
 
 
+def adds_bos(tokenizer: Any) -> bool:
+    """Whether a tokenizer, left to itself, begins a text with its BOS token: as the models do that were trained so."""
+    bos = getattr(tokenizer, "bos_token_id", None)
+    return bos is not None and list(tokenizer("x", verbose=False)["input_ids"][:1]) == [bos]
+
+
 def tokenize(content: str, tokenizer: Any) -> Tokens:
     """Token ids without special tokens, whatever the model's context.
 
