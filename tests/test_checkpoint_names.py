@@ -223,9 +223,9 @@ def test_an_adapter_is_called_one(folder, tmp_path, run):
     assert list(found.by_step) == [10]
     (tmp_path / "t.txt").write_text(TEXT)
     probe = madyn.Probe(str(tmp_path / "t.txt"), 2, 8)
-    report = madyn.trace(tmp_path / "run", tmp_path / "d", probe=probe)
-    assert report.measured == []
-    assert "checkpoint-10 is an adapter (PEFT) on meta/base" in str(report.failures[0].failure)
+    with pytest.raises(CheckpointError, match=f"checkpoint-10 {said}"):
+        madyn.trace(tmp_path / "run", tmp_path / "d", probe=probe)
+    assert not (tmp_path / "d").exists()
     folder("run/checkpoint-20", 1)
     report = madyn.trace(tmp_path / "run", tmp_path / "d", probe=probe)
     assert report.measured == [("run", 20)]
