@@ -11,7 +11,9 @@ import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from io import RawIOBase
 from pathlib import Path
+from typing import BinaryIO
 
 from madyn.errors import CheckpointError
 
@@ -103,7 +105,7 @@ def _tensors(path: Path) -> dict[str, Piece]:
     return pieces
 
 
-def _sample(file: object, start: int, size: int, count: int) -> tuple[str, bool]:
+def _sample(file: BinaryIO | RawIOBase, start: int, size: int, count: int) -> tuple[str, bool]:
     """The hash of some blocks of a range, and whether one value fills them all."""
     import xxhash
 
@@ -114,8 +116,8 @@ def _sample(file: object, start: int, size: int, count: int) -> tuple[str, bool]
         # At multiples of eight bytes, so that a value is never cut.
         offsets, length = [(size - _BLOCK) * k // (count - 1) // 8 * 8 for k in range(count)], _BLOCK
     for offset in offsets:
-        file.seek(start + offset)  # type: ignore[attr-defined]
-        part = file.read(length)  # type: ignore[attr-defined]
+        file.seek(start + offset)
+        part = file.read(length)
         digest.update(part)
         parts.append(part)
     whole = b"".join(parts)

@@ -31,12 +31,14 @@ R = TypeVar("R")
 
 
 class Store:
-    """Attributes:
-    files: the names of all the files of each checkpoint.
-    failed: why nothing is known of a checkpoint.
-    inside: the step that a checkpoint says itself, and what says it.
-    weak: pieces that are no evidence by themselves.
-    requests: that were made to the Hub.
+    """Checkpoints by their keys.
+
+    Attributes:
+        files: the names of all the files of each checkpoint.
+        failed: why nothing is known of a checkpoint.
+        inside: the step that a checkpoint says itself, and what says it.
+        weak: pieces that are no evidence by themselves.
+        requests: that were made to the Hub.
     """
 
     def __init__(self) -> None:
