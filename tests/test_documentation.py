@@ -41,6 +41,7 @@ INSTEAD = {
 PARSED = {
     "madyn trace EleutherAI/pythia-70m --out s3://bucket/pythia --shard 1/8": "a bucket",
     "madyn show s3://bucket/pythia --locations": "a bucket",
+    "madyn scan MODEL --images FOLDER": "a vision model and images, which test_scan has",
 }
 """Lines of which only the options are looked at, and why."""
 

@@ -1,5 +1,7 @@
 """What is massive: the published rule, and rules whose rate of false alarms is held to by simulation."""
 
+import json
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -157,6 +159,12 @@ def test_a_small_trained_model_grows_what_the_published_rule_misses():
     assert counts["published"].values.max() == 0
     assert counts["start"].sel(step=0).values.max() == 0
     assert (counts["start"].sel(step=3000).values == 10).all()
+
+
+def test_show_says_in_how_many_layers(run):
+    code, out, _ = run("show", "tiny-suite", "--json", "-q")
+    model = next(one for one in json.loads(out)["models"] if one["model"] == "neox_2x128_h1_m256_s0")
+    assert (code, model["massive"]) == (0, {"published": [], "start": [0, 1]})
 
 
 def test_a_dataset_without_a_step_0_has_the_published_rule_alone(tmp_path):

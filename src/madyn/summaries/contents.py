@@ -20,8 +20,9 @@ def dataset_contents(dataset: Dataset) -> dict[str, Any]:
 
     Returns:
         path; models, for each: model, layers, sequences, steps (a list), complete, largest_ratio (at the last step, the
-        mean over sequences of the layer where that is largest), in_layer, fitted (quantities) and missing (what keeps
-        it from being complete, in words). What cannot be told is None.
+        mean over sequences of the layer where that is largest), in_layer, massive (by rule the layers that are so at
+        the last step in some sequence, as `Dataset.massive` has it), fitted (quantities) and missing (what keeps it
+        from being complete, in words). What cannot be told is None.
     """
     from madyn.dataset.layout import FITTED_QUANTITIES, manifest_models
     from madyn.errors import MadynError
@@ -29,7 +30,7 @@ def dataset_contents(dataset: Dataset) -> dict[str, Any]:
     models = []
     for model in dataset:
         missing = missing_units(dataset, model)
-        known: dict[str, Any] = dict.fromkeys(("layers", "sequences", "largest_ratio", "in_layer"))
+        known: dict[str, Any] = dict.fromkeys(("layers", "sequences", "largest_ratio", "in_layer", "massive"))
         try:
             sizes, last = dataset.statistics(model).sizes, dataset.trajectories(model, "ratio").isel(step=-1)
             known = {
@@ -37,6 +38,7 @@ def dataset_contents(dataset: Dataset) -> dict[str, Any]:
                 "sequences": sizes["sequence"],
                 "largest_ratio": float(last.max()),
                 "in_layer": int(last.values.argmax()),
+                "massive": _massive_layers(dataset, model),
             }
         except MadynError as e:
             missing.append(str(e))
@@ -45,10 +47,23 @@ def dataset_contents(dataset: Dataset) -> dict[str, Any]:
         models.append({"model": model, **known, **own})
     for model in manifest_models(dataset.path):
         if model not in dataset.models:
-            nothing = dict.fromkeys(("layers", "sequences", "largest_ratio", "in_layer"))
+            nothing = dict.fromkeys(("layers", "sequences", "largest_ratio", "in_layer", "massive"))
             own = {"steps": [], "complete": False, "fitted": [], "missing": failures_of(dataset.path, model)}
             models.append({"model": model, **nothing, **own})
     return {"path": str(dataset.path), "models": models}
+
+
+def _count(layers: list[int] | None) -> int | None:
+    return None if layers is None else len(layers)
+
+
+def _massive_layers(dataset: Dataset, model: str) -> dict[str, list[int] | None]:
+    """The layers by rule, at the last step; None for a rule that the dataset says too little for."""
+    counts = dataset.massive(model).isel(step=-1)
+    return {
+        rule: [int(layer) for layer in counts["layer"][counts[rule].values > 0]] if rule in counts else None
+        for rule in ("published", "start")
+    }
 
 
 def print_contents(dataset: Dataset) -> None:
@@ -60,15 +75,19 @@ def print_contents(dataset: Dataset) -> None:
         rows.append(
             [one["model"], one["layers"], one["sequences"], len(steps), f"{steps[0]}..{steps[-1]}" if steps else "-",
              "yes" if one["complete"] else "no", one["largest_ratio"], one["in_layer"],
+             *(_count((one["massive"] or {}).get(rule)) for rule in ("published", "start")),
              ", ".join(one["fitted"]) or "nothing"]
         )  # fmt: skip
-    columns = ["model", "layers", "sequences", "steps", "from..to", "complete", "last ratio", "in layer", "fitted"]
+    sizes, verdicts = ["layers", "sequences", "steps", "from..to", "complete"], ["massive", "past start"]
+    columns = ["model", *sizes, "last ratio", "in layer", *verdicts, "fitted"]
     layers = sum(one["layers"] or 0 for one in models)
     count = f"{len(models)} model{'' if len(models) == 1 else 's'}"
     print_table(f"{dataset.path}: {count}, {layers} layers", columns, rows, left=["model", "fitted"], most=_MOST)
     console.print(
         "last ratio: top1 / median of |h| at the last step, a mean over sequences, of the layer where that is largest; "
-        "layers count from 0"
+        "layers count from 0\n"
+        "massive: in how many layers |h| is then above 100 and at least 1000 times the median, in some sequence; past "
+        "start: in how many the ratio is beyond what step 0 lets expect"
     )
     print_grouped("missing: ", [said for one in models for said in one["missing"]], dataset.path, [])
 
