@@ -241,17 +241,24 @@ def with_something_outside_the_layers(model: Any, folder: Path) -> None:
     rewrite(folder, lambda tensors: {**tensors, "value_head.weight": torch.ones(1, 16)})
 
 
+def with_a_draft_head(model: Any, folder: Path) -> None:
+    """A stack of layers that only drafts tokens, which the model's class does not have."""
+    rewrite(folder, lambda tensors: {**tensors, "mtp.layers.0.mlp.weight": torch.ones(16, 16)})
+
+
 def with_old_buffers(model: Any, folder: Path) -> None:
     """Masks and rotary tables that older versions of transformers saved with every layer."""
     name = layer_tensor(folder).rpartition(".1.")[0] + ".1.self_attn"
     buffers = {f"{name}.masked_bias": torch.tensor(-1e9), f"{name}.rotary_emb.inv_freq": torch.ones(4),
-               f"{name}.bias": torch.ones(1, 1, 32, 32, dtype=torch.uint8)}  # fmt: skip
+               f"{name}.bias": torch.ones(1, 1, 32, 32, dtype=torch.uint8),
+               f"{name}.rotary_emb.cos_cached": torch.ones(1, 1, 32, 4)}  # fmt: skip
     rewrite(folder, lambda tensors: {**tensors, **buffers})
 
 
 SOUND = [
     as_saved, in_shards, beside_older_shards, whole_beside_shards, as_pickle, of_the_decoder_alone, after_torch_compile,
     after_ddp, after_fsdp_and_checkpointing, with_something_outside_the_layers, with_old_buffers,
+    with_a_draft_head,
 ]  # fmt: skip
 
 
@@ -435,6 +442,18 @@ def test_an_index_of_nonsense(tmp_path, family, index):
         (folder / "model.safetensors.index.json").write_text(index)
 
     assert_refused(outcomes(tmp_path, family, prepare), "model.safetensors.index.json")
+
+
+@pytest.mark.parametrize("family", ["llama"])
+def test_a_shard_that_lacks_a_tensor_of_the_index(tmp_path, family):
+    def prepare(model: Any, folder: Path) -> None:
+        in_shards(model, folder)
+        shard = next(folder.glob("model-00001-*"))
+        tensors = load_file(shard)
+        save_file({"other": torch.ones(1)}, shard, metadata={"format": "pt"})
+        assert tensors
+
+    assert_refused(outcomes(tmp_path, family, prepare), "model-00001-of-", "is missing or incomplete", "is to be in it")
 
 
 def test_what_is_passed_over_is_told(tmp_path):

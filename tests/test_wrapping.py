@@ -130,7 +130,7 @@ def test_padding_is_left_out(name, side, batch_size):
     lengths = [9, 5, 5]
     mask = np.array([[i < n if side == "right" else i >= 9 - n for i in range(9)] for n in lengths])
     alone = [measure_with_locations(model, IDS[row, mask[row]]) for row in range(3)]
-    ids = np.where(mask, IDS, 0)
+    ids = np.where(mask, IDS, -100)  # which is no token of the model
     found = measure_with_locations(model, ids, attention_mask=mask.astype(int), batch_size=batch_size)
     for row, one in enumerate(alone):
         np.testing.assert_allclose(found.statistics[row], one.statistics[0], rtol=1e-6 if batch_size > 1 else 0)

@@ -37,6 +37,18 @@ def refuse_adapter(where: str, names: Collection[str], read_config: Callable[[],
     )
 
 
+def refuse_adapter_beside(where: object, names: Collection[str]) -> None:
+    """Raise CheckpointError where an adapter lies beside whole weights.
+
+    transformers applies it where PEFT is installed, and passes over it where it is not.
+    """
+    if CONFIG in names:
+        raise CheckpointError(
+            f"{where}: an adapter ({CONFIG}) lies beside the weights, and whether it is part of the model cannot be "
+            "told: merge it and save the model, or take the adapter's files away"
+        )
+
+
 def _base_of(config: Path) -> str:
     try:
         base = json.loads(config.read_text(encoding="utf-8"))["base_model_name_or_path"]

@@ -20,7 +20,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from madyn.checkpoints.weights import index_file, no_weights, refuse_adapter, weight_files
+from madyn.checkpoints.adapters import refuse_adapter_beside
+from madyn.checkpoints.weights import index_file, no_weights, weight_files
 from madyn.errors import CheckpointError
 from madyn.hub import hub_errors, retrying
 
@@ -114,7 +115,7 @@ def fetch(remote: RemoteCheckpoint, *, with_code: bool = False) -> Path:
     weights = [file.name for file in remote.weights]
     if not weights:
         raise CheckpointError(f"checkpoint {remote}: {no_weights(remote.form)}")
-    refuse_adapter(f"checkpoint {remote}", remote.files)
+    refuse_adapter_beside(f"checkpoint {remote}", remote.files)
     wanted = ["config.json", *([index_file(weights)] if index_file(weights) else []), *weights]
     if with_code:
         wanted += [name for name in remote.files if name.endswith(".py")]

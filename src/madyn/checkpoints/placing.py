@@ -19,7 +19,9 @@ from madyn.errors import CheckpointError
 _SHOWN = 4  # names in a message
 
 # Buffers that older versions of transformers saved with every layer: computed, never learned.
-_BUFFER = re.compile(r"(?:^|\.)(?:inv_freq|masked_bias|causal_mask|position_ids|relative_position_index)$")
+_BUFFER = re.compile(
+    r"(?:^|\.)(?:inv_freq|(?:cos|sin)_cached|masked_bias|causal_mask|position_ids|relative_position_index)$"
+)
 
 _REASONS = (
     (r"\.lora_|\.modules_to_save\.|\.adapter", "an adapter that is not merged: merge it (`merge_and_unload`) and save"),
@@ -181,10 +183,12 @@ def _is_buffer(name: str, shape: tuple[int, ...] | None) -> bool:
 
 
 def _inside_layers(model: Any, name: str) -> bool:
+    """Whether a name is one of a layer's tensors. A stack that the model does not have (a draft head's) is none."""
     from torch import nn
 
+    own = name.removeprefix(f"{model.base_model_prefix}.")
     lists = [path for path, module in model.named_modules() if isinstance(module, nn.ModuleList) and len(module)]
-    return any(re.search(rf"(?:^|\.){re.escape(path)}\.\d+\.", name) for path in lists)
+    return any(re.match(rf"{re.escape(path)}\.\d+\.", own) for path in lists)
 
 
 def _names_of_head(config: Any, names: Iterable[str], weights: Weights | None) -> set[str]:

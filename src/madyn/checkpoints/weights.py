@@ -17,6 +17,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from madyn.checkpoints.adapters import refuse_adapter_beside
 from madyn.errors import CheckpointError
 
 # In the order in which transformers looks for them: one file, or shards that an index names.
@@ -115,18 +116,6 @@ def left_beside(names: Iterable[str], used: Iterable[str]) -> list[str]:
     return sorted(name for name in set(names) & set(of_kind) if name not in used)
 
 
-def refuse_adapter(where: object, names: Iterable[str]) -> None:
-    """Raise CheckpointError where an adapter lies beside whole weights.
-
-    transformers applies it where PEFT is installed, and passes over it where it is not.
-    """
-    if "adapter_config.json" in names:
-        raise CheckpointError(
-            f"{where}: an adapter (adapter_config.json) lies beside the weights, and whether it is part of the model "
-            "cannot be told: merge it and save the model, or take the adapter's files away"
-        )
-
-
 class Weights:
     """The tensors of a checkpoint's folder, by the names they have in its files, less those of wrappers.
 
@@ -145,9 +134,10 @@ class Weights:
         used = local_weight_files(folder, form)
         if not used:
             raise CheckpointError(f"{folder}: {no_weights(form)}")
-        refuse_adapter(folder, present)
+        refuse_adapter_beside(folder, present)
         self.files = [folder / name for name in used]
         self.beside = left_beside(present, used)
+        self._kinds: dict[tuple[Path, str], tuple[tuple[int, ...], Any]] = {}
         stored = self._read_names()
         self.wrappers = _wrapper_patterns(stored)
         self._place = self._renamed(stored)
@@ -167,14 +157,12 @@ class Weights:
         return all(path.suffix == ".safetensors" or zipfile.is_zipfile(path) for path in self.files)
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """The shape of every tensor; safetensors say it without being read."""
-        with self.reading() as tensors:
-            return {name: tensors.shape(name) for name in self._place}
+        """The shape of every tensor."""
+        return {name: self._kinds[place][0] for name, place in self._place.items()}
 
     def dtypes(self) -> dict[str, Any]:
         """The torch dtype that every tensor is stored in."""
-        with self.reading() as tensors:
-            return {name: tensors.dtype(name) for name in self._place}
+        return {name: self._kinds[place][1] for name, place in self._place.items()}
 
     @contextmanager
     def reading(self) -> Iterator[_Reader]:
@@ -186,19 +174,21 @@ class Weights:
         found: dict[str, Path] = {}
         for path in self.files:
             with ExitStack() as stack:
-                for name in _open(path, stack):
+                file = _open(path, stack)
+                for name in file:
                     if name in found:
                         raise CheckpointError(f"{self.folder}: {name} is both in {found[name].name} and in {path.name}")
                     found[name] = path
+                    self._kinds[path, name] = _kind(file, name)
         index = index_file(path.name for path in self.files)
         if index is not None:
             named = _weight_map(self.folder / index, _read(self.folder / index))
-            absent = sorted(
-                f"{name} of {file}" for name, file in named.items() if found.get(name) != self.folder / file
-            )
+            absent = sorted(name for name, file in named.items() if found.get(name) != self.folder / file)
             if absent:
-                file = named[absent[0]]
-                raise CheckpointError(f"{self.folder}: {file} is missing or incomplete ({absent[0]}), says {index}")
+                raise CheckpointError(
+                    f"{self.folder}: {named[absent[0]]} is missing or incomplete: {absent[0]} is to be in it, "
+                    f"says {index}"
+                )
         return found
 
     def _renamed(self, stored: Mapping[str, Path]) -> dict[str, tuple[Path, str]]:
@@ -257,14 +247,6 @@ class _Reader:
             self._open[path] = _open(path, self._stack)
         return self._open[path], stored
 
-    def shape(self, name: str) -> tuple[int, ...]:
-        file, stored = self._find(name)
-        return tuple(file[stored].shape if isinstance(file, dict) else file.shape(stored))
-
-    def dtype(self, name: str) -> Any:
-        file, stored = self._find(name)
-        return file[stored].dtype if isinstance(file, dict) else file.dtype(stored)
-
     def __getitem__(self, name: str) -> Any:
         file, stored = self._find(name)
         return file[stored]
@@ -293,6 +275,13 @@ class _Safetensors(Mapping[str, Any]):
         # An empty piece of it: safetensors spells dtypes in words of its own, and this reads nothing.
         piece = self._file.get_slice(name)
         return (piece[0:0] if piece.get_shape() else piece[...]).dtype
+
+
+def _kind(file: Any, name: str) -> tuple[tuple[int, ...], Any]:
+    """Shape and dtype of a tensor of an open file; safetensors say them without being read."""
+    if isinstance(file, dict):
+        return tuple(file[name].shape), file[name].dtype
+    return file.shape(name), file.dtype(name)
 
 
 def _open(path: Path, stack: ExitStack) -> Any:

@@ -67,7 +67,12 @@ def read_inputs(given: Any, attention_mask: Any = None) -> Inputs:
     length = values.shape[1]
     if attention_mask is None:
         return Inputs(values, np.zeros(len(values), int), np.full(len(values), length))
-    return Inputs(values, *_spans(attention_mask, values))
+    starts, stops = _spans(attention_mask, values)
+    # Padding is often an id that the model has no row for (-100, or one past the last): it must never reach it.
+    values = values.clone()
+    for row, (start, stop) in enumerate(zip(starts, stops, strict=True)):
+        values[row, :start], values[row, stop:] = values[row, start], values[row, start]
+    return Inputs(values, starts, stops)
 
 
 def _from_mapping(given: Mapping[str, Any]) -> tuple[Any, Any]:
