@@ -14,11 +14,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import madyn
+from madyn.checkpoints import verdicts
 from madyn.checkpoints.fingerprints import sample_files, step_inside
 from madyn.checkpoints.forms import stored_forms
 from madyn.dataset import layout, manifest
 from madyn.dataset.statistics import write_statistics
-from madyn.errors import UsageError
+from madyn.errors import CheckpointError, UsageError
 from madyn.sharing import MAIN, find_sharings, list_steps
 from tiny import TEXT, save_checkpoints
 
@@ -62,9 +63,9 @@ def found_in(folder, **options):
 # How it is judged: pieces by name, a letter for their content.
 
 
-def sharing(held, **options):
+def sharing(held, last=None, **options):
     named = {key: {f"piece {n}": content for n, content in enumerate(pieces)} for key, pieces in held.items()}
-    found = find_sharings(named, **options)
+    found = find_sharings(named, steps=() if last is None else [last], **options)
     return [(s.steps, s.main, s.whole, s.owner, s.suspects) for s in found]
 
 
@@ -107,10 +108,57 @@ def test_a_part_of_another_step():
     assert part[2:] == (False, 143, (50, 58))
 
 
-@pytest.mark.parametrize(("pieces", "faults"), [("xxxx", ()), ("xxxy", ()), ("yxxx", (1, 2, 3)), ("xxyx", (0, 1, 3))])
-def test_what_is_frozen_from_the_first_step_on_is_no_fault(pieces, faults):
-    held = {step: f"{step}{piece}" for step, piece in enumerate(pieces)}
-    assert sum((suspects for *_, suspects in sharing(held, last=3)), ()) == faults
+@pytest.mark.parametrize(
+    ("held", "faults"),
+    [
+        ({1: "a", 2: "b", 3: "b", 4: "c"}, (2, 3)),  # a copy of the step before
+        ({1: "a", 2: "a", 3: "b", 4: "c"}, (1, 2)),  # a difference of one is no single update: all have it
+        ({0: "a", 1: "b", 2: "b", 4: "c", 8: "d"}, (1, 2)),
+        ({0: "a", 1: "a", 2: "a", 4: "c", 8: "d"}, ()),  # the first updates were skipped
+        ({0: "a", 1: "a", 2: "a", 4: "a", 8: "d"}, (0, 1, 2, 4)),
+        ({0: "a", 1: "a", 8: "d", MAIN: "a"}, (0, 1)),
+        ({0: "a", 1: "a"}, ()),
+        ({1: "a", 2: "a"}, (1, 2)),
+    ],
+)
+def test_neighbours_that_are_equal(held, faults):
+    assert sum((suspects for *_, suspects in sharing(held)), ()) == faults
+
+
+def test_equal_steps_at_the_end_are_refused_and_may_be_of_a_learning_rate_of_zero():
+    held = {step: {"w": "a"} for step in (9000, 9500, 10000, MAIN)}
+    (one,) = find_sharings({0: {"w": "b"}, 500: {"w": "c"}, **held})
+    assert (one.owner, one.suspects, one.ending) == (10000, (9000, 9500), True)
+    assert str(verdicts.shared(one, ("w",), {})).startswith(
+        "steps 9000 and 9500 hold the weights of step 10000 and main (w), or the learning rate was zero: "
+    )
+    (other,) = find_sharings({0: {"w": "b"}, **held, 9700: {"w": "c"}})
+    assert (other.suspects, other.ending) == ((9000, 9500), False)
+
+
+@pytest.mark.parametrize(
+    ("pieces", "faults", "of_files"),
+    [
+        ("xxxx", (), ()),
+        ("xxxy", (), ()),
+        ("xxyz", (), (0, 10)),  # frozen for the first two that were saved
+        ("yxxx", (), (10, 20, 30)),  # frozen later
+        ("yxxz", (), (10, 20)),  # an expert that no token came to
+        ("xxyx", (0, 10, 30), (0, 10, 30)),
+        ("xyzx", (0, 30), (0, 30)),
+    ],
+)
+def test_a_tensor_that_neighbours_share_may_be_frozen_and_a_file_is_not(pieces, faults, of_files):
+    held = {10 * step: f"{step}{piece}" for step, piece in enumerate(pieces)}
+    assert sum((suspects for *_, suspects in sharing(held)), ()) == faults
+    assert sum((suspects for *_, suspects in sharing(held, files={"piece 1"})), ()) == of_files
+    further = {**held, MAIN: "my"}  # main was trained on, which says nothing of the steps
+    assert sum((suspects for *_, suspects in sharing(further)), ()) == faults
+
+
+def test_a_duplicate_does_not_stand_between_neighbours():
+    held = {0: "ax", 10: "bx", 20: "ey", 30: "cx", 40: "dy", 50: "ey", MAIN: "ey"}
+    assert sum((suspects for *_, suspects in sharing(held)), ()) == (20,)
 
 
 def test_two_checkpoints_that_agree_in_part_tell_nothing():
@@ -182,6 +230,42 @@ def test_the_embedding_of_one_step_and_the_layers_of_another(net):
     (finding,) = found_in(net).findings
     assert (finding.kind, finding.steps, finding.pieces) == ("part", (64, 600), (name,))
     assert "hold the same 1 tensor (" in str(finding)
+
+
+def test_a_copy_of_the_step_before_where_steps_are_one_apart(source, tmp_path):
+    folders = {0: 0, 1: 1, 2: 64, 3: 64, 4: 600}
+    for step, of in folders.items():
+        shutil.copytree(source / f"step{of}", tmp_path / "net" / f"step{step}")
+    assert list(found_in(tmp_path / "net").faults) == [2, 3]
+
+
+def test_frozen_tensors_are_told_and_hide_no_duplicate(net):
+    """All hold the embedding, and some of them are read whole for another reason."""
+    frozen = load_file(net / "step0" / WEIGHTS)
+    name, expert = next(name for name in frozen if "embed_in" in name), torch.randn(64, 64)
+    for step in STEPS:
+        weights = {**load_file(net / f"step{step}" / WEIGHTS), name: frozen[name]}
+        weights["expert"] = expert if step in (128, 600) else torch.randn(64, 64)
+        save_file(weights, net / f"step{step}" / WEIGHTS)
+    (finding,) = found_in(net).findings
+    assert (finding.kind, finding.steps, finding.pieces) == ("frozen", (128, 600), ("expert",))
+    assert str(finding) == "steps 128 and 600 hold the same 1 tensor (expert), which may be frozen"
+    shutil.copy(net / "step1000" / WEIGHTS, net / "step64" / WEIGHTS)
+    assert list(found_in(net).faults) == [64, 1000]
+
+
+def test_another_form_that_cannot_be_read_is_passed_over(net, monkeypatch):
+    def on_a_bad_disk(paths):
+        if net / "step64" / PICKLE in paths:
+            raise CheckpointError("Input/output error")
+        return sample_files(paths)
+
+    monkeypatch.setattr("madyn.checkpoints.stores.sample_files", on_a_bad_disk)
+    shutil.copy(net / "step600" / WEIGHTS, net / "step64" / WEIGHTS)
+    for step in STEPS:
+        (net / f"step{step}" / PICKLE).write_bytes(b"%d" % step)
+    (finding,) = found_in(net).findings
+    assert (finding.steps, finding.sound) == ((64, 600), {600: (PICKLE,)})
 
 
 def test_frozen_and_constant_tensors_are_no_evidence(net):
@@ -429,6 +513,15 @@ def test_duplicates_are_measured_where_they_are_allowed(stale, probe, run, tmp_p
     assert np.array_equal(statistics.sel(step=64), statistics.sel(step=1000))
 
 
+def test_first_steps_that_are_equal_are_said_once_and_measured(net, probe, run, tmp_path):
+    shutil.copy(net / "step0" / WEIGHTS, net / "step1" / WEIGHTS)
+    code, _, err = run("trace", net, "--out", tmp_path / "d", *probe)
+    said = "steps 0 and 1 hold the same weights (model.safetensors), which a learning rate of zero leaves, and so does"
+    assert (code, err.count(said)) == (0, 1)
+    report = madyn.check_dataset(tmp_path / "d")
+    assert (list(report.faults), sum("steps 0 and 1" in remark for remark in report.remarks)) == ([], 1)
+
+
 def test_a_share_of_the_work_sees_all_the_steps(net, probe, run, tmp_path):
     shutil.copy(net / "step600" / WEIGHTS, net / "step64" / WEIGHTS)
     shares = [run("trace", net, "--out", tmp_path / "d", *probe, "--shard", f"{i}/6") for i in range(1, 7)]
@@ -501,6 +594,8 @@ def test_statistics_that_may_be_equal(tmp_path):
     for step in STEPS:
         values[step][..., 0] = values[0][..., 0]  # frozen
     assert repeated(values, tmp_path) == []
+    remarks = [said.split("m: ", 1)[1] for said in madyn.check_dataset(tmp_path).remarks]
+    assert remarks[0].startswith("steps 0 and 1 have the same statistics in all layers, bit for bit: a learning rate")
 
 
 def test_few_values_of_few_digits_agree_by_chance(tmp_path):

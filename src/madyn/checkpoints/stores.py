@@ -37,7 +37,7 @@ class Store:
         files: the names of all the files of each checkpoint.
         failed: why nothing is known of a checkpoint.
         inside: the step that a checkpoint says itself, and what says it.
-        weak: pieces that are no evidence by themselves.
+        weak: pieces that are no evidence by themselves; `whole` those that are whole files.
         requests: that were made to the Hub.
     """
 
@@ -46,6 +46,7 @@ class Store:
         self.failed: dict[Key, str] = {}
         self.inside: dict[int, tuple[int, str]] = {}
         self.weak: set[str] = set()
+        self.whole: set[str] = set()
         self.requests = 0
 
     def weight_files(self, key: Key, form: str) -> tuple[str, ...]:
@@ -111,7 +112,9 @@ class Listings(Store):
         return found
 
     def pieces(self, key: Key, files: Iterable[str]) -> dict[str, str]:
-        return _hashes(self._remote[key], files)
+        found = _hashes(self._remote[key], files)
+        self.whole |= set(found)
+        return found
 
     def pull_requests(self) -> dict[str, dict[str, str]]:
         commits = pull_request_commits(self._repo)
@@ -177,6 +180,7 @@ class Folders(Store):
         if isinstance(sampled, str):
             raise CheckpointError(sampled)
         self.weak |= {name for name, piece in sampled.items() if piece.weak}
+        self.whole |= {name for name, piece in sampled.items() if piece.start == 0}
         self._samples |= {(key, name): piece for name, piece in sampled.items()}
         return {name: piece.sample for name, piece in sampled.items()}
 
@@ -184,11 +188,18 @@ class Folders(Store):
         self, held: Mapping[Key, Mapping[str, str]], sharings: Iterable[Sharing]
     ) -> dict[Key, dict[str, str]]:
         looked_at: set[tuple[Key, str]] = {
-            (step, name) for s in sharings if s.suspects for step in s.steps for name in s.pieces
+            (step, name) for s in sharings if s.suspects or s.whole for step in s.steps for name in s.pieces
         }
         full = _in_threads(self._whole, list(looked_at), lambda done, total: None)
+        alike: dict[tuple[str, str], set[str]] = {}
+        for (key, name), content in full.items():
+            alike.setdefault((name, held[key][name]), set()).add(content)
+        # A sample that stands for one content goes on standing for it: others hold it too, and were not looked at.
         return {
-            key: {name: full.get((key, name), sample) for name, sample in pieces.items()}
+            key: {
+                name: full.get((key, name), sample) if len(alike.get((name, sample), ())) > 1 else sample
+                for name, sample in pieces.items()
+            }
             for key, pieces in held.items()
         }
 

@@ -18,7 +18,7 @@ class Finding:
     Attributes:
         kind: "duplicate": they hold the weights of another step; "part": some files or tensors of another; "absent":
             no weights, or not all; "other step": they say another step inside; "plausible": shared for a good reason;
-            "frozen": tensors that seem not to be trained at first; "not compared": nothing could be learnt of them.
+            "frozen": tensors that seem not to be trained for a while; "not compared": nothing could be learnt of them.
         steps: that it is about, ascending; those at fault, where it is a fault.
         says: the finding, with all its steps; `each`: the same of one of them alone.
         shares_with: whose it is that they hold, or all that hold it where that cannot be told: "step 143000", "main".
@@ -89,8 +89,9 @@ def shared(sharing: Sharing, files: tuple[str, ...], others: Mapping[int, list[A
     members = (*(f"step {step}" for step in sharing.steps), *(["main"] if sharing.main else []))
     everyone = f"{list_steps(sharing.steps)}{' and main' if sharing.main else ''}"
     if not sharing.suspects:
-        kind = "plausible" if sharing.whole or len(sharing.steps) < 3 else "frozen"
-        says = f"{everyone} hold the same {what} {of}, which {'can be' if kind == 'plausible' else 'may be frozen'}"
+        kind = "plausible" if sharing.whole or len(sharing.steps) < 2 else "frozen"
+        why = "a learning rate of zero leaves, and so does a copy" if len(sharing.steps) > 1 else "can be"
+        says = f"{everyone} hold the same {what} {of}, which {why if kind == 'plausible' else 'may be frozen'}"
         return Finding(kind, sharing.steps, says, shares_with=members, pieces=sharing.pieces)
     steps = sharing.suspects
     if sharing.owner is not None:
@@ -100,6 +101,8 @@ def shared(sharing: Sharing, files: tuple[str, ...], others: Mapping[int, list[A
     else:
         says = f"{everyone} hold the same {what} {of}, and nothing tells whose they are"
         each = f"it is one of {everyone}, which hold the same {what} {of}, and nothing tells whose they are"
+    if sharing.ending and len(sharing.steps) > 2:
+        says, each = (f"{said}, or the learning rate was zero" for said in (says, each))
     sound = {step: tuple(other.label for other in others[step]) for step in steps if others.get(step)}
     return Finding(
         "duplicate" if sharing.whole else "part",

@@ -12,13 +12,14 @@ Checkpoints that a function makes can only be compared by what they give: `madyn
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 from madyn.checkpoints import verdicts
 from madyn.checkpoints.finding import Checkpoint, Checkpoints
-from madyn.checkpoints.forms import stored_forms
+from madyn.checkpoints.forms import Form, stored_forms
 from madyn.checkpoints.stores import Advance, Folders, Key, Listings, Store
 from madyn.checkpoints.verdicts import Alternative, Finding
 from madyn.errors import CheckpointError
@@ -101,13 +102,13 @@ def verify(
     else:
         store = Folders({**found.by_step}, advance)
     held, absent = _held(store, wanted[0].form)
-    last, inside = max(found.by_step), {step: said for step, (said, _) in store.inside.items()}
-    sharings = find_sharings(held, last=last, inside=inside, weak=store.weak)
-    if any(sharing.suspects for sharing in sharings):
+    inside = {step: said for step, (said, _) in store.inside.items()}
+    sharings = find_sharings(held, steps=found.by_step, inside=inside, weak=store.weak, files=store.whole)
+    if any(sharing.suspects or sharing.whole for sharing in sharings):
         held = store.confirmed(held, sharings)
-        sharings = find_sharings(held, last=last, inside=inside, weak=store.weak)
+        sharings = find_sharings(held, steps=found.by_step, inside=inside, weak=store.weak, files=store.whole)
     suspects = sorted({step for sharing in sharings for step in sharing.suspects})
-    others = _alternatives(store, suspects, wanted[0].form, last, pull_requests)
+    others = _alternatives(store, suspects, wanted[0].form, found.by_step, pull_requests)
     told = [
         *(verdicts.absent(steps, reason) for reason, steps in absent.items()),
         *(verdicts.shared(s, _files(store, s.steps, wanted[0].form), others) for s in sharings),
@@ -153,7 +154,7 @@ def _files(store: Store, steps: Iterable[int], form: str) -> tuple[str, ...]:
 
 
 def _alternatives(
-    store: Store, suspects: list[int], form: str, last: int, pull_requests: bool
+    store: Store, suspects: list[int], form: str, steps: Iterable[int], pull_requests: bool
 ) -> dict[int, list[Alternative]]:
     """What else the steps at fault hold that no other checkpoint does."""
     found: dict[int, list[Alternative]] = {step: [] for step in suspects}
@@ -161,18 +162,35 @@ def _alternatives(
     labels = dict.fromkeys(f.label for step in suspects for f in stored_forms(store.files[step]))
     for label in labels:
         here = {key: f for key, names in store.files.items() for f in stored_forms(names) if f.label == label}
-        held = {key: store.pieces(key, f.files) for key, f in here.items() if not f.missing}
-        shared = {step for s in find_sharings(held, last=last, weak=store.weak) for step in s.suspects}
+        held = _readable(store, {key: f.files for key, f in here.items() if not f.missing})
+        sharings = find_sharings(held, steps=steps, weak=store.weak, files=store.whole)
+        shared = {step for sharing in sharings for step in sharing.suspects}
         for step in suspects:
             if step in held and step not in shared and read[step].isdisjoint(here[step].files):
-                first = next(f for f in stored_forms(store.files[step]) if f.ending == here[step].ending)
-                option = f"--weights {first.ending}" if first.label == label else ""
+                option = f"--weights {here[step].ending}" if _is_read(store, step, here[step]) else ""
                 found[step].append(Alternative(label, option))
     for name, files in (store.pull_requests() if pull_requests and suspects else {}).items():
         for step in suspects:
             if _mends(files, store.pieces(step, store.files[step]), read[step]):
                 found[step].append(Alternative(name))
     return found
+
+
+def _readable(store: Store, files: Mapping[Key, tuple[str, ...]]) -> dict[Key, dict[str, str]]:
+    """The pieces of files by checkpoint, less those that cannot be read: nobody asked for them."""
+    held: dict[Key, dict[str, str]] = {}
+    for key, names in files.items():
+        with suppress(CheckpointError):
+            held[key] = store.pieces(key, names)
+    return held
+
+
+def _is_read(store: Store, step: int, form: Form) -> bool:
+    """Whether a form is the one that is read where its ending is asked for."""
+    try:
+        return set(store.weight_files(step, form.ending)) == set(form.files)
+    except CheckpointError:
+        return False
 
 
 def _mends(offered: Mapping[str, str], own: Mapping[str, str], read: set[str]) -> bool:

@@ -39,7 +39,7 @@ def repeated_statistics(dataset: Dataset, model: str) -> list[Sharing]:
         step: _prefixes(one) for step, one in zip(steps, values.values, strict=True)
     }
     weak = {name for pieces in held.values() for name in pieces} if coarse else set()
-    return find_sharings(held, last=max(steps, default=None), weak=weak)
+    return find_sharings(held, weak=weak)
 
 
 def _prefixes(values: np.ndarray) -> dict[str, str]:
@@ -68,7 +68,7 @@ def repeated_weights(dataset: Dataset, model: str) -> list[Sharing]:
         return []
     measured = set(dataset.steps(model))
     held: dict[int | None, dict[str, str]] = {step: _weights(unit) for step, unit in units.items() if step in measured}
-    return find_sharings(held, last=max(measured, default=None))
+    return find_sharings(held, files={name for pieces in held.values() for name in pieces})
 
 
 def _weights(unit: manifest.Unit) -> dict[str, str]:
@@ -82,19 +82,21 @@ def describe_repeats(dataset: Dataset, model: str) -> Iterator[tuple[bool, str]]
     """What repeats in a model, a sentence each, and whether it is a fault. What weights tell is not said again."""
     told: set[tuple[int, ...]] = set()
     for sharing in repeated_weights(dataset, model):
-        if sharing.suspects:
+        if sharing.suspects or sharing.whole:
             told.add(sharing.steps)
             files = "weights" if sharing.whole else f"file {sharing.pieces[0]}"
-            yield True, f"{list_steps(sharing.steps)} were measured on the same {files}, says the manifest; {_ADVICE}"
+            said = f"{list_steps(sharing.steps)} were measured on the same {files}, says the manifest"
+            yield (True, f"{said}; {_ADVICE}") if sharing.suspects else (False, f"{said}: {_NO_UPDATE}")
     for sharing in repeated_statistics(dataset, model):
-        if sharing.steps in told or (not sharing.suspects and (sharing.whole or len(sharing.steps) < 3)):
+        if sharing.steps in told:
             continue
         layers = f"up to {sharing.pieces[-1]}" if not sharing.whole else "in all layers"
         said = f"{list_steps(sharing.steps)} have the same statistics {layers}, bit for bit"
         if sharing.suspects:
             yield True, f"{said}: {'they are' if sharing.whole else 'in part they are'} of one checkpoint; {_ADVICE}"
         else:
-            yield False, f"{said}: what comes before may be frozen at first"
+            yield False, f"{said}: {_NO_UPDATE if sharing.whole else 'what comes before may be frozen there'}"
 
 
 _ADVICE = "compare the checkpoints with `madyn verify`"
+_NO_UPDATE = "a learning rate of zero leaves that, and so does a copy"

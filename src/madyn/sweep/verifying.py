@@ -16,6 +16,8 @@ from madyn.terminal import progress_display
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+    from madyn.checkpoints.verdicts import Finding
+
 
 def verify_checkpoints(
     models: str | Path | Sequence[str | Path],
@@ -86,8 +88,13 @@ def report_lines(model: str, found: Verification | None, *, allow: bool = False)
     """What was found of a model, a line a finding, for somebody who is going to measure it."""
     if found is None:
         return []
-    told = [f"{model}: {finding}" for finding in found.findings if finding.kind != "plausible"]
+    told = [f"{model}: {finding}" for finding in found.findings if not _expected(finding)]
     faults = found.reasons(allow=allow)
     if faults:
         told.append(f"{model}: {len(faults)} of {len(found.steps)} checkpoints are not measured: {list_steps(faults)}")
     return told
+
+
+def _expected(finding: Finding) -> bool:
+    """Whether there is nothing to say: `main` is one of the steps."""
+    return finding.kind == "plausible" and len(finding.steps) < 2
