@@ -1,12 +1,15 @@
 """Which checkpoints a name means: every name that is seen is traced or told, and none is taken for another."""
 
 import json
+import re
 import shutil
+from pathlib import Path
 
 import pytest
 
 import madyn
 from madyn.checkpoints import find_checkpoint, find_checkpoints
+from madyn.checkpoints.forms import stored_forms
 from madyn.checkpoints.naming import compile_revisions, describe_left_out, read_names
 from madyn.dataset import manifest
 from madyn.errors import CheckpointError
@@ -41,7 +44,7 @@ def test_every_name_is_traced_or_told():
     ]
     assert sorted([*found.by_step.values(), *(one.name for one in found.left_out)]) == sorted(names)
     many = describe_left_out(read_names([f"v{i}" for i in range(99)], "m").left_out)
-    assert many[0].endswith("v0, v1, v2, v3, v4, v5, ..., v98")
+    assert many[0].endswith("v0, v1, v2, v3, v4, ... (93 more), v98")
 
 
 def test_revisions_read_names_their_own_way():
@@ -58,11 +61,37 @@ def test_revisions_read_names_their_own_way():
     "names", [["step1", "step01"], ["step100", "checkpoint-100"], ["step-2k", "step2000"], ["Step1", "step1"],
               ["stage1-step5-tokens1B", "step5"]],
 )  # fmt: skip
-def test_two_names_for_one_step_are_refused(names):
+def test_two_names_for_one_step_are_refused_where_it_is_asked_for(names):
+    found = read_names(["step9", *names], "m")
+    assert found.by_step == {9: "step9"}
+    assert left_out(found) == dict.fromkeys(names, left_out(found)[names[0]])
+    found.collisions.refuse("m", [9])
     with pytest.raises(
         CheckpointError, match=f"m has several names for one step: {names[0]} and {names[1]}.*--revisions"
-    ):
-        read_names(["step9", *names], "m")
+    ) as refused:
+        found.collisions.refuse("m", [9, *found.collisions.by_step])
+    each = re.findall("'([^']*)'", str(refused.value))
+    assert len(each) == 2
+    for name, expression in zip(names, each, strict=True):  # each chooses the one
+        chosen = read_names(names, "m", compile_revisions(expression))
+        assert chosen.by_step == dict.fromkeys(found.collisions.by_step, name)
+
+
+def test_the_expressions_that_choose_take_the_other_steps_too():
+    names = [f"step{i}000{suffix}" for i in range(1, 4) for suffix in ("", f"-tokens{4 * i}B")]
+    found = read_names(names, "m")
+    assert found.by_step == {}
+    assert found.collisions.advice.endswith(r"'step(?P<step>\d+)' or 'step(?P<step>\d+)-tokens\d+B'")
+    expression = compile_revisions(r"step(?P<step>\d+)-tokens\d+B")
+    assert list(read_names(names, "m", expression).by_step.values()) == names[1::2]
+
+
+@pytest.mark.parametrize("name", ["step" + "9" * 5000, "checkpoint-" + "1" * 19, "step" + "9" * 17 + "k"])
+def test_a_number_that_is_too_long_is_no_step(name):
+    assert read_names([name], "m").by_step == {}
+    assert read_names([name], "m", compile_revisions(r"\D+(?P<step>\d+k?)")).by_step == {}
+    assert list(read_names(["step" + "9" * 18], "m").by_step) == [10**18 - 1]
+    assert stored_forms([f"model-00001-of-{name}.safetensors", f"model-00001-of-{'9' * 5000}.safetensors"]) == []
 
 
 def test_names_of_one_thing_are_one():
@@ -83,8 +112,9 @@ def test_the_first_of_several_stages_is_taken():
         read_names(second, "m")
     assert read_names(second[:1], "m").by_step == {1000: second[0]}  # the only one there is
     every = compile_revisions(r"stage2-.*-step(?P<step>\d+)-tokens.*")
-    with pytest.raises(CheckpointError, match="several names for one step"):
-        read_names(second, "m", every)
+    both = read_names(second, "m", every)
+    assert (both.by_step, both.collisions.by_step) == ({}, {1000: tuple(second)})
+    assert "'stage2-ingredient1-step(?P<step>\\d+)-tokens\\d+B'" in both.collisions.advice
 
 
 # Folders
@@ -114,9 +144,8 @@ def left_out(found):
 
 
 def names_of(found):
-    from pathlib import Path
-
-    return {step: Path(c.source).name for step, c in found.by_step.items()}
+    by_step = found if isinstance(found, dict) else found.by_step
+    return {step: Path(c.source).name for step, c in by_step.items()}
 
 
 def test_a_trainer_s_folder_with_the_final_model_in_it(folder, tmp_path, run):
@@ -177,16 +206,54 @@ def test_folders_for_one_step_are_refused(folder, tmp_path):
     folder("run/step1", 1)
     folder("run/step01", 2)
     with pytest.raises(CheckpointError, match="run has several names for one step: step01 and step1"):
-        find_checkpoints(tmp_path / "run")
+        find_checkpoints(tmp_path / "run")  # there is nothing else
     folder("other/best", 1, state=5)
     folder("other/final", 2, state=5)
-    with pytest.raises(CheckpointError, match="several names for one step: best and final"):
+    with pytest.raises(
+        CheckpointError, match=r"2 names that record one step, 5, with different weights.*: best, final"
+    ):
         find_checkpoints(tmp_path / "other")
     folder("third/step5", 1)
     folder("third/final", 2, state=5)
     found = find_checkpoints(tmp_path / "third")
     assert names_of(found) == {5: "step5"}
     assert "step, 5, is that of step5" in left_out(found)["final"]
+    folder("run/final", 2, state=1)
+    folder("run/step7", 2)
+    found = find_checkpoints(tmp_path / "run")
+    assert names_of({7: found.at([7])[0]}) == {7: "step7"}
+    assert "step, 1, is that of step01 and step1" in left_out(found)["final"]
+    for steps in ([1], [1, 7], found.steps):
+        with pytest.raises(CheckpointError, match="several names for one step: step01 and step1"):
+            found.at(steps)
+
+
+def test_names_that_say_nothing_never_cost_the_checkpoints_that_do(folder, tmp_path):
+    folder("run/checkpoint-100", 1)
+    folder("run/best", 2, state=150)
+    folder("run/last", 2, state=150)
+    found = find_checkpoints(tmp_path / "run")
+    assert names_of(found) == {100: "checkpoint-100", 150: "best"}
+    assert left_out(found) == {"last": "that hold the weights of best"}
+    folder("run/last", 3)
+    found = find_checkpoints(tmp_path / "run")
+    assert names_of(found) == {100: "checkpoint-100"}
+    assert set(left_out(found)) == {"best", "last"}
+    assert "call the one meant checkpoint-150" in left_out(found)["best"]
+    (tmp_path / "run" / "last").rename(tmp_path / "run" / "checkpoint-150")  # as it says
+    assert names_of(find_checkpoints(tmp_path / "run")) == {100: "checkpoint-100", 150: "checkpoint-150"}
+
+
+@pytest.mark.parametrize("file", ["trainer_state.json", "config.json"])
+@pytest.mark.parametrize("digits", [19, 4000, 5000])
+def test_a_step_of_thousands_of_digits_is_none(folder, tmp_path, file, digits):
+    path = folder("run/best", 1) / file
+    content = path.read_text() if path.exists() else "{}"
+    path.write_text('{"global_step": ' + "9" * digits + ("," if len(content) > 2 else "") + content[1:])
+    folder("run/checkpoint-1", 2)
+    found = find_checkpoints(tmp_path / "run")
+    assert names_of(found) == {1: "checkpoint-1"}
+    assert list(left_out(found)) == ["best"]
 
 
 def test_a_folder_with_none_says_what_was_seen(folder, tmp_path):
@@ -250,13 +317,21 @@ def test_branches_of_every_kind(hub, made, run, tmp_path):
     assert {step: c.revision for step, c in found.by_step.items()} == {
         2: "Checkpoint-2", 3: "iter_0000003", 1000: "step-1k"
     }  # fmt: skip
-    assert set(left_out(found)) == {"main", "epoch-1", "50K", "stage2-step1-tokens1B"}
+    assert set(left_out(found)) == {"epoch-1", "50K", "stage2-step1-tokens1B"}
     _, out, _ = run("plan", "owner/mixed", "--length", "8")
     said = " ".join(out.split())
-    assert "not traced: 2 names whose step cannot be read" in said
-    assert "main, 50K" in said
+    assert "not traced: 1 name whose step cannot be read" in said
+    assert "): 50K" in said
     assert "stage2-step1-tokens1B" in said
     assert list(find_checkpoints("owner/mixed", revisions=r"(?P<step>\d+K)").by_step) == [50_000]
+
+
+def test_main_is_the_model_itself_and_nothing_is_said_of_it(hub, made, run):
+    hub.add("owner/plain", {name: files(made / f"step{i}") for i, name in enumerate(["main", "step1", "step2"])})
+    assert find_checkpoints("owner/plain").left_out == []
+    code, out, err = run("plan", "owner/plain", "--length", "8")
+    assert (code, "not traced" in out + err) == (0, False)
+    assert find_checkpoints("owner/plain", revisions=r"step(?P<step>\d+)").left_out == []
 
 
 def test_branches_for_one_step(hub, made):
@@ -267,6 +342,11 @@ def test_branches_for_one_step(hub, made):
     hub.add("owner/twice", {"step1": files(made / "step1"), "step01": files(made / "step2")})
     with pytest.raises(CheckpointError, match="owner/twice has several names for one step: step1 and step01"):
         find_checkpoints("owner/twice")
+    hub.add("owner/beside", {name: files(made / f"step{i}") for i, name in enumerate(["step1", "step01", "step2"])})
+    found = find_checkpoints("owner/beside")
+    assert [c.revision for c in found.at([2])] == ["step2"]
+    with pytest.raises(CheckpointError, match="owner/beside has several names"):
+        found.at(found.steps)
     hub.add("owner/same", {"step1": files(made / "step1"), "step01": files(made / "step1")})
     found = find_checkpoints("owner/same")
     assert found.by_step[1].revision == "step1"

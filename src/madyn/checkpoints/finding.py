@@ -22,12 +22,21 @@ from madyn.checkpoints.adapters import is_adapter, refuse_adapter
 from madyn.checkpoints.fetching import RemoteCheckpoint, fetch, fetch_file, list_files
 from madyn.checkpoints.folders import FINAL, is_checkpoint, names_in, refuse_adapter_folder, step_of_folder
 from madyn.checkpoints.gguf_files import forget, reading_once
-from madyn.checkpoints.naming import LeftOut, Named, compile_revisions, describe_left_out, is_step_name, read_names
+from madyn.checkpoints.naming import (
+    Collisions,
+    LeftOut,
+    Named,
+    compile_revisions,
+    describe_left_out,
+    is_step_name,
+    read_names,
+)
 from madyn.checkpoints.placing import judge, renamings
 from madyn.checkpoints.tokenizers import OTHERWISE, is_empty
 from madyn.checkpoints.weights import Weights, hash_files, local_weight_files
 from madyn.errors import CheckpointError, MadynError, UsageError
 from madyn.hub import hub_errors, retrying
+from madyn.sharing import list_steps
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(?:/[\w.-]+)?")
 
@@ -232,6 +241,7 @@ class Checkpoints:
     Attributes:
         left_out: the names that were seen and are no checkpoint of these, with the reason of each.
         main: the one that its name alone means, on the Hub; None elsewhere.
+        collisions: the steps that have several names, and are in `by_step` under none.
     """
 
     name: str
@@ -239,18 +249,25 @@ class Checkpoints:
     by_step: dict[int, Checkpoint]
     left_out: list[LeftOut] = field(default_factory=list)
     main: Checkpoint | None = None
+    collisions: Collisions = field(default_factory=Collisions)
+
+    @property
+    def steps(self) -> list[int]:
+        """All the steps that the model has, ascending: those with several names too."""
+        return sorted({*self.by_step, *self.collisions.by_step})
 
     def at(self, steps: Iterable[int]) -> list[Checkpoint]:
         """The checkpoints at these steps, ascending.
 
         Raises:
-            CheckpointError: a step has no checkpoint.
+            CheckpointError: a step has no checkpoint, or several.
         """
         wanted = sorted(set(steps))
+        self.collisions.refuse(self.source, wanted)
         missing = [step for step in wanted if step not in self.by_step]
         if missing:
             raise CheckpointError(
-                f"{self.source} has no checkpoint at step {_listed(missing)}; it has {_listed(self.by_step)}"
+                f"{self.source} has no checkpoint at {list_steps(missing)}; it has {list_steps(self.steps)}"
             )
         return [self.by_step[step] for step in wanted]
 
@@ -306,10 +323,12 @@ def find_checkpoints(
         commits = _hub_commits(str(model))
         main = replace(one, commit=commits["main"]) if "main" in commits else None
         named = read_names(commits, str(model), pattern, commits)
+        # `main` is the model itself, which the checkpoints are compared with: nothing is left out with it.
+        named = replace(named, left_out=[seen for seen in named.left_out if seen.name != "main"])
         found = {
             step: replace(one, step=step, revision=name, commit=commits[name]) for step, name in named.by_step.items()
         }
-    elif path.is_dir() and ((named := names_in(path, pattern)).by_step or not is_checkpoint(path)):
+    elif path.is_dir() and _is_run(path, named := names_in(path, pattern)):
         found = {
             step: Checkpoint(str(path / name), step=step, trust_remote_code=trust_remote_code, form=form)
             for step, name in named.by_step.items()
@@ -321,12 +340,18 @@ def find_checkpoints(
         if one.step is not None and is_step_name(path.name, pattern):
             path = path.parent  # run/step1000 given alone belongs to the model `run`
     if not found:
+        named.collisions.refuse(str(model), named.collisions.by_step)
         raise CheckpointError(
             f"{model}: no training checkpoints in it (stepN, checkpoint-N, ...); for one checkpoint use `madyn scan`"
             + "".join(f"; {sentence}" for sentence in describe_left_out(named.left_out))
         )
     name = path.resolve().name if path.exists() else str(model)
-    return Checkpoints(name, str(model), dict(sorted(found.items())), named.left_out, main)
+    return Checkpoints(name, str(model), dict(sorted(found.items())), named.left_out, main, named.collisions)
+
+
+def _is_run(folder: Path, named: Named) -> bool:
+    """Whether a folder holds checkpoints and is not one alone."""
+    return bool(named.by_step or named.collisions.by_step) or not is_checkpoint(folder)
 
 
 @contextmanager
@@ -354,10 +379,3 @@ def _hub_commits(repo: str) -> dict[str, str]:
     with hub_errors(f"there is no folder {repo}; on the Hub, model {repo}", CheckpointError):
         refs = retrying(list_repo_refs, repo)
     return {ref.name: ref.target_commit for ref in [*refs.branches, *refs.tags]}
-
-
-def _listed(steps: Iterable[int]) -> str:
-    """Steps for a message: all if few, else the ends."""
-    steps = list(steps)
-    shown = steps if len(steps) <= 12 else [*steps[:6], "...", *steps[-3:]]
-    return ", ".join(str(s) for s in shown)

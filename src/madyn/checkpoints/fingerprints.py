@@ -15,6 +15,7 @@ from io import RawIOBase
 from pathlib import Path
 from typing import BinaryIO
 
+from madyn.checkpoints.naming import MOST_DIGITS
 from madyn.errors import CheckpointError
 
 _BLOCK = 1 << 12  # bytes
@@ -124,7 +125,7 @@ def _sample(file: BinaryIO | RawIOBase, start: int, size: int, count: int) -> tu
     return digest.hexdigest(), len(whole) < 16 or whole[8:] == whole[:-8]
 
 
-_TRAINER_STEP = re.compile(rb'"global_step"\s*:\s*(\d+)')
+_TRAINER_STEP = re.compile(rb'"global_step"\s*:\s*(\d{1,%d})(?!\d)' % MOST_DIGITS)
 _CONFIG_STEPS = ("global_step", "training_step", "train_step", "checkpoint_step", "step")
 
 
@@ -142,4 +143,5 @@ def step_inside(folder: Path) -> tuple[int, str] | None:
         step = next((config[name] for name in _CONFIG_STEPS if name in config), None)
     except (OSError, ValueError, TypeError, RecursionError):
         return None  # loading will tell
-    return (step, "config.json") if isinstance(step, int) and not isinstance(step, bool) else None
+    whole = isinstance(step, int) and not isinstance(step, bool) and 0 <= step < 10**MOST_DIGITS
+    return (step, "config.json") if whole else None

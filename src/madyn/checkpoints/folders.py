@@ -12,9 +12,9 @@ from pathlib import Path
 
 from madyn.checkpoints.adapters import CONFIG as ADAPTER_CONFIG
 from madyn.checkpoints.adapters import refuse_adapter
-from madyn.checkpoints.fingerprints import step_inside
-from madyn.checkpoints.naming import NO_MATCH, LeftOut, Named, read_names, refuse_collisions, step_of
-from madyn.checkpoints.weights import weight_files
+from madyn.checkpoints.fingerprints import sample_files, step_inside
+from madyn.checkpoints.naming import NO_MATCH, LeftOut, Named, read_names, step_of
+from madyn.checkpoints.weights import local_weight_files, weight_files
 from madyn.errors import CheckpointError
 
 ITSELF = "."
@@ -41,10 +41,7 @@ def names_in(folder: Path, pattern: re.Pattern[str] | None) -> Named:
     """What the folders in a run's folder are, and the model that may lie beside them, under the name `ITSELF`.
 
     A folder whose name does not say its step is asked for what its own files record; a step that a name says counts
-    more.
-
-    Raises:
-        CheckpointError: two folders stand for one step.
+    more. Of several that record one step and hold the same weights the first is taken, and none if they differ.
     """
     folders = sorted(p for p in folder.iterdir() if p.is_dir())
     complete = [p.name for p in folders if is_checkpoint(p)]
@@ -61,20 +58,28 @@ def names_in(folder: Path, pattern: re.Pattern[str] | None) -> Named:
     recorded: dict[int, list[str]] = defaultdict(list)
     for name in asked:
         step, reason = _recorded(folder / name)
-        known = [*recorded.get(step, []), *([named.by_step[step]] if step in named.by_step else [])] if step else []
+        by_name = [] if step is None else _names_at(named, step)
+        known = [] if step is None else [*recorded.get(step, []), *by_name]
         twin = next((n for n in known if (folder / n).resolve() == (folder / name).resolve()), None)
         if step is None:
             own = FINAL if name == ITSELF else next(one.reason for one in named.left_out if one.name == name)
             left_out.append(LeftOut(_shown(folder, name), reason or own))
         elif twin is not None:
             left_out.append(LeftOut(name, f"for what is also called {twin}"))
-        elif step in named.by_step:
-            left_out.append(LeftOut(_shown(folder, name), f"whose step, {step}, is that of {named.by_step[step]}"))
+        elif by_name:
+            left_out.append(LeftOut(_shown(folder, name), f"whose step, {step}, is that of {' and '.join(by_name)}"))
         else:
             recorded[step].append(name)
-    refuse_collisions(str(folder), {step: [_shown(folder, n) for n in names] for step, names in recorded.items()})
-    by_step = {**named.by_step, **{step: names[0] for step, names in recorded.items()}}
-    return Named(dict(sorted(by_step.items())), left_out)
+    by_step = dict(named.by_step)
+    for step, names in recorded.items():
+        if len(names) == 1 or _hold_the_same([folder / name for name in names]):
+            by_step[step] = names[0]
+            again = f"that hold the weights of {_shown(folder, names[0])}"
+            left_out += [LeftOut(_shown(folder, name), again) for name in names[1:]]
+        else:
+            unclear = f"that record one step, {step}, with different weights (call the one meant checkpoint-{step})"
+            left_out += [LeftOut(_shown(folder, name), unclear) for name in names]
+    return Named(dict(sorted(by_step.items())), left_out, named.collisions)
 
 
 def recorded_step(folder: Path) -> int | None:
@@ -95,6 +100,21 @@ def step_of_folder(folder: Path) -> int | None:
     """The training step of one folder: as its files record it, else from its name."""
     recorded = recorded_step(folder)
     return step_of(folder.resolve().name) if recorded is None else recorded
+
+
+def _names_at(named: Named, step: int) -> list[str]:
+    """The folders that are at a step by their names."""
+    return [named.by_step[step]] if step in named.by_step else [*named.collisions.by_step.get(step, ())]
+
+
+def _hold_the_same(folders: list[Path]) -> bool:
+    """Whether checkpoints at one step have the same weights, judged by blocks of every tensor."""
+    try:
+        held = [sample_files(folder / name for name in local_weight_files(folder, "auto")) for folder in folders]
+    except (CheckpointError, OSError):
+        return False
+    first, *others = [{name: piece.sample for name, piece in pieces.items()} for pieces in held]
+    return all(other == first for other in others)
 
 
 def _recorded(folder: Path) -> tuple[int | None, str]:

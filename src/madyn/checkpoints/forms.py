@@ -43,7 +43,7 @@ def stored_forms(names: Iterable[str]) -> list[Form]:
         stem, _, ending = kind.rpartition(".")
         if kind in names:
             forms.append(Form(kind, ending, (kind,)))
-        shard = re.compile(rf"({re.escape(stem)}-)(\d+)-of-(\d+)\.{ending}")
+        shard = re.compile(rf"({re.escape(stem)}-)(\d{{1,9}})-of-(\d{{1,9}})\.{ending}")
         counts = {(m[1], m[3], len(m[2])) for name in names if (m := shard.fullmatch(name))}
         sets = []
         for start, count, digits in counts:

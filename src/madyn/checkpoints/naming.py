@@ -1,7 +1,7 @@
 r"""Which training step a name means: branches and tags of the Hub, folders of a run.
 
-Every name that is seen is either a checkpoint at a step or told about, with the reason. Two names for one step are
-refused, since which of them is meant cannot be guessed.
+Every name that is seen is either a checkpoint at a step or told about, with the reason. Which of two names for one step
+is meant cannot be guessed: where that step is asked for, it is refused.
 
 A number that is said to count steps is one: `step1000`, `step-50k`, `checkpoint-1000`, `iter_0000100`,
 `global_step100`, `ckpt-100`, `step1000-tokens4B`, in capitals or not. A number alone (`50K`) may count anything, and an
@@ -15,10 +15,14 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from madyn.errors import CheckpointError, UsageError
+from madyn.terminal import few
+
+MOST_DIGITS = 18
+"""Of a step: with more it is no number that a computer counts with, and Python does not read thousands of them."""
 
 _STEP = r"(?P<step>\d+k?)"
 _STAGE = r"(?:(?P<stage>stage[-_]?\d+(?:[-_]ingredient[-_]?\d+)?)[-_])?"
@@ -37,6 +41,7 @@ _FIRST_STAGE = re.compile(r"stage[-_]?0*1", re.IGNORECASE)
 UNREADABLE = "whose step cannot be read (--revisions says how, such as '(?P<step>\\d+K)')"
 _AN_EPOCH = "that count epochs, which are no steps (--revisions 'epoch-(?P<step>\\d+)' takes them for steps)"
 _OTHER_STAGE = "of another stage, whose steps may begin again (--revisions takes one: 'stage2-step(?P<step>\\d+).*')"
+_SEVERAL = "that stand for a step which has another name too (--revisions says which are meant)"
 NO_MATCH = "that --revisions does not match"
 
 
@@ -49,11 +54,27 @@ class LeftOut:
 
 
 @dataclass(frozen=True)
+class Collisions:
+    """Steps that have several names each, by step. `advice` says how the names of the first are told apart."""
+
+    by_step: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    advice: str = ""
+
+    def refuse(self, source: str, steps: Collection[int]) -> None:
+        """Raise CheckpointError where one of the steps has several names."""
+        asked = {step: names for step, names in sorted(self.by_step.items()) if step in steps}
+        if asked:
+            shown = few([f"{' and '.join(names)} (step {step})" for step, names in asked.items()], 4)
+            raise CheckpointError(f"{source} has several names for one step: {shown}; {self.advice}")
+
+
+@dataclass(frozen=True)
 class Named:
-    """What names mean: the name at each step, ascending, and the names left out."""
+    """What names mean: the name at each step, ascending, the names left out, and the steps that have several names."""
 
     by_step: dict[int, str] = field(default_factory=dict)
     left_out: list[LeftOut] = field(default_factory=list)
+    collisions: Collisions = field(default_factory=Collisions)
 
 
 def read_names(
@@ -70,7 +91,7 @@ def read_names(
         same: by name, what it stands for: of two names for one thing the first is taken.
 
     Raises:
-        CheckpointError: two names mean one step, or there are several stages and none of them is the first.
+        CheckpointError: there are several stages and none of them is the first.
     """
     left_out = []
     stages: dict[str, list[tuple[int, str]]] = defaultdict(list)
@@ -89,8 +110,11 @@ def read_names(
             by_step[step].append(name)
         else:
             left_out.append(LeftOut(name, f"for what is also called {twin}"))
-    refuse_collisions(source, by_step)
-    return Named({step: by_step[step][0] for step in sorted(by_step)}, left_out)
+    several = {step: tuple(names) for step, names in sorted(by_step.items()) if len(names) > 1}
+    collisions = Collisions(several, _telling_apart(next(iter(several.values())), revisions) if several else "")
+    left_out += [LeftOut(name, _SEVERAL) for names in several.values() for name in names]
+    single = {step: names[0] for step, names in sorted(by_step.items()) if step not in several}
+    return Named(single, left_out, collisions)
 
 
 def step_of(name: str) -> int | None:
@@ -114,44 +138,61 @@ def compile_revisions(revisions: str) -> re.Pattern[str]:
     return pattern
 
 
-def refuse_collisions(source: str, by_step: Mapping[int, Sequence[str]]) -> None:
-    """Raise CheckpointError where a step has more than one name."""
-    several = {step: names for step, names in by_step.items() if len(names) > 1}
-    if several:
-        shown = [f"{' and '.join(names)} (step {step})" for step, names in sorted(several.items())[:4]]
-        more = f", and {len(several) - 4} steps more" if len(several) > 4 else ""
-        raise CheckpointError(
-            f"{source} has several names for one step: {', '.join(shown)}{more}; say which are meant with --revisions, "
-            "a regular expression such as 'step(?P<step>\\d+)'"
-        )
-
-
 def describe_left_out(left_out: Sequence[LeftOut]) -> list[str]:
     """A sentence for each reason, with the names that it holds for."""
     by_reason: dict[str, list[str]] = defaultdict(list)
     for one in left_out:
         by_reason[one.reason].append(one.name)
     return [
-        f"not traced: {len(names)} name{'s' if len(names) > 1 else ''} {reason}: {_shown(names)}"
+        f"not traced: {len(names)} name{'s' if len(names) > 1 else ''} {reason}: {few(names)}"
         for reason, names in by_reason.items()
     ]
 
 
 def _match(name: str, revisions: re.Pattern[str] | None) -> tuple[str, int] | None:
     """The stage ("" for the first or none) and the step of a name."""
+    found = _found(name, revisions)
+    if found is None:
+        return None
+    match, step = found
+    stage = (match.groupdict().get("stage") or "") if revisions is None else ""
+    return "" if _FIRST_STAGE.fullmatch(stage) else stage.lower(), step
+
+
+def _found(name: str, revisions: re.Pattern[str] | None) -> tuple[re.Match[str], int] | None:
+    """Where a name says a step, and the step."""
     for pattern in _PATTERNS if revisions is None else (revisions,):
         match = pattern.fullmatch(name)
         step = None if match is None else _number(match["step"])
         if match is not None and step is not None:
-            stage = (match.groupdict().get("stage") or "") if revisions is None else ""
-            return "" if _FIRST_STAGE.fullmatch(stage) else stage.lower(), step
+            return match, step
     return None
+
+
+def _telling_apart(names: Sequence[str], revisions: re.Pattern[str] | None) -> str:
+    """The regular expressions of which each takes one of the names for a step, and names that are like it."""
+    each = [f"'{_one_like(name, [other for other in names if other != name], revisions)}'" for name in names]
+    return f"say which are meant with --revisions, {' or '.join(each)}"
+
+
+def _one_like(name: str, others: Sequence[str], revisions: re.Pattern[str] | None) -> str:
+    found = _found(name, revisions)
+    assert found is not None
+    start, end = found[0].span("step")
+    step = rf"(?P<step>\d+{name[end - 1] if name[end - 1] in 'kK' else ''})"
+    before, after = (re.escape(part).replace(r"\-", "-") for part in (name[:start], name[end:]))
+    any_before, any_after = (re.sub(r"\d+", r"\\d+", part) for part in (before, after))
+    # As wide as may be: other steps have other numbers in their names, of tokens say.
+    for pattern in (f"{any_before}{step}{any_after}", f"{before}{step}{any_after}", f"{before}{step}{after}"):
+        if not any(re.fullmatch(pattern, other) for other in others):
+            return pattern
+    return f"{''.join(f'(?!{re.escape(other)}$)' for other in others)}{any_before}{step}{any_after}"
 
 
 def _number(text: str | None) -> int | None:
     """Digits, or thousands as 50k."""
     digits = (text or "").removesuffix("k").removesuffix("K")
-    if not digits.isdecimal():
+    if not digits.isdecimal() or len(digits) > MOST_DIGITS - 3 * (digits != text):
         return None
     return int(digits) * (1000 if digits != text else 1)
 
@@ -171,7 +212,3 @@ def _chosen_stage(stages: Mapping[str, list[tuple[int, str]]], source: str) -> s
             f"meant with --revisions, such as '{min(stages)}-step(?P<step>\\d+).*'"
         )
     return next(iter(stages))
-
-
-def _shown(names: Sequence[str]) -> str:
-    return ", ".join(names if len(names) <= 8 else [*names[:6], "...", names[-1]])

@@ -93,7 +93,7 @@ def verify(
     Raises:
         CheckpointError: a step does not exist.
     """
-    wanted = found.at(found.by_step if steps is None else steps)
+    wanted = found.at(found.steps if steps is None else steps)
     asked = tuple(c.step for c in wanted if c.step is not None)
     if wanted[0].load is not None:
         return Verification(found.source, asked)
@@ -103,12 +103,12 @@ def verify(
         store = Folders({**found.by_step}, advance)
     held, absent = _held(store, wanted[0].form)
     inside = {step: said for step, (said, _) in store.inside.items()}
-    sharings = find_sharings(held, steps=found.by_step, inside=inside, weak=store.weak, files=store.whole)
+    sharings = find_sharings(held, steps=found.steps, inside=inside, weak=store.weak, files=store.whole)
     if any(sharing.suspects or sharing.whole for sharing in sharings):
         held = store.confirmed(held, sharings)
-        sharings = find_sharings(held, steps=found.by_step, inside=inside, weak=store.weak, files=store.whole)
+        sharings = find_sharings(held, steps=found.steps, inside=inside, weak=store.weak, files=store.whole)
     suspects = sorted({step for sharing in sharings for step in sharing.suspects})
-    others = _alternatives(store, suspects, wanted[0].form, found.by_step, pull_requests)
+    others = _alternatives(store, suspects, wanted[0].form, found.steps, pull_requests)
     told = [
         *(verdicts.absent(steps, reason) for reason, steps in absent.items()),
         *(verdicts.shared(s, _files(store, s.steps, wanted[0].form), others) for s in sharings),

@@ -79,7 +79,7 @@ def _kinds(form: str) -> list[str]:
 def _shard_sets(names: Iterable[str], kind: str) -> dict[int, list[str]]:
     """The shards of every save of a kind, by how many that save has."""
     stem, _, ending = kind.rpartition(".")
-    shard = re.compile(rf"{re.escape(stem)}-\d+-of-(\d+)\.{ending}")
+    shard = re.compile(rf"{re.escape(stem)}-\d+-of-(\d{{1,9}})\.{ending}")
     sets: dict[int, list[str]] = {}
     for name in names:
         if match := shard.fullmatch(name):

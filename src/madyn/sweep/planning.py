@@ -103,7 +103,7 @@ def take_share(plans: Sequence[ModelPlan], shard: str | None) -> list[ModelPlan]
     """
     if shard is None:
         return list(plans)
-    match = re.fullmatch(r"(\d+)/(\d+)", shard)
+    match = re.fullmatch(r"(\d{1,9})/(\d{1,9})", shard)
     if match is None or not 1 <= int(match[1]) <= int(match[2]):
         raise UsageError(f"shard {shard!r}: expected i/N with i from 1 to N, such as 1/8")
     index, count = int(match[1]) - 1, int(match[2])
@@ -129,9 +129,9 @@ def choose_steps(steps: Steps, found: Checkpoints) -> list[int]:
     if steps is None:
         steps = "paper" if found.name in PYTHIA.models else "all"
     if steps == "all":
-        return list(found.by_step)
+        return found.steps
     if steps == "paper":
-        chosen = [step for step in PYTHIA.grids["paper"] if step in found.by_step]
+        chosen = [step for step in PYTHIA.grids["paper"] if step in set(found.steps)]
         if not chosen:
             raise UsageError(f"{found.source} has none of the paper's steps; say --steps all, or which")
         return chosen

@@ -121,7 +121,7 @@ class Probe:
 
 def _span(text: str, *, closed: bool = False) -> slice:
     """ "5" is one position, "2-5" four, and "2-" all from there on, where that is allowed."""
-    match = re.fullmatch(r"\s*(\d+)(?:\s*(-)\s*(\d*))?\s*", text)
+    match = re.fullmatch(r"\s*(\d{1,18})(?:\s*(-)\s*(\d{0,18}))?\s*", text)
     if match is None or (closed and match[2] and not match[3]) or (match[3] and int(match[3]) < int(match[1])):
         raise UsageError(f"{text!r} is no position or range of positions, such as 0, 2-5{'' if closed else ' or 16-'}")
     first = int(match[1])

@@ -188,7 +188,7 @@ def _works(
                 settings,
                 cost,
                 (*remarks, *plan.remarks_of(checkpoint)),
-                frozenset(plan.found.by_step),
+                frozenset(plan.found.steps),
             )
             for checkpoint in plan.todo
         ]
