@@ -143,5 +143,6 @@ def step_inside(folder: Path) -> tuple[int, str] | None:
         step = next((config[name] for name in _CONFIG_STEPS if name in config), None)
     except (OSError, ValueError, TypeError, RecursionError):
         return None  # loading will tell
-    whole = isinstance(step, int) and not isinstance(step, bool) and 0 <= step < 10**MOST_DIGITS
-    return (step, "config.json") if whole else None
+    if not isinstance(step, int) or isinstance(step, bool) or not 0 <= step < 10**MOST_DIGITS:
+        return None
+    return step, "config.json"
