@@ -142,7 +142,7 @@ def test_scan_at_a_revision(hub, checkpoints, revisions, probe, run):
     ("arguments", "said"),
     [
         (("scan", "owner/fine", "--revision", "nope"), "owner/fine at nope: the repository has no such revision"),
-        (("trace", "owner/fine", "--steps", "0,5"), "no checkpoint at step 5; it has 0, 1, 1000"),
+        (("trace", "owner/fine", "--steps", "0,5"), "no checkpoint at step 5; it has steps 0, 1 and 1000"),
         (("scan", "owner/none"), "owner/none at main: no such repository"),
         (("trace", "owner/none"), "owner/none: no such repository"),
         (("trace", "owner/alone"), "owner/alone: no training checkpoints"),
@@ -313,6 +313,19 @@ def test_a_plan_for_a_repository_downloads_only_its_config(hub, revisions, run):
     assert float(row[3]) == pytest.approx(3 * size / 1e9, rel=1e-3)
     assert float(row[4]) == pytest.approx(2 * size / 1e9, rel=1e-3)
     assert not [request for request in hub.requests if WEIGHTS in request]
+
+
+def test_a_plan_goes_on_past_a_model_whose_files_cannot_be_listed(hub, revisions, run):
+    hub.add("owner/planned", revisions)
+    hub.add("owner/unlisted", revisions)
+    hub.fail("GET /api/models/owner/unlisted/tree", 404)
+    code, out, _ = run("plan", "owner/unlisted", "owner/planned", "--length", "16")
+    rows = {line.split()[0]: line for line in out.splitlines() if line.strip()}
+    assert code == 0
+    assert rows["unlisted"].split()[1:5] == ["3", "3", "-", "-"]
+    assert "not calibrated: " in rows["unlisted"]
+    assert float(rows["planned"].split()[3]) > 0
+    assert "not calibrated" not in rows["planned"]
 
 
 def test_a_gated_repository_is_one_line(hub, revisions, probe, run, tmp_path):

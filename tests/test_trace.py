@@ -76,7 +76,7 @@ def test_what_is_no_checkpoint(tmp_path, run):
         find_checkpoint(tmp_path)
     with pytest.raises(UsageError, match="--revision goes with"):
         find_checkpoint(run / "step1", "main")
-    with pytest.raises(CheckpointError, match=r"no checkpoint at step 3, 5; it has 0, 1, 2, 1000"):
+    with pytest.raises(CheckpointError, match=r"no checkpoint at steps 3 and 5; it has steps 0, 1, 2 and 1000"):
         find_checkpoints(run).at([5, 1, 3])
 
 

@@ -15,8 +15,8 @@ def print_costs(costs: SweepCost) -> None:
     """What a sweep will take, a row a model and the sum."""
     columns = ["model", "checkpoints", "to measure", "download GB", "disk GB", "time", "memory GB", ""]
     rows = [
-        [c.model, c.checkpoints, c.left, c.download / 1e9, c.disk / 1e9,
-         duration(c.seconds), None if c.memory is None else c.memory / 1e9,
+        [c.model, c.checkpoints, c.left, _gigabytes(c.download), _gigabytes(c.disk),
+         duration(c.seconds), _gigabytes(c.memory),
          "streamed" if c.streamed else c.note]
         for c in costs
     ]  # fmt: skip
@@ -24,8 +24,9 @@ def print_costs(costs: SweepCost) -> None:
     if len(costs) > 1:
         known = [c.seconds for c in costs if c.seconds is not None]
         foot.append(
-            ["all", sum(c.checkpoints for c in costs), sum(c.left for c in costs), sum(c.download for c in costs) / 1e9,
-             sum(c.disk for c in costs) / 1e9, duration(sum(known)), max((c.memory or 0) for c in costs) / 1e9, ""]
+            ["all", sum(c.checkpoints for c in costs), sum(c.left for c in costs),
+             sum(c.download or 0 for c in costs) / 1e9, sum(c.disk or 0 for c in costs) / 1e9,
+             duration(sum(known)), max((c.memory or 0) for c in costs) / 1e9, ""]
         )  # fmt: skip
     print_table("the sweep", columns, rows, left=["model", ""], most=25, foot=foot)
     for sentence in (sentence for c in costs for sentence in c.left_out):
@@ -42,6 +43,10 @@ def print_costs(costs: SweepCost) -> None:
     )
     for line in (line for cost in costs for line in cost.findings):
         console.print(line)
+
+
+def _gigabytes(size: int | None) -> float | None:
+    return None if size is None else size / 1e9
 
 
 def print_trace(report: TraceReport) -> None:

@@ -32,7 +32,8 @@ class ModelCost:
 
     Attributes:
         checkpoints: that were asked for; `left` are those still to measure.
-        download: bytes still to download; `disk` the most that the downloads take at a time.
+        download: bytes still to download; `disk` the most that the downloads take at a time; None where the Hub does
+            not say.
         seconds: of computing, by this machine, for all checkpoints that are left; None where it cannot be said.
         memory: bytes, at the most; None where it cannot be said.
         streamed: the weights would not fit, and pass through layer by layer.
@@ -44,8 +45,8 @@ class ModelCost:
     model: str
     checkpoints: int
     left: int
-    download: int
-    disk: int
+    download: int | None
+    disk: int | None
     seconds: float | None
     memory: int | None
     streamed: bool = False
@@ -117,14 +118,10 @@ def _cost(plan: ModelPlan, probe: Probe, settings: Settings, start: StartUp) -> 
     if not left:
         return ModelCost(plan.model, found, 0, 0, 0, 0.0, 0)
     first = plan.todo[0]
-    remote = first.remote()
-    size = first.weight_bytes()  # all checkpoints of a model are of one size
-    download = disk = 0
-    if remote is not None:
-        absent = sum(not is_cached(replace(remote, commit=c.commit or remote.commit)) for c in plan.todo)
-        download = size * absent
-        disk = download if settings.keep_cache is None else min(download, size * (settings.keep_cache + 2))
+    download = disk = None
     try:
+        size = first.weight_bytes()  # all checkpoints of a model are of one size
+        download, disk = _downloads(plan, size, settings)
         config = first.config()
         length = probe.length_for(Architecture.from_config(config))
         with start.timing("first model"):
@@ -142,6 +139,15 @@ def _cost(plan: ModelPlan, probe: Probe, settings: Settings, start: StartUp) -> 
     return ModelCost(
         plan.model, found, left, download, disk, seconds * probe.sequences * left, int(memory), bool(streamed)
     )
+
+
+def _downloads(plan: ModelPlan, size: int, settings: Settings) -> tuple[int, int]:
+    """Bytes to download, and the most that they take at a time, of checkpoints of a size."""
+    remote = plan.todo[0].remote()
+    if remote is None:
+        return 0, 0
+    download = size * sum(not is_cached(replace(remote, commit=c.commit or remote.commit)) for c in plan.todo)
+    return download, download if settings.keep_cache is None else min(download, size * (settings.keep_cache + 2))
 
 
 def calibrate(config: Any, length: int, settings: Settings) -> tuple[float, int]:
