@@ -85,7 +85,13 @@ def test_the_shown_ratio_is_the_one_that_the_rule_was_applied_to(folder, probe, 
     )
     places = np.full((4, 3, 1), 3), np.full((4, 3, 1), 9)
     measured = Measurement(
-        statistics, *places, {"layers": 1}, {}, Tails(tails[:, None], np.array([512]), np.array([32]))
+        statistics,
+        *places,
+        statistics[:, 0],
+        np.array([16]),
+        {"layers": 1},
+        {},
+        Tails(tails[:, None], np.array([512]), np.array([32])),
     )
     table = _table(measured, np.zeros((4, 16), int), None)
     table.attrs["sequences"] = 4
@@ -166,6 +172,29 @@ def test_values_near_the_end_of_float16_are_told_whatever_was_measured(
     assert all(any(said in remark for remark in unit.remarks) for unit in units.values())
 
 
+@pytest.mark.parametrize("value", [20000.0, 70000.0])
+def test_positions_left_out_are_looked_at_for_float16(folder, probe, run, tmp_path, value):
+    """A value of one token alone, at the position that is left out."""
+    from safetensors.torch import load_file, save_file
+
+    run_folder = tmp_path / "tiny"
+    pushed = shutil.copytree(folder, run_folder / "step0")
+    weights = load_file(pushed / "model.safetensors")
+    bos = find_checkpoint(folder).tokenizer().bos_token_id
+    weights[next(k for k in weights if k.endswith("embed_in.weight"))][bos, 5] = value
+    save_file(weights, pushed / "model.safetensors", metadata={"format": "pt"})
+    options = (*probe, "--bos", "--exclude-positions", "0")
+    code, _, err = run("trace", run_folder, "--out", tmp_path / "d", *options)
+    dataset = madyn.open_dataset(tmp_path / "d")
+    assert (code, dataset.statistics("tiny").max() < 1000) == (0, True)
+    said = f"|h| reaches {value:,.0f} after layer"
+    assert said in err
+    assert any(said in remark for remark in dataset.units("tiny")[0].remarks)
+    scan_probe = madyn.Probe(str(probe[1]), 3, 12, True, exclude_positions="0")
+    table = madyn.scan_checkpoint(pushed, probe=scan_probe)
+    assert (table["largest"].max() < 1000, any(said in r for r in table.attrs["remarks"])) == (True, True)
+
+
 def test_json_of_a_scan(folder, probe, run):
     code, out, _ = run("scan", folder, *probe, "--json", "--bos", "both")
     found = json.loads(out)
@@ -223,6 +252,33 @@ def test_images_of_a_folder(vision, run):
     table = madyn.scan_checkpoint(vision / "vit", images=vision / "pictures", probe=madyn.Probe(sequences=2))
     np.testing.assert_allclose(table["top1"], found[:, 0].mean(axis=0), rtol=1e-5)
     assert len(madyn.scan_checkpoint(vision / "vit", images=vision / "pictures")) == 2
+    assert table.attrs["length"] == 5  # four patches and the class token
+
+
+def test_the_length_of_an_image_is_that_of_the_layers_positions(vision, tmp_path):
+    from transformers import SwinConfig, SwinModel
+
+    from madyn.massive import massive_by_start
+
+    pixels = np.random.default_rng(0).standard_normal((2, 3, 8, 8)).astype(np.float32)
+    for step in (0, 1):
+        shutil.copytree(vision / "vit", tmp_path / "run" / f"step{step}")
+    settings = madyn.Settings(allow_duplicates=True)
+    dataset = madyn.trace(tmp_path / "run", tmp_path / "d", inputs=pixels, settings=settings).open()
+    assert {unit.length for unit in dataset.units("run").values()} == {5}
+    top1, median = (dataset.per_sequence("run", name).values for name in ("top1", "median"))
+    by_start = massive_by_start(top1[1], median[1], top1[0], median[0], 5 * 24).massive.sum(axis=0)
+    assert dataset.massive("run")["start"].sel(step=1).values.tolist() == by_start.tolist()
+
+    torch.manual_seed(0)
+    swin = SwinModel(
+        SwinConfig(image_size=16, patch_size=2, window_size=2, embed_dim=8, depths=[1, 1, 1], num_heads=[1, 2, 2])
+    )
+    larger = np.random.default_rng(0).standard_normal((2, 3, 16, 16)).astype(np.float32)
+    lengths = madyn.measurement.measure_with_locations(swin, larger).lengths.tolist()
+    dataset = madyn.trace("swin", tmp_path / "e", load=lambda step: swin, steps=[0], inputs=larger).open()
+    assert dataset.units("swin")[0].length is None
+    assert lengths == [16, 4, 4]
 
 
 def test_folders_that_hold_no_images(vision, tmp_path):

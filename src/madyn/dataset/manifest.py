@@ -25,6 +25,8 @@ class Unit:
         revision: its name on the Hub or the name of its folder; `commit` is the hash the Hub resolved it to,
             `weights_xxh3` that of the weight files of a checkpoint in a folder, `weights_sha256` what the Hub lists for
             each weight file.
+        length: how many positions each of the sequences has: tokens, or what the layers make of an image; None where
+            the layers differ in it.
         tokens_sha256: hash of the token ids of the sequences, in order.
         first_token: "bos" if each sequence starts with the tokenizer's BOS token in place of text, "given" where the
             user gave the token ids, else "text".

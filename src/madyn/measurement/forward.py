@@ -54,6 +54,8 @@ class Measurement:
     Attributes:
         statistics: shape (B, k + 1, L): top 1 to top k, then the median of |h|.
         positions, features: where each of the top k stands, shape (B, k, L), both counted from 0.
+        peaks: the largest |h|, shape (B, L), at whatever position: at those that are left out too.
+        lengths: how many positions the longest sequence has at each layer, shape (L,), those left out among them.
         stacks: the path of each stack of layers and how many of the L layers are its own, in order.
         groups: by the name of a group of positions, the statistics over those positions alone.
         tails: what `massive.judge_tails` asks for, where it was asked for.
@@ -62,6 +64,8 @@ class Measurement:
     statistics: np.ndarray
     positions: np.ndarray
     features: np.ndarray
+    peaks: np.ndarray
+    lengths: np.ndarray
     stacks: dict[str, int] = field(default_factory=dict)
     groups: dict[str, np.ndarray] = field(default_factory=dict)
     tails: Tails | None = None
@@ -191,6 +195,8 @@ def measure_with_locations(
         statistics,
         positions + given.starts[:, None, None],
         features,
+        np.concatenate([reducer.collect("peak")[:, 0] for reducer in reducers], axis=1),
+        np.concatenate([reducer.lengths for reducer in reducers]),
         {reducer.stack.name: len(reducer.calls) for reducer in reducers},
         {name: np.concatenate([r.collect(name) for r in reducers], axis=2) for name in groups or {}},
         _tails_of(reducers) if tails else None,
@@ -244,6 +250,7 @@ class _Reducer:
     ) -> None:
         self.stack, self.top_k, self.exclude, self.groups, self.tails = stack, top_k, exclude, groups, tails
         self.calls: list[list[dict[str, torch.Tensor]]] = []  # by layer, then by sequence
+        self.lengths: list[int] = []  # by layer
         self._at, self._sequences, self._batch, self._length = 0, 0, 0, 0
 
     def begin(self, batch: torch.Tensor) -> None:
@@ -257,6 +264,8 @@ class _Reducer:
             raise ArchitectureError(f"{type(module).__name__} does not return a hidden state of shape (B, S, d)")
         if self._at == len(self.calls):
             self.calls.append([])
+            self.lengths.append(0)
+        self.lengths[self._at] = max(self.lengths[self._at], hidden[0].numel() // hidden.shape[-1])
         self.calls[self._at] += [self._reduce(sequence) for sequence in hidden]
         self._at += 1
 
@@ -270,6 +279,7 @@ class _Reducer:
             "statistics": values,
             "positions": position if kept is None else kept[position],
             "features": feature,
+            "peak": values[:1] if kept is None else rows.abs().max().to(values.dtype)[None],
         }
         for name, part in self.groups.items():
             found[name] = self._order_statistics(rows[part])[0]

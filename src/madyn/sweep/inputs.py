@@ -20,6 +20,8 @@ from madyn.text import Text, cut_windows, hash_tokens, spelt_remark
 if TYPE_CHECKING:
     import numpy as np
 
+    from madyn.measurement import Measurement
+
 
 @dataclass(frozen=True)
 class Inputs:
@@ -79,6 +81,14 @@ def describe_inputs(probe: Probe, values: np.ndarray | None = None) -> str:
     if values.ndim == 2:
         return f"{len(values)} sequences of {values.shape[1]} given token ids"
     return f"{len(values)} given images of {values.shape[2]} x {values.shape[3]}"
+
+
+def measured_length(values: np.ndarray, measured: Measurement) -> int | None:
+    """How many positions a sequence has: tokens, or what the layers make of an image; None where they differ."""
+    if values.ndim == 2:
+        return int(values.shape[1])
+    lengths = set(measured.lengths.tolist())
+    return lengths.pop() if len(lengths) == 1 else None
 
 
 def probe_record(probe: Probe, text: Text | None, values: np.ndarray | None) -> manifest.ProbeRecord:

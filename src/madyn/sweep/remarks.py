@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from madyn.text import adds_bos
-
-if TYPE_CHECKING:
-    import numpy as np
 
 FLOAT16_LARGEST = 65504
 FLOAT16_MARGIN = 4  # other text, a longer one or a fine-tuned copy of the model may well show so much more
@@ -23,12 +22,14 @@ def bos_remark(tokenizer: Any) -> str:
     )
 
 
-def overflow_remark(top1: np.ndarray) -> str:
+def overflow_remark(peaks: np.ndarray) -> str:
     """That |h| comes near to what float16 holds, or passes it, whatever it was measured in; else nothing.
 
     Args:
-        top1: the largest |h|, of any shape whose last axis is the layer.
+        peaks: the largest |h| at any position, of any shape whose last axis is the layer; what is not finite counts as
+            past everything.
     """
+    top1 = np.where(np.isfinite(peaks), peaks, np.inf)
     if top1.max() * FLOAT16_MARGIN <= FLOAT16_LARGEST:
         return ""
     layer = int(top1.reshape(-1, top1.shape[-1]).max(axis=0).argmax())

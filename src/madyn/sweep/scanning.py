@@ -13,7 +13,7 @@ from madyn.checkpoints.verifying import verify
 from madyn.errors import CheckpointError, MadynError
 from madyn.massive import FALSE_ALARMS, judge_tails, massive_published
 from madyn.sweep.images import read_images, refuse_without_images
-from madyn.sweep.inputs import Inputs, describe_inputs, given_inputs, inputs_for, named_tokenizer
+from madyn.sweep.inputs import Inputs, describe_inputs, given_inputs, inputs_for, measured_length, named_tokenizer
 from madyn.sweep.remarks import overflow_remark
 from madyn.sweep.settings import Probe, Settings
 from madyn.sweep.units import Loaded, load_model
@@ -54,7 +54,8 @@ def scan_checkpoint(
         how many sequences the largest value is massive: `published`, above 100 and at least 1000 times the median (Sun
         et al. 2024, arXiv 2402.17762), and `tail`, beyond what the layer's own tail explains, with at most one false
         alarm in a hundred scans (`madyn.massive_by_tail`). `attrs` has inputs, what was measured on, in words;
-        sequences; kind, sequence or image; length; and remarks, a list of sentences.
+        sequences; kind, sequence or image; length, of a sequence in tokens and of an image in the positions that
+        the layers have, None where they differ; and remarks, a list of sentences.
 
     Raises:
         CheckpointError, ArchitectureError, TextError, NonFiniteError: as the names say.
@@ -151,9 +152,9 @@ class _Subject:
             tails=True,
         )
         table = _table(result, values, self.tokenizer)
-        overflow = overflow_remark(result.statistics[:, 0])
+        overflow = overflow_remark(result.peaks)
         doubts = [*([overflow] if overflow else []), *_doubts(self.checkpoint)]
-        table.attrs["length"] = int(values.shape[1])
+        table.attrs["length"] = measured_length(values, result)
         table.attrs["sequences"] = len(values)
         table.attrs["kind"] = "sequence" if values.ndim == 2 else "image"
         table.attrs["inputs"] = said

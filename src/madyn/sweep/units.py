@@ -23,6 +23,7 @@ from madyn.dataset.files import create_bytes, root_path, write_json
 from madyn.dataset.statistics import encode_statistics
 from madyn.errors import ArchitectureError, CheckpointError, MadynError, StorageError, UsageError
 from madyn.sweep.claims import claim
+from madyn.sweep.inputs import measured_length
 from madyn.sweep.remarks import overflow_remark
 from madyn.sweep.settings import Probe, Settings, resolve_device, torch_dtype, versions
 from madyn.text import hash_tokens
@@ -273,12 +274,12 @@ def measure_loaded(
         groups=probe.groups,
     )
     weights = next(model.parameters())
-    overflow = overflow_remark(result.statistics[:, 0])
+    overflow = overflow_remark(result.peaks)
     described = replace(
         unit,
         remarks=[*unit.remarks, *([overflow] if overflow else [])],
         sequences=int(sequences.shape[0]),
-        length=int(sequences.shape[1]),
+        length=measured_length(sequences, result),
         first_token=probe.first_token,
         exclude_positions=list(probe.excluded),
         tokens_sha256=hash_tokens(sequences),
