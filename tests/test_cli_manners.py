@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import madyn
-from madyn.dataset import layout
+from madyn.dataset import layout, manifest
 from madyn.dataset.statistics import write_statistics
 from madyn.summaries.grouping import grouped
 from tiny import TEXT, save_checkpoints, write_dataset, write_family
@@ -153,7 +153,7 @@ def test_answers_about_many_models_are_short_and_v_tells_all(run, family, tmp_pa
         if command[0] != "effects":
             everything = run(command[0], family, *command[1:], "-v")[1].splitlines()
             assert len(everything) > len(madyn.open_dataset(family).models), name
-    assert "absent: MODEL/series: no figures (60 such)" in said["check"]
+    assert f"absent: {family}/MODEL/series: no figures (60 such)" in said["check"]
     assert "... and 35 more; -v shows all" in said["show"]
 
 
@@ -166,7 +166,9 @@ def test_check_counts_what_is_said_of_many(run, tmp_path):
     code, out, _ = run("check", root)
     assert code == 1
     wrong = [line for line in out.splitlines() if line.startswith("wrong:")]
-    assert wrong == ["wrong:  MODEL/stats/exp2_MODEL_stepN: not in the order top1 >= top2 >= top3 >= median (20 such)"]
+    assert wrong == [
+        f"wrong:  {root}/MODEL/stats/exp2_MODEL_step2: not in the order top1 >= top2 >= top3 >= median (20 such)"
+    ]
     assert "20 models, 20 wrong" in out
     assert run("check", root, "-v")[1].count("wrong:  ") == 20
 
@@ -174,7 +176,19 @@ def test_check_counts_what_is_said_of_many(run, tmp_path):
 def test_a_model_s_name_in_another_word_is_left_alone():
     lines = ["d/net/stats: no net in it", "d/net_2/stats: no net_2 in it", "d/network/stats: planet"]
     said = [said for said, _ in grouped(lines, Path("d"), ["net", "net_2"])]
-    assert said == ["MODEL/stats: no MODEL in it", "network/stats: planet"]
+    assert said == ["d/MODEL/stats: no MODEL in it", "d/network/stats: planet"]
+
+
+@pytest.mark.parametrize("command", ["show", "check"])
+def test_duplicates_are_grouped_by_whose_weights_they_hold(run, tmp_path, command):
+    root = write_dataset(tmp_path, models=("net",), steps=(0,))
+    for step, owner in ((64, 143000), (1000, 143000), (2000, 3000)):
+        failure = f"it holds the weights of step {owner} and main"
+        manifest.write_unit(root, manifest.Unit(model="net", step=step, source="s", failure=failure))
+    out = run(command, root)[1]
+    where = f"{root}/manifest/net"
+    assert f"{where}/stepN.json: net steps 64 and 1000 failed: it holds the weights of step 143000 and main (2" in out
+    assert f"{where}/step2000.json: net step 2000 failed: it holds the weights of step 3000 and main\n" in out
 
 
 def test_figures_say_each_reason_once(run, family, tmp_path):
