@@ -324,6 +324,16 @@ def test_the_probe_is_claimed_once(tmp_path):
     other = manifest.ProbeRecord(text="book.txt", sha256="b" * 64, documents=1, seed=0)
     with pytest.raises(ProbeMismatchError, match=r"measured on the text 'stdlib'"):
         manifest.claim_probe(tmp_path, other)
+    manifest.write_unit(tmp_path, manifest.Unit(model="m", step=5, source="s", failure="it broke"))
+    assert len(madyn.check_dataset(tmp_path).faults) == 1
+    for garbage, why in (("{", "not JSON"), ('{"text": "stdlib"}', "not a manifest")):
+        layout.probe_path(tmp_path).write_text(garbage)
+        fault = madyn.check_dataset(tmp_path).faults[0]
+        assert f"probe.json: {why}" in fault
+        assert "delete it and run `madyn trace`" in fault
+        with pytest.raises(DatasetError, match=f"probe.json: {why}"):
+            manifest.claim_probe(tmp_path, probe)
+    layout.probe_path(tmp_path).unlink()
     write_json(layout.manifest_path(tmp_path, "m", 3), {"model": "m"})
     with pytest.raises(DatasetError, match="not a manifest"):
         manifest.read_units(tmp_path, "m")

@@ -48,6 +48,10 @@ def check_dataset(path: str | Path) -> CheckReport:
     """
     dataset = open_dataset(path)
     report = CheckReport()
+    try:
+        manifest.read_probe(dataset.path)
+    except DatasetError as e:
+        report.faults.append(str(e))
     for model in layout.manifest_models(dataset.path):
         if model not in dataset.models:
             report.faults += failures_of(dataset.path, model)

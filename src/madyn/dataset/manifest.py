@@ -93,9 +93,18 @@ def read_units(root: Path, model: str) -> dict[int, Unit]:
 
 
 def read_probe(root: Path) -> ProbeRecord | None:
-    """The probe that a dataset was measured with, or None where none is recorded."""
+    """The probe that a dataset was measured with, or None where none is recorded.
+
+    Raises:
+        DatasetError: the record is not what `claim_probe` writes.
+    """
     path = layout.probe_path(root)
-    return _read(path, ProbeRecord) if path.exists() else None
+    if not path.exists():
+        return None
+    try:
+        return _read(path, ProbeRecord)
+    except DatasetError as e:
+        raise DatasetError(f"{e}; delete it and run `madyn trace` on the same text again, which writes it anew") from e
 
 
 def claim_probe(root: Path, probe: ProbeRecord) -> None:
