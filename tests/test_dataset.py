@@ -317,6 +317,33 @@ def test_fitting_some_models_leaves_the_rows_of_the_others(tmp_path):
     assert len(madyn.open_dataset(root).parameters) == 6
 
 
+def test_one_damaged_file_costs_show_one_step(tmp_path, capsys):
+    from madyn.summaries import dataset_contents, print_contents
+
+    root = write_dataset(tmp_path, models=("m",), steps=(0, 1, 2))
+    for step in (0, 1, 2):
+        manifest.write_unit(root, manifest.Unit(model="m", step=step, source="s"))
+    sound = madyn.open_dataset(root).trajectories("m", "ratio").sel(step=1).max().item()
+    layout.statistics_path(root, "m", 2).write_text("[[[1")
+    layout.manifest_path(root, "m", 0).write_text("{")
+    (model,) = dataset_contents(madyn.open_dataset(root))["models"]
+    assert (model["layers"], model["steps"], model["complete"]) == (3, [0, 1], False)
+    assert model["largest_ratio"] == sound
+    print_contents(madyn.open_dataset(root))
+    shown = capsys.readouterr().out
+    assert f"{layout.statistics_path(root, 'm', 2)}: character" in shown
+    assert f"{layout.manifest_path(root, 'm', 0)}: not JSON" in shown
+    damaged = layout.statistics_path(root, "m", 2)
+    faults = madyn.check_dataset(root).faults
+    assert any(f"delete {damaged} and run `madyn trace` again" in fault for fault in faults)
+    assert sum("step0.json: not JSON" in fault for fault in faults) == 1
+    assert not any("no such file" in fault for fault in faults)
+    for step in (0, 1):
+        layout.statistics_path(root, "m", step).write_text("")
+    (model,) = dataset_contents(madyn.open_dataset(root))["models"]
+    assert (model["layers"], model["steps"], len(model["missing"])) == (None, [], 4)
+
+
 def test_the_probe_is_claimed_once(tmp_path):
     probe = manifest.ProbeRecord(text="stdlib", sha256="a" * 64, documents=3, seed=0)
     manifest.claim_probe(tmp_path, probe)

@@ -82,12 +82,24 @@ def _statistics_faults(dataset: Dataset, model: str) -> Iterator[str]:
         try:
             values = read_statistics(path)
         except DatasetError as e:
-            yield str(e)
+            yield f"{e}; {_remedy(dataset, model, path)}"
             continue
         shape = shape or values.shape
         if values.shape != shape:
-            yield f"{path}: shape {values.shape} where the first step has {shape}"
+            yield (
+                f"{path}: shape {values.shape} where the first step has {shape}; {_remedy(dataset, model, path)} if it "
+                "is the one that is wrong"
+            )
         yield from (f"{path}: {fault}" for fault in _value_faults(values))
+
+
+def _remedy(dataset: Dataset, model: str, path: Path) -> str:
+    """What to do with a statistics file that is damaged."""
+    if layout.training_path(dataset.path, model).exists():
+        return f"delete {path} and run `madyn lab` again"
+    if layout.manifest_files(dataset.path, model):
+        return f"delete {path} and run `madyn trace` again"
+    return f"fetch it again, or delete {path} and run `madyn trace` to measure the step anew"
 
 
 def _value_faults(values: np.ndarray) -> Iterator[str]:
@@ -101,7 +113,7 @@ def _value_faults(values: np.ndarray) -> Iterator[str]:
 
 def missing_units(dataset: Dataset, model: str) -> list[str]:
     """What keeps a model from being complete: failures, units cut short, for Pythia published steps not there."""
-    units, measured = dataset.units(model), set(dataset.steps(model))
+    (units, _), measured = manifest.read_sound_units(dataset.path, model), set(dataset.steps(model))
     missing = failures_of(dataset.path, model)
     record = dataset.training(model)
     if record is not None and not record.complete and not record.failure:
@@ -114,14 +126,16 @@ def missing_units(dataset: Dataset, model: str) -> list[str]:
 
 
 def failures_of(root: Path, model: str) -> list[str]:
-    """The units of a model that have a manifest and no statistics, each with the reason."""
+    """The units of a model that have a manifest and no statistics, each with the reason; manifests that are damaged."""
     measured = layout.statistics_files(root, model)
     record = read_record(root, model)
     again = "madyn lab" if record else "madyn trace"
     found = []
     if record is not None and record.failure:
         found.append(f"{layout.training_path(root, model)}: {model} failed: {record.failure}")
-    for step, unit in manifest.read_units(root, model).items():
+    units, damaged = manifest.read_sound_units(root, model)
+    found += [f"{fault}; delete the file and its step's statistics, and run `{again}` again" for fault in damaged]
+    for step, unit in units.items():
         if step not in measured:
             reason = f"failed: {unit.failure}" if unit.failure else f"was cut short; run `{again}` again"
             found.append(f"{layout.manifest_path(root, model, step)}: {model} step {step} {reason}")
@@ -129,12 +143,9 @@ def failures_of(root: Path, model: str) -> list[str]:
 
 
 def _manifest_faults(dataset: Dataset, model: str, absences: list[str]) -> Iterator[str]:
-    try:
-        units = manifest.read_units(dataset.path, model)
-    except DatasetError as e:
-        yield str(e)
-        return
-    if not units:
+    units, _ = manifest.read_sound_units(dataset.path, model)
+    there = layout.manifest_files(dataset.path, model)
+    if not there:
         absences.append(f"{dataset.path / 'manifest' / model}: no manifest")
         return
     yield from failures_of(dataset.path, model)
@@ -142,21 +153,20 @@ def _manifest_faults(dataset: Dataset, model: str, absences: list[str]) -> Itera
     for step, path in layout.statistics_files(dataset.path, model).items():
         unit = units.get(step)
         if unit is None:
-            yield f"{layout.manifest_path(dataset.path, model, step)}: no such file, and the step is measured"
+            if step not in there:
+                yield f"{layout.manifest_path(dataset.path, model, step)}: no such file, and the step is measured"
             continue
         tokens.add(unit.tokens_sha256)
         if unit.statistics_sha256 not in (None, hashlib.sha256(read_bytes(path)).hexdigest()):
-            yield f"{path}: not what was measured: its SHA-256 is not the one in the manifest"
+            what = f"{path}: not what was measured: its SHA-256 is not the one in the manifest"
+            yield f"{what}; {_remedy(dataset, model, path)}"
     if len(tokens) > 1:
         yield f"{dataset.path / 'manifest' / model}: steps were measured on different tokens"
 
 
 def _remarks(dataset: Dataset, model: str) -> Iterator[str]:
     """What the manifest says of units that were measured all the same."""
-    try:
-        units = manifest.read_units(dataset.path, model)
-    except DatasetError:
-        return  # said already
+    units, _ = manifest.read_sound_units(dataset.path, model)  # the damaged ones are said already
     for step, unit in units.items():
         yield from (f"{layout.manifest_path(dataset.path, model, step)}: {remark}" for remark in unit.remarks)
 

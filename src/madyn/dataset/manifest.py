@@ -92,6 +92,17 @@ def read_units(root: Path, model: str) -> dict[int, Unit]:
     return {step: _read(path, Unit) for step, path in layout.manifest_files(root, model).items()}
 
 
+def read_sound_units(root: Path, model: str) -> tuple[dict[int, Unit], list[str]]:
+    """The units whose manifests can be read, by step, and what is wrong with the others, a sentence each."""
+    units, faults = {}, []
+    for step, path in layout.manifest_files(root, model).items():
+        try:
+            units[step] = _read(path, Unit)
+        except DatasetError as e:
+            faults.append(str(e))
+    return units, faults
+
+
 def read_probe(root: Path) -> ProbeRecord | None:
     """The probe that a dataset was measured with, or None where none is recorded.
 

@@ -7,7 +7,8 @@ DataArrays, fits as an xarray Dataset, the parameter table as pandas. Positional
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -23,6 +24,7 @@ from madyn.suites import PYTHIA
 from madyn.terminal import few
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
     import xarray as xr
 
@@ -140,10 +142,30 @@ class Dataset:
             self._statistics[model] = self._read_statistics(model)
         return self._statistics[model]
 
-    def _read_statistics(self, model: str) -> xr.DataArray:
-        import numpy as np
-        import xarray as xr
+    def sound_part(self, model: str) -> tuple[Dataset, list[str]]:
+        """A model alone with its damaged statistics files passed over, and what is wrong with those, a sentence each.
 
+        Of files that differ in shape, those of the most frequent one are sound.
+        """
+        faults: list[str] = []
+        arrays: dict[int, np.ndarray] = {}
+        files = layout.statistics_files(self.path, self._known(model))
+        for step, path in files.items():
+            try:
+                arrays[step] = read_statistics(path)
+            except DatasetError as e:
+                faults.append(str(e))
+        shapes = Counter(array.shape for array in arrays.values()).most_common(1)
+        for step, array in list(arrays.items()):
+            if array.shape != shapes[0][0]:
+                faults.append(f"{files[step]}: shape {array.shape} where most steps have {shapes[0][0]}")
+                del arrays[step]
+        part = Dataset(self.path, [model], self._shared)
+        if arrays:
+            part._statistics[model] = _stacked(arrays, model)
+        return part, faults
+
+    def _read_statistics(self, model: str) -> xr.DataArray:
         files = layout.statistics_files(self.path, model)
         if not files:
             raise DatasetError(f"{layout.statistics_folder(self.path, model)}: no statistics files in it")
@@ -152,19 +174,7 @@ class Dataset:
         if len(shapes) > 1:
             (a, first), (b, second) = list(shapes.items())[:2]
             raise DatasetError(f"{second}: shape {b} where {first.name} has {a}; all steps of a model must agree")
-        values = np.stack(list(arrays.values()))
-        return xr.DataArray(
-            values,
-            dims=("step", "sequence", "quantity", "layer"),
-            coords={
-                "step": list(arrays),
-                "sequence": np.arange(values.shape[1]),
-                "quantity": list(layout.QUANTITIES),
-                "layer": np.arange(values.shape[3]),
-            },
-            name="|h|",
-            attrs={"model": model},
-        )
+        return _stacked(arrays, model)
 
     def trajectories(self, model: str, quantity: str, ratio_of: RatioOf = "sequences") -> xr.DataArray:
         """A quantity over the training steps, averaged over the sequences.
@@ -240,7 +250,8 @@ class Dataset:
 
     def _values_of_sequence(self, model: str) -> int | None:
         """How many values |h| a sequence has at a layer, where the manifest says it."""
-        unit = next((unit for unit in self.units(model).values() if unit.length and unit.architecture), None)
+        units, _ = manifest.read_sound_units(self.path, model)
+        unit = next((unit for unit in units.values() if unit.length and unit.architecture), None)
         if unit is None or unit.length is None:
             return None
         return (unit.length - len(unit.exclude_positions)) * int(unit.architecture["hidden_size"])
@@ -313,6 +324,26 @@ class Dataset:
         if model not in self.models:
             raise UsageError(f"{self.path} has no model {model!r}; it has {few(self.models)}")
         return model
+
+
+def _stacked(arrays: Mapping[int, np.ndarray], model: str) -> xr.DataArray:
+    """The statistics of a model from those of each step, all of one shape."""
+    import numpy as np
+    import xarray as xr
+
+    values = np.stack(list(arrays.values()))
+    return xr.DataArray(
+        values,
+        dims=("step", "sequence", "quantity", "layer"),
+        coords={
+            "step": list(arrays),
+            "sequence": np.arange(values.shape[1]),
+            "quantity": list(layout.QUANTITIES),
+            "layer": np.arange(values.shape[3]),
+        },
+        name="|h|",
+        attrs={"model": model},
+    )
 
 
 def _labelled(layers: list[dict[str, dict[str, Any]]], steps: list[int], where: str) -> xr.Dataset:
