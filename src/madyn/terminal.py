@@ -122,6 +122,30 @@ def few(names: Iterable[str], most: int = 6) -> str:
     return ", ".join([*names[: most - 1], f"... ({len(names) - most} more)", names[-1]])
 
 
+def counted(number: int, noun: str) -> str:
+    """A number of things, one or many.
+
+    >>> counted(1, "model"), counted(1200, "layer")
+    ('1 model', '1,200 layers')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def data_size(count: float | None) -> str:
+    """Bytes in the unit that fits, powers of 1000.
+
+    >>> data_size(676_800), data_size(1.2e9), data_size(0), data_size(999_999)
+    ('677 kB', '1.2 GB', '0 B', '1 MB')
+    """
+    if count is None:
+        return "-"
+    units = ("B", "kB", "MB", "GB", "TB", "PB")
+    power = 0
+    while float(f"{count:.3g}") >= 1000 and power < len(units) - 1:
+        count, power = count / 1000, power + 1
+    return f"{float(f'{count:.3g}'):g} {units[power]}"
+
+
 def print_json(value: Any) -> None:
     """One JSON value on standard output, for programs: strict JSON, NaN and infinity as null, numpy's numbers as plain.
 

@@ -75,7 +75,7 @@ def figures(
     jobs: Annotated[int | None, typer.Option("--jobs", help="Processes; one a core by default.")] = None,
     redraw: Annotated[bool, typer.Option("--redraw", help="Draw what has not changed too.")] = False,
     only: Annotated[
-        str, typer.Option("--only", help='Pictures whose path in the dataset matches: "analysis/*", "*/series/*".')
+        str, typer.Option("--only", help='Pictures whose path in the dataset matches: series, "analysis/*".')
     ] = "*",
     out: Annotated[
         Path | None, typer.Option("--out", parser=path, help=f"{OUT}a folder; the dataset's own if not given.")
@@ -88,6 +88,6 @@ def figures(
 
     opened = open_to_write(dataset) if out is None else open_dataset(dataset)
     drawing = draw_figures(opened, models=model, jobs=jobs, redraw=redraw, only=only, out=out)
-    print_drawing(drawing, opened)
+    print_drawing(drawing, opened, out or opened.path)
     if drawing.failed:
         raise typer.Exit(1)

@@ -19,7 +19,7 @@ from fnmatch import fnmatch
 from functools import lru_cache
 from importlib.metadata import version
 from multiprocessing import get_context
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -110,7 +110,8 @@ def draw_figures(
         jobs: processes; as many as there are processors by default. 1 draws in this one.
         dpi: dots an inch.
         redraw: also what has not changed.
-        only: pictures whose path in the dataset matches this pattern, as "analysis/effects_*" or "*/ratio*".
+        only: pictures whose path in the dataset matches this pattern, as "analysis/effects_*" or "*/ratio*"; a bare
+            word, with none of *, ?, [ and /, is looked for anywhere in the path.
         predictor: a predictor fitted to this dataset; one is fitted where it is needed and None is given.
         progress: called as pictures are done; by default a bar is shown where the output is a terminal.
 
@@ -140,7 +141,8 @@ def draw_figures(
         else:
             single.append([task])
     if not (result.unchanged or result.left_out or together or single):
-        there = ", ".join(sorted(re.sub(r"\{\w+\}", "*", pattern) for pattern in PICTURES))
+        folders = {re.sub(r"\{\w+\}", "*", str(PurePosixPath(pattern).parent)) for pattern in PICTURES}
+        there = ", ".join(f"{folder}/*" for folder in sorted(folders))
         raise UsageError(f"no picture's path matches {only!r}; there are {there}")
     batches = ([together] if together else []) + single  # the longest first
     with _shown(progress) as report:
@@ -152,6 +154,7 @@ def draw_figures(
 
 def _tasks(source: Source, dpi: int, only: str, result: Drawing) -> Iterator[_Task]:
     """Every picture whose data is there; the others go to `left_out`."""
+    only = only if set(only) & set("*?[/") else f"*{only}*"
     for pattern, picture in PICTURES.items():
         for case in picture.cases(source):
             name = pattern.format(**case)

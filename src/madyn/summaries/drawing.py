@@ -8,16 +8,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from madyn.summaries.grouping import grouped
-from madyn.terminal import console, is_verbose
+from madyn.terminal import console, counted, few, is_verbose
 
 if TYPE_CHECKING:
     from madyn.dataset import Dataset
     from madyn.figures.draw import Drawing
 
 
-def print_drawing(drawing: Drawing, dataset: Dataset) -> None:
-    """How many figures were drawn, and why the others were not, each reason once."""
-    console.print(f"{len(drawing.drawn)} figures drawn, {len(drawing.unchanged)} unchanged")
+def print_drawing(drawing: Drawing, dataset: Dataset, folder: Path) -> None:
+    """How many figures were drawn and below which folders, and why the others were not, each reason once."""
+    console.print(f"{counted(len(drawing.drawn), 'figure')} drawn, {len(drawing.unchanged):,} unchanged")
+    tops = sorted({path.relative_to(folder).parts[0] for path in (*drawing.drawn, *drawing.unchanged)})
+    if tops:
+        console.print(f"they are in {folder}/: {few([f'{top}/' for top in tops])}")
     print_not_drawn(drawing, dataset)
 
 
