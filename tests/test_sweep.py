@@ -573,5 +573,5 @@ def test_a_plan_says_what_a_trace_will_take(run_folder, probe, tmp_path, run, mo
     (cost,) = plan_costs([run_folder], steps=[0], probe=probe)
     assert cost.streamed
     code, out, _ = run("plan", run_folder, "--steps", "0,1", "--length", "12")
-    assert (code, "memory GB" in out, "calibration" in out) == (0, True, True)
+    assert (code, "weights and activations" in out, "calibration" in out) == (0, True, True)
     assert "before the first checkpoint: " in out

@@ -28,7 +28,7 @@ from madyn.lab.corpora import Corpus, prepare_corpus, probe_of
 from madyn.lab.jobs import Job, StoppedError, remove_model, train_and_measure
 from madyn.lab.suites import LabSuite, Run, read_suite
 from madyn.sweep.settings import resolve_device
-from madyn.terminal import few, leave_interrupts_to_parent, progress_display
+from madyn.terminal import counted, few, leave_interrupts_to_parent, progress_display
 
 
 @dataclass(frozen=True)
@@ -211,7 +211,7 @@ def _run_all(todo: list[Job], at_once: int, report: LabReport) -> None:
         progress_display(weighted=True) as progress,
         ProcessPoolExecutor(at_once, context, _start_worker, (reports, stop)) as pool,
     ):
-        progress.console.print(f"{len(todo)} model(s) to train, {steps} steps each, {at_once} at a time")
+        progress.console.print(f"{counted(len(todo), 'model')} to train, {steps} steps each, {at_once} at a time")
         bar = progress.add_task("training", total=sum(weight.values()))
         reached = dict.fromkeys(weight, 0)
         futures = {pool.submit(_run_job, job): job.run.name for job in order}

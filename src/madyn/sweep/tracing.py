@@ -32,7 +32,7 @@ from madyn.sweep.planning import ModelPlan, Steps, plan_models, take_share
 from madyn.sweep.settings import GIVEN, Probe, Settings
 from madyn.sweep.units import Outcome, Work, start_unit
 from madyn.sweep.verifying import apart, compare_all, report_lines
-from madyn.terminal import few, progress_display
+from madyn.terminal import counted, data_size, few, progress_display
 from madyn.text import Text, hash_tokens, read_text
 
 if TYPE_CHECKING:
@@ -255,8 +255,8 @@ def _describe(plans: Sequence[ModelPlan], inputs: str) -> str:
     done = sum(len(plan.done) for plan in plans)
     size = sum(_weight_bytes(plan) * len(plan.todo) for plan in plans)
     counts = (
-        f"{len(plans)} model(s), {len(todo) + done} checkpoints: {done} already measured, {len(todo)} to measure on "
-        f"{inputs}" + (f"; {size / 1e9:.2f} GB of weights to read" if size else "")
+        f"{counted(len(plans), 'model')}, {counted(len(todo) + done, 'checkpoint')}: {done:,} already measured, "
+        f"{len(todo):,} to measure on {inputs}" + (f"; {data_size(size)} of weights to read" if size else "")
     )
     return "\n".join([counts, *(sentence for plan in plans for sentence in plan.left_out)])
 
