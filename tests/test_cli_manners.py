@@ -12,6 +12,7 @@ import madyn
 from madyn.dataset import layout, manifest
 from madyn.dataset.statistics import write_statistics
 from madyn.summaries.grouping import grouped
+from madyn.terminal import counted, data_size
 from tiny import TEXT, save_checkpoints, write_dataset, write_family
 
 
@@ -108,7 +109,28 @@ def test_figures_of_a_pattern_that_matches_nothing(run, fitted):
     code, out, err = run("figures", fitted, "--only", "serie/*")
     assert (code, out) == (2, "")
     assert "no picture's path matches 'serie/*'; there are " in err
-    assert "*/series/*.png" in err
+    assert "*/series/*" in err
+    assert (".png" in err, len(err) < 300) == (False, True)
+
+
+def test_figures_of_a_bare_word_and_where_they_are(run, tmp_path):
+    root = write_dataset(tmp_path / "d", models=("m",), steps=(0, 1, 2))
+    code, out, err = run("figures", root, "--only", "series", "--jobs", "1", "--out", tmp_path / "o")
+    assert code == 0, err
+    drawn = list((tmp_path / "o").rglob("*.png"))
+    assert drawn
+    assert {path.parent for path in drawn} == {tmp_path / "o/m/series"}
+    assert f"{len(drawn)} figures drawn, 0 unchanged\nthey are in {tmp_path / 'o'}/: m/\n" in out
+
+
+def test_sizes_and_counts_are_told_in_the_words_that_fit(run, tmp_path):
+    sizes = (0, 676_800, 1.2e9, 999_999, 13_700_000_000, None)
+    assert [data_size(size) for size in sizes] == ["0 B", "677 kB", "1.2 GB", "1 MB", "13.7 GB", "-"]
+    assert [counted(number, "model") for number in (0, 1, 1200)] == ["0 models", "1 model", "1,200 models"]
+    out = run("show", write_dataset(tmp_path, models=("m",), steps=(1, 2)))[1]
+    assert "1 model, 3 layers" in out
+    assert "- without a step 0" in out
+    assert "complete: no step failed" in out
 
 
 @pytest.mark.parametrize("command", [["predict", "/nowhere"], ["design", "--suite", "/nowhere"]])
@@ -210,8 +232,8 @@ def test_show_as_json(run, fitted):
     found = parsed(run("show", fitted, "--json"))
     assert set(found) == {"path", "models"}
     first = found["models"][0]
-    assert set(first) == {"model", "layers", "sequences", "steps", "complete", "largest_ratio", "in_layer", "fitted",
-                          "missing"}  # fmt: skip
+    assert set(first) == {"model", "layers", "sequences", "steps", "complete", "largest_ratio", "in_layer", "massive",
+                          "fitted", "missing"}  # fmt: skip
     last = madyn.open_dataset(fitted).trajectories("pythia_14m", "ratio").isel(step=-1)
     assert (first["model"], first["layers"], first["sequences"]) == ("pythia_14m", 3, 4)
     assert first["largest_ratio"] == float(last.max())

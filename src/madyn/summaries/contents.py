@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from madyn.dataset.checking import CheckReport, failures_of, missing_units
 from madyn.summaries.fitting import has_fits
 from madyn.summaries.grouping import print_grouped
-from madyn.terminal import console, print_table
+from madyn.terminal import console, counted, print_table
 
 if TYPE_CHECKING:
     from madyn.dataset import Dataset
@@ -19,10 +19,10 @@ def dataset_contents(dataset: Dataset) -> dict[str, Any]:
     """What is in a dataset.
 
     Returns:
-        path; models, for each: model, layers, sequences, steps (a list), complete, largest_ratio (at the last step, the
-        mean over sequences of the layer where that is largest), in_layer, massive (by rule the layers that are so at
-        the last step in some sequence, as `Dataset.massive` has it), fitted (quantities) and missing (what keeps it
-        from being complete, in words). What cannot be told is None.
+        path; models, for each: model, layers, sequences, steps (a list; a damaged file costs its step), complete,
+        largest_ratio (at the last step, the mean over sequences of the layer where that is largest), in_layer, massive
+        (by rule the layers that are so at the last step in some sequence, as `Dataset.massive` has it), fitted
+        (quantities) and missing (what keeps it from being complete, in words). What cannot be told is None.
     """
     from madyn.dataset.layout import FITTED_QUANTITIES, manifest_models
     from madyn.errors import MadynError
@@ -30,20 +30,24 @@ def dataset_contents(dataset: Dataset) -> dict[str, Any]:
     models = []
     for model in dataset:
         missing = missing_units(dataset, model)
+        part, damaged = dataset.sound_part(model)
+        missing += damaged
+        steps: list[int] = []
         known: dict[str, Any] = dict.fromkeys(("layers", "sequences", "largest_ratio", "in_layer", "massive"))
         try:
-            sizes, last = dataset.statistics(model).sizes, dataset.trajectories(model, "ratio").isel(step=-1)
+            statistics, last = part.statistics(model), part.trajectories(model, "ratio").isel(step=-1)
+            sizes, steps = statistics.sizes, [int(step) for step in statistics["step"]]
             known = {
                 "layers": sizes["layer"],
                 "sequences": sizes["sequence"],
                 "largest_ratio": float(last.max()),
                 "in_layer": int(last.values.argmax()),
-                "massive": _massive_layers(dataset, model),
+                "massive": _massive_layers(part, model),
             }
         except MadynError as e:
-            missing.append(str(e))
+            missing += [] if damaged else [str(e)]
         fitted = [quantity for quantity in FITTED_QUANTITIES if has_fits(dataset, model, quantity)]
-        own = {"steps": dataset.steps(model), "complete": not missing, "fitted": fitted, "missing": missing}
+        own = {"steps": steps, "complete": not missing, "fitted": fitted, "missing": missing}
         models.append({"model": model, **known, **own})
     for model in manifest_models(dataset.path):
         if model not in dataset.models:
@@ -81,13 +85,15 @@ def print_contents(dataset: Dataset) -> None:
     sizes, verdicts = ["layers", "sequences", "steps", "from..to", "complete"], ["massive", "past start"]
     columns = ["model", *sizes, "last ratio", "in layer", *verdicts, "fitted"]
     layers = sum(one["layers"] or 0 for one in models)
-    count = f"{len(models)} model{'' if len(models) == 1 else 's'}"
-    print_table(f"{dataset.path}: {count}, {layers} layers", columns, rows, left=["model", "fitted"], most=_MOST)
+    title = f"{dataset.path}: {counted(len(models), 'model')}, {counted(layers, 'layer')}"
+    print_table(title, columns, rows, left=["model", "fitted"], most=_MOST)
     console.print(
+        "complete: no step failed, was cut short or is damaged, and a Pythia model has all of the paper's steps; what "
+        "is missing stands below\n"
         "last ratio: top1 / median of |h| at the last step, a mean over sequences, of the layer where that is largest; "
         "layers count from 0\n"
         "massive: in how many layers |h| is then above 100 and at least 1000 times the median, in some sequence; past "
-        "start: in how many the ratio is beyond what step 0 lets expect"
+        "start: in how many the ratio is beyond what step 0 lets expect, - without a step 0 (or a manifest)"
     )
     print_grouped("missing: ", [said for one in models for said in one["missing"]], dataset.path, [])
 
@@ -123,4 +129,4 @@ def print_check(report: CheckReport, dataset: Dataset, name: str) -> None:
     print_grouped("wrong:  ", report.faults, dataset.path, models, most=15)
     wrong = f"{len(report.faults)} wrong" if report.faults else "nothing is wrong"
     absent = f"; {len(report.absences):,} absent, which is no fault" if report.absences else ""
-    console.print(f"{name}: {len(models)} model{'' if len(models) == 1 else 's'}, {wrong}{absent}")
+    console.print(f"{name}: {counted(len(models), 'model')}, {wrong}{absent}")
