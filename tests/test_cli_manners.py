@@ -62,7 +62,8 @@ def test_quiet_leaves_results_and_errors(run, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "command"),
     [(["trace", "x"], "madyn trace"), (["fit"], "madyn fit"), (["forecast", "x"], "madyn forecast"),
-     (["scan", "x", "--nope"], "madyn scan"), (["nothing"], "madyn"), (["-v"], "madyn")],
+     (["scan", "x", "--nope"], "madyn scan"), (["nothing"], "madyn"), (["-v"], "madyn"),
+     (["scan"], "madyn scan"), (["trace"], "madyn trace")],
 )  # fmt: skip
 def test_an_error_leads_to_the_help_of_its_command(run, arguments, command):
     code, _, err = run(*arguments)

@@ -188,7 +188,7 @@ class WithBos(TyperCommand):
     """A command with `--bos`, which may stand without a value, as it could when it was a flag."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        following = [*args[1:], ""]
+        following = [*args, ""][1:]
         return super().parse_args(
             ctx, ["--bos=start" if a == "--bos" and f not in BOS else a for a, f in zip(args, following, strict=True)]
         )
