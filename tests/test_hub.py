@@ -153,6 +153,8 @@ def test_scan_at_a_revision(hub, checkpoints, revisions, probe, run):
         (("scan", "owner/empty"), "config.json"),
         (("trace", "owner/unwell"), "owner/unwell: the Hub could not be reached (Server error '503"),
         (("scan", "owner/unwell"), "owner/unwell at main: the Hub could not be reached (Server error '503"),
+        (("scan", "nosuchmodel"), "nosuchmodel at main: no such repository or file on the Hub; check the name"),
+        (("scan", "owner/weightless", "--revision", "step512"), "checkpoint owner/weightless at step512: no weights"),
     ],
 )
 @pytest.mark.usefixtures("no_waiting")
@@ -164,6 +166,8 @@ def test_what_a_repository_cannot_give_is_said_in_a_line(hub, revisions, probe, 
     hub.add("owner/empty", {"main": {}})
     hub.fail("owner/refused", 403)
     hub.fail("owner/unwell", 503)
+    hub.fail("nosuchmodel", 404)  # with no word on what was not found
+    hub.add("owner/weightless", {"step512": {n: c for n, c in revisions["main"].items() if n != WEIGHTS}})
     out = ["--out", tmp_path / "out"] if arguments[0] == "trace" else []
     assert said in error_line(run(*arguments, *out, *probe))
     assert not list(tmp_path.rglob("*step*"))

@@ -106,6 +106,8 @@ def _reason(e: BaseException) -> str | None:
             return f"not a name on the Hub ({_first_line(e)})"
         case hub.HfHubHTTPError() if e.response.status_code in (401, 403):
             return f"the Hub refused access ({_first_line(e)}); `hf auth login` with a token that may read it"
+        case hub.HfHubHTTPError() if e.response.status_code == 404:
+            return "no such repository or file on the Hub; check the name"
         case HTTPError() | ConnectionError():
             return f"the Hub could not be reached ({_first_line(e)}); try again later"
     return None

@@ -41,15 +41,21 @@ class RemoteFile:
 
 @dataclass(frozen=True)
 class RemoteCheckpoint:
-    """What one revision of a repository holds. `form` is the one of `weights.FORMS` that is wanted of it."""
+    """What one revision of a repository holds.
+
+    Attributes:
+        form: the one of `weights.FORMS` that is wanted of it.
+        revision: the name that it was asked for by, which messages say; the commit's hash where there is none.
+    """
 
     repo: str
     commit: str
     files: dict[str, RemoteFile]
     form: str = "auto"
+    revision: str | None = None
 
     def __str__(self) -> str:
-        return f"{self.repo} at {self.commit[:12]}"
+        return f"{self.repo} at {self.revision or self.commit[:12]}"
 
     @property
     def weights(self) -> list[RemoteFile]:

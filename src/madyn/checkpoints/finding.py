@@ -172,7 +172,8 @@ class Checkpoint:
         """What the Hub holds of it; None for a checkpoint on disk."""
         if self.revision is None:
             return None
-        return replace(list_files(self.source, self.commit or self.revision), form=self.form)
+        listed = list_files(self.source, self.commit or self.revision)
+        return replace(listed, form=self.form, revision=self.revision)
 
     def folder(self, remote: RemoteCheckpoint | None = None) -> Path | None:
         """Where its files are, fetched from the Hub if they must be; None where they are in no folder of weights."""
