@@ -255,7 +255,9 @@ def test_with_few_architectures_it_answers_and_says_what_is_missing(count):
 
 
 def test_what_is_missing_or_impossible_is_named(predictor):
-    with pytest.raises(ArchitectureError, match=r"needs num_hidden_layers; .* have num_hidden_layers 2, 3, 4, 5, 6"):
+    with pytest.raises(
+        ArchitectureError, match=r"needs num_hidden_layers \(--layers\); .* have num_hidden_layers 2, 3, 4, 5, 6"
+    ):
         predictor.architecture(hidden_size=64, num_attention_heads=4, mlp_ratio=4)
     with pytest.raises(ArchitectureError, match=r"100 and 12 heads.*10 heads would do"):
         predictor.architecture(num_hidden_layers=4, hidden_size=100, num_attention_heads=12, mlp_ratio=4)

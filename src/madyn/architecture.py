@@ -14,6 +14,15 @@ from typing import Any
 
 from madyn.errors import ArchitectureError
 
+OPTIONS: Mapping[str, str] = {
+    "--layers": "num_hidden_layers",
+    "--hidden-size": "hidden_size",
+    "--heads": "num_attention_heads",
+    "--head-size": "head_size",
+    "--mlp-ratio": "mlp_ratio",
+}
+"""The field that an option of the command line stands for."""
+
 
 def _feature(*spellings: str, **kwargs: Any) -> Any:
     """A dataclass field that also knows the other names that configs give it, in the order they are tried."""

@@ -49,7 +49,7 @@ def predict(
     save: Annotated[Path | None, typer.Option("--save", help="JSON file for the fitted predictor.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Predict an architecture, with intervals. [dim]madyn predict tiny-suite --layers 4 --hidden-size 96[/dim]
+    """Predict an architecture. [dim]madyn predict tiny-suite --layers 4 --hidden-size 96 --heads 4 --mlp-ratio 4[/dim]
 
     --json prints what `prediction_tables` gives; see docs/json.md.
     """

@@ -12,17 +12,8 @@ from dataclasses import fields
 from difflib import get_close_matches
 from typing import Any
 
-from madyn.architecture import Architecture
+from madyn.architecture import OPTIONS, Architecture
 from madyn.errors import UsageError
-
-OPTIONS: Mapping[str, str] = {
-    "--layers": "num_hidden_layers",
-    "--hidden-size": "hidden_size",
-    "--heads": "num_attention_heads",
-    "--head-size": "head_size",
-    "--mlp-ratio": "mlp_ratio",
-}
-"""The field that an option stands for."""
 
 PREDICTED = (*(f.name for f in fields(Architecture)), "mlp_ratio")
 """What may be said of an architecture that is predicted."""

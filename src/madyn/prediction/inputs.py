@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from madyn.architecture import Architecture
+from madyn.architecture import OPTIONS, Architecture
 from madyn.arrays import read_row
 from madyn.errors import ArchitectureError, UsageError
 
@@ -168,8 +168,8 @@ def complete(values: Mapping[str, Any], family: Iterable[Architecture]) -> Archi
         shown = {name: getattr(example, name) for name in (*_ALWAYS_GIVEN, "intermediate_size")}
         had = "; ".join(f"{name} {', '.join(_word(v) for v in sorted(vs, key=_word_order))}" for name, vs in missing)
         raise ArchitectureError(
-            f"an architecture needs {', '.join(name for name, _ in missing)}; the models of this dataset have {had}; "
-            f"one of them is {json.dumps(shown)}"
+            f"an architecture needs {', '.join(_with_option(name) for name, _ in missing)}; the models of this dataset "
+            f"have {had}; one of them is {json.dumps(shown)}"
         )
     if ratio is not None:
         given["intermediate_size"] = _inner_size(ratio, given["hidden_size"])
@@ -188,6 +188,12 @@ def _inner_size(ratio: Any, width: Any) -> Any:
         return round(size) if abs(size - round(size)) < 1e-6 * max(1.0, abs(size)) else size
     except (TypeError, ValueError, OverflowError):
         raise ArchitectureError(f"mlp_ratio is {ratio!r:.40} and hidden_size {width!r:.40}; both are numbers") from None
+
+
+def _with_option(name: str) -> str:
+    """A field, and the option of the command line that gives it."""
+    option = next((option for option, field in OPTIONS.items() if field == name), None)
+    return name if option is None else f"{name} ({option})"
 
 
 def _word(value: Any) -> str:
