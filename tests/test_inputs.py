@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import madyn
+from madyn.checkpoints import find_checkpoint
 from madyn.checkpoints.tokenizers import find_tokenizer
 from madyn.dataset import layout, manifest
 from madyn.errors import CheckpointError, ProbeMismatchError, TextError, UsageError
@@ -60,6 +61,20 @@ def test_a_checkpoint_without_a_tokenizer_says_what_to_do(bare, text, run, tmp_p
         find_tokenizer(bare / "step0")
     with pytest.raises(CheckpointError, match="tokenizer /nowhere"):
         madyn.trace(bare, tmp_path / "d", probe=madyn.Probe(text, 2, 12), tokenizer="/nowhere")
+
+
+@pytest.mark.parametrize("kind", ["t5", "mbart", "deberta-v2", "bert", "splinter"])
+def test_what_transformers_makes_of_a_model_s_type_alone_is_no_tokenizer(kind, tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}))
+    with pytest.raises(CheckpointError, match="has no tokenizer; give --tokenizer NAME or FOLDER"):
+        find_checkpoint(tmp_path).tokenizer()
+    with pytest.raises(CheckpointError, match="there is none in it"):
+        find_tokenizer(tmp_path)
+
+
+def test_a_tokenizer_of_characters_needs_no_file(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "perceiver"}))
+    assert len(find_checkpoint(tmp_path).tokenizer()("fox", add_special_tokens=False)["input_ids"]) == 3
 
 
 def test_a_given_tokenizer_reads_the_text_as_the_checkpoint_s_own(whole, bare, text, run, tmp_path):

@@ -37,5 +37,12 @@ def find_tokenizer(name: str | Path, *, trust_remote_code: bool = False) -> Any:
 
 
 def is_empty(tokenizer: Any) -> bool:
-    """Whether it knows nothing but special tokens: what transformers makes of a folder that has no tokenizer."""
-    return len(tokenizer) <= len(getattr(tokenizer, "added_tokens_decoder", {}))
+    """Whether it knows no letter: what transformers makes of a folder that has no tokenizer, from the model's type.
+
+    Such a one has special tokens, for some types (T5) a hundred, and at most the mark of a space or a full stop.
+    """
+    vocabulary = getattr(tokenizer, "get_vocab", None)
+    if vocabulary is None:  # of a kind of its own, which nothing but a file can have said
+        return False
+    added = {str(token) for token in getattr(tokenizer, "added_tokens_decoder", {}).values()}
+    return not any(any(map(str.isalnum, str(word))) for word in vocabulary() if word not in added)
