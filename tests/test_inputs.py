@@ -173,10 +173,14 @@ def test_files_that_are_several_arrays_or_claim_too_much(tmp_path):
         read_token_file(tmp_path / "ids.npz")
     whole = ids_file(tmp_path / "a.npy", np.zeros((2, 10**6), dtype=np.int32))
     (tmp_path / "b.npy").write_bytes(whole.read_bytes()[:1000])
-    with pytest.raises(TextError, match="cannot be read"):
+    with pytest.raises(TextError, match=r"b\.npy: not an array saved by numpy\.save, or not the whole of one$"):
         read_token_file(tmp_path / "b.npy")
-    with pytest.raises(TextError, match="No such file"):
+    with pytest.raises(TextError, match=r"none\.npy: no such file$"):
         read_token_file(tmp_path / "none.npy")
+    for name, content in (("code.py", b"import madyn\n"), ("zip.npz", b"PK\3\4" + bytes(30)), ("empty.npy", b"")):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(TextError, match=r": not an array saved by numpy\.save, or not the whole of one$"):
+            read_token_file(tmp_path / name)
     assert read_token_file(ids_file(tmp_path / "one.npy", IDS[0].astype(np.uint16))).tolist() == [IDS[0].tolist()]
 
 

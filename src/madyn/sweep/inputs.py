@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
 
 from madyn.architecture import Architecture
 from madyn.checkpoints import Checkpoint
@@ -61,8 +62,12 @@ def read_token_file(path: Path) -> np.ndarray:
     try:
         # Mapped, so that a file which claims more than it holds is refused before memory is taken for it.
         found = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as e:
-        raise TextError(f"{path}: cannot be read as an array of numpy.save: {e}") from e
+    except FileNotFoundError as e:
+        raise TextError(f"{path}: no such file") from e
+    except OSError as e:
+        raise TextError(f"{path}: cannot be read: {e.strerror or e}") from e
+    except (ValueError, EOFError, BadZipFile) as e:  # numpy's own words advise to unpickle what it does not know
+        raise TextError(f"{path}: not an array saved by numpy.save, or not the whole of one") from e
     if not isinstance(found, np.ndarray) or found.ndim not in (1, 2) or found.dtype.kind not in "iu":
         described = f"shape {found.shape} and {found.dtype}" if isinstance(found, np.ndarray) else "several arrays"
         raise UsageError(f"{path}: {described}; token ids are whole numbers (B, S)")
