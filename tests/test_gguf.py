@@ -116,3 +116,23 @@ def test_the_package_is_left_as_it_was(tmp_path):
     with pytest.raises(madyn.MadynError, match=r"broken\.gguf"):
         find_checkpoint(tmp_path / "broken.gguf").config()
     assert (gguf.GGUFReader, gguf.get_tensor_name_map) == own
+
+
+def test_a_file_that_is_cut_short_is_said_to_be(tmp_path):
+    write_gguf(tmp_path / "a.gguf", tmp_path / "a", seed=1)
+    content = (tmp_path / "a.gguf").read_bytes()
+    for size in (0, 20, 40, 1500, len(content) // 2, len(content) - 1):  # in its head, its words and its tensors
+        (tmp_path / "part.gguf").write_bytes(content[:size])
+        with pytest.raises(madyn.MadynError, match=rf"part\.gguf: the file is cut short: its {size} bytes end before"):
+            find_checkpoint(tmp_path / "part.gguf").config()
+
+
+def test_json_is_not_in_the_company_of_a_bar(tmp_path, run):
+    write_gguf(tmp_path / "a.gguf", tmp_path / "a", seed=1)
+    (tmp_path / "text.txt").write_text(TEXT)
+    run("--version")  # what was said so far is not of the command
+    code, out, err = run(
+        "scan", tmp_path / "a.gguf", "--sequences", "2", "--probe", tmp_path / "text.txt", "--length", "16", "--json"
+    )
+    assert (code, err) == (0, "")
+    assert len(json.loads(out)["scans"][0]["layers"]) == LAYERS

@@ -215,7 +215,7 @@ class Checkpoint:
     def _reading_once(self) -> AbstractContextManager[None]:
         if self.gguf_file is None or find_spec("gguf") is None:  # without it, transformers says what to install
             return nullcontext()
-        return reading_once()
+        return reading_once(Path(self.source) / self.gguf_file)
 
     def _load(self, load: Any, what: str = "checkpoint", folder: Path | None = None, **options: Any) -> Any:
         if self.load is not None:

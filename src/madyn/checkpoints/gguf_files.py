@@ -3,30 +3,52 @@
 transformers asks a GGUF file for its config, its tokenizer, its config again and its weights, and builds a new reader
 each time: the vocabulary is parsed word by word, four times over, and the table of tensor names is made anew for every
 module of the model. Together that is most of what loading a small model costs. For as long as a file is being loaded,
-the parts of the `gguf` package that transformers calls give way to ones that remember the last file's answers.
+the parts of the `gguf` package that transformers calls give way to ones that remember the last file's answers. The
+reader among them says of a file that ends too early that it does, and transformers' bar does not show.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import struct
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from madyn.errors import CheckpointError
+
 
 @contextmanager
-def reading_once() -> Iterator[None]:
-    """While the block lasts, a GGUF file that has been read before is not parsed again, unless it has changed."""
+def reading_once(path: Path) -> Iterator[None]:
+    """While the block lasts, a GGUF file that has been read before is not parsed again, unless it has changed.
+
+    Raises:
+        CheckpointError: the file that will be read is cut short.
+    """
+    size = path.stat().st_size
+    if size == 0:
+        raise _cut_short(path, size)
     import gguf
+    from transformers import modeling_gguf_pytorch_utils as converting
 
     package: Any = gguf
+    converter: Any = converting
     own = {name: getattr(package, name) for name in _REMEMBERING}
+    bar = converter.tqdm
     vars(package).update(_REMEMBERING)
+    converter.tqdm = _without_bar
     try:
         yield
+    except struct.error as e:  # transformers unpacks the metadata of some architectures by itself
+        raise _cut_short(path, size) from e
     finally:
         vars(package).update(own)
+        converter.tqdm = bar
+
+
+def _without_bar(tensors: Iterable[Any], **_: Any) -> Iterable[Any]:
+    return tensors
 
 
 def forget() -> None:
@@ -41,9 +63,28 @@ def _reader(path: str | Path, *mode: Any) -> Any:
 
 @lru_cache(maxsize=1)
 def _read(path: str, mode: tuple[Any, ...], changed: int, size: int) -> Any:
+    return _strict_reader()(path, *mode)
+
+
+def _cut_short(path: object, size: int) -> CheckpointError:
+    return CheckpointError(
+        f"{path}: the file is cut short: its {size} bytes end before what it should hold; fetch it again"
+    )
+
+
+@lru_cache(maxsize=1)
+def _strict_reader() -> Any:
+    """The package's reader, which of a file that is cut short would say that some array cannot be reshaped."""
+    import numpy as np
     from gguf.gguf_reader import GGUFReader
 
-    return GGUFReader(path, *mode)
+    class Strict(GGUFReader):
+        def _get(self, offset: Any, dtype: Any, count: Any = 1, override_order: Any = None) -> Any:
+            if int(offset) + np.dtype(dtype).itemsize * int(count) > len(self.data):
+                raise _cut_short(self.data.filename, len(self.data))
+            return super()._get(offset, dtype, count, override_order)
+
+    return Strict
 
 
 @lru_cache(maxsize=4)
