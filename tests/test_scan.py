@@ -324,3 +324,13 @@ def test_labelled_statistics_say_whose_layer_is_which():
     decoder = found.where(found["stack"] == "decoder.block", drop=True)
     assert decoder["layer_in_stack"].values.tolist() == [0, 1, 2]
     assert decoder["layer"].values.tolist() == [2, 3, 4]
+
+
+def test_a_run_in_place_of_a_checkpoint_leads_to_what_it_holds(tmp_path, run):
+    save_checkpoints(tmp_path / "tr0", (100, 200, 1000, 400))
+    code, _, err = run("scan", tmp_path / "tr0")
+    tr0 = tmp_path / "tr0"
+    assert code == 1
+    assert f"it holds step100 ... step1000: `madyn scan {tr0}/step100`, or `madyn trace {tr0}`" in err
+    (tmp_path / "other").mkdir()
+    assert "it holds" not in run("scan", tmp_path / "other")[2]

@@ -30,6 +30,7 @@ from madyn.checkpoints.naming import (
     describe_left_out,
     is_step_name,
     read_names,
+    step_of,
 )
 from madyn.checkpoints.placing import judge, renamings
 from madyn.checkpoints.tokenizers import OTHERWISE, is_empty
@@ -295,7 +296,7 @@ def find_checkpoint(
             return Checkpoint(str(path.parent), gguf_file=path.name)
         refuse_adapter_folder(path)
         if not (path / "config.json").exists():
-            raise CheckpointError(f"{model}: no config.json in it; it is not a checkpoint's folder")
+            raise CheckpointError(f"{model}: no config.json in it; it is not a checkpoint's folder{_run_in(path)}")
         return Checkpoint(str(path), step=step_of_folder(path), trust_remote_code=trust_remote_code, form=form)
     if not _HUB_NAME.fullmatch(str(model)):
         raise CheckpointError(f"{model}: no such folder or file, and not a name of the Hub")
@@ -353,6 +354,16 @@ def find_checkpoints(
 def _is_run(folder: Path, named: Named) -> bool:
     """Whether a folder holds checkpoints and is not one alone."""
     return bool(named.by_step or named.collisions.by_step) or not is_checkpoint(folder)
+
+
+def _run_in(folder: Path) -> str:
+    """What to do with a folder that is no checkpoint and holds some; nothing where it holds none."""
+    names = [path.name for path in folder.iterdir() if is_checkpoint(path)]
+    names.sort(key=lambda name: (step_of(name) is None, step_of(name), name))
+    if not names:
+        return ""
+    shown = ", ".join(names) if len(names) <= 3 else f"{names[0]} ... {names[-1]}"
+    return f"; it holds {shown}: `madyn scan {folder / names[0]}`, or `madyn trace {folder}`"
 
 
 @contextmanager
