@@ -17,6 +17,7 @@ import madyn
 from madyn.checkpoints import verdicts
 from madyn.checkpoints.fingerprints import sample_files, step_inside
 from madyn.checkpoints.forms import stored_forms
+from madyn.checkpoints.verifying import at_another_step
 from madyn.dataset import layout, manifest
 from madyn.dataset.statistics import write_statistics
 from madyn.errors import CheckpointError, UsageError
@@ -266,6 +267,8 @@ def test_another_form_that_cannot_be_read_is_passed_over(net, monkeypatch):
         (net / f"step{step}" / PICKLE).write_bytes(b"%d" % step)
     (finding,) = found_in(net).findings
     assert (finding.steps, finding.sound) == ((64, 600), {600: (PICKLE,)})
+    assert "pytorch_model.bin of step 600 is not shared, --weights bin reads it" in str(finding)
+    assert "(a trainer_state.json with its global_step in each would)" in str(finding)
 
 
 def test_frozen_and_constant_tensors_are_no_evidence(net):
@@ -301,10 +304,9 @@ def test_the_wrong_step_inside(net, file):
     assert step_inside(net / "step64") == (128, file)
 
 
-def test_a_folder_alone_whose_name_says_another_step(net):
+def test_the_record_of_a_folder_alone_tells_nothing(net):
     (net / "step64" / "trainer_state.json").write_text(json.dumps({"global_step": 600}))
-    ((step, reason),) = found_in(net / "step64").faults.items()
-    assert (step, reason.split(":")[0]) == (600, "it is step 64, says its folder's name")
+    assert (found_in(net / "step64").steps, found_in(net / "step64").findings) == ((600,), ())
 
 
 def test_an_adapter_is_called_one(net):
@@ -320,6 +322,100 @@ def test_shards_named_by_their_index_alone():
     names = ["part-a.safetensors", "part-b.safetensors", "model.safetensors.index.json", "adapter_model.safetensors"]
     (form,) = stored_forms(names)
     assert (form.files, form.missing) == (("part-a.safetensors", "part-b.safetensors"), ())
+
+
+@pytest.mark.parametrize(
+    ("inside", "steps", "wrong"),
+    [
+        ({0: 0, 1: 500, 2: 1000}, (0, 1, 2), []),  # epochs; 0 is 0 in any unit
+        ({1: 500}, (1,), []),
+        ({1: 500}, (1, 2, 3), []),
+        ({64: 600}, (64, 600), [64]),
+        ({64: 64, 600: 1, 700: 77}, (64, 600, 700), [600, 700]),
+        ({1: 2, 2: 1}, (1, 2, 3), [1, 2]),
+    ],
+)
+def test_what_records_tell_of_names(inside, steps, wrong):
+    assert at_another_step(inside, steps) == wrong
+
+
+def test_epochs_are_measured_one_by_one_and_together(source, tmp_path):
+    for epoch, step in enumerate(STEPS):
+        folder = shutil.copytree(source / f"step{step}", tmp_path / "net" / f"epoch-{epoch}")
+        (folder / "trainer_state.json").write_text(json.dumps({"global_step": 500 * epoch}))
+    assert found_in(tmp_path / "net").findings == ()
+    assert found_in(tmp_path / "net" / "epoch-1").findings == ()
+
+
+def test_a_step_that_all_configs_say_is_not_their_own(net):
+    for step in STEPS:
+        path = net / f"step{step}" / "config.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "step": 600}))
+    found = found_in(net)
+    (finding,) = found.findings
+    assert (found.faults, finding.kind, finding.steps) == ({}, "inherited", STEPS)
+    assert str(finding).startswith("config.json says step 600 in all of steps 0, 1, 64, 128, 600 and 1000")
+
+
+def test_many_wrong_records_are_one_finding(net):
+    wrong = {0: 1, 1: 0, 64: 77, 128: 5, 600: 3}
+    for step in STEPS:
+        (net / f"step{step}" / "trainer_state.json").write_text(json.dumps({"global_step": wrong.get(step, step)}))
+    found = found_in(net)
+    (finding,) = found.findings
+    assert str(finding).startswith(
+        "steps 0, 1, 64, 128 and 600 are other steps (0 is 1, 1 is 0, 64 is 77, 128 is 5, 600 is 3), says "
+        "trainer_state.json in it: mend the name or"
+    )
+    assert found.faults[64].startswith("it is step 77, says trainer_state.json in it: mend")
+
+
+def test_many_frozen_tensors_are_one_finding(net):
+    experts = {f"expert.{n}": torch.randn(64, 64) for n in range(5)}
+    for number, step in enumerate(STEPS):
+        held = {
+            name: t if n in (number, number - 1) else torch.randn(64, 64) for n, (name, t) in enumerate(experts.items())
+        }
+        save_file({**load_file(net / f"step{step}" / WEIGHTS), **held}, net / f"step{step}" / WEIGHTS)
+    (finding,) = found_in(net).findings
+    assert (finding.kind, finding.steps, len(finding.pieces)) == ("frozen", STEPS, 5)
+
+
+def two_saves(files, older):
+    """Shards of an older save beside those of the last, with the index that names the last."""
+    new, old = in_shards(files, 3), in_shards(older, 2)
+    index = {"weight_map": {f"w{n}": name for n, name in enumerate(name for name in new if "-of-" in name)}}
+    return {**old, **new, f"{WEIGHTS}.index.json": json.dumps(index).encode()}
+
+
+def test_the_index_says_which_of_two_saves_is_the_model_on_disk(net, revisions):
+    for step in STEPS:
+        (net / f"step{step}" / WEIGHTS).unlink()
+        for name, content in two_saves(revisions[f"step{step}"], revisions["step0"]).items():
+            (net / f"step{step}" / name).write_bytes(content + (b"%d" % step if "of-00003" in name else b""))
+    assert found_in(net).faults == {}
+    for n in (1, 2, 3):
+        shard = f"model-0000{n}-of-00003.safetensors"
+        shutil.copy(net / "step600" / shard, net / "step64" / shard)
+    assert list(found_in(net).faults) == [64, 600]
+    (net / "step1" / f"{WEIGHTS}.index.json").unlink()
+    assert "no model.safetensors.index.json to tell which are" in found_in(net).faults[1]
+
+
+def test_the_index_says_which_of_two_saves_is_the_model_on_the_hub(hub, revisions):
+    steps = {}
+    for step in STEPS:
+        files = two_saves(revisions[f"step{step}"], revisions["step0"])
+        steps[f"step{step}"] = {n: c + (b"%d" % step if "of-00003" in n else b"") for n, c in files.items()}
+    steps["main"] = dict(steps["step1000"])
+    hub.add("owner/two-saves", steps)
+    found = found_in("owner/two-saves")
+    assert found.faults == {}
+    assert found.requests == 2 * len(STEPS)
+    for name in [name for name in steps["step64"] if "of-00003" in name]:
+        steps["step64"][name] = steps["step600"][name]
+    hub.add("owner/two-saves-stale", steps)
+    assert list(found_in("owner/two-saves-stale").faults) == [64, 600]
 
 
 def test_names_that_count_in_another_unit_are_no_fault(net):
@@ -367,13 +463,17 @@ def test_one_request_a_commit(hub, revisions):
     assert sum("/tree/" in request for request in hub.requests) == len(STEPS) - 1  # a commit does not change
 
 
-def test_a_few_steps_are_compared_with_others(hub, revisions):
+def test_a_few_steps_are_compared_with_others(hub, revisions, run):
     for step in (0, 64, 128, 600):
         revisions[f"step{step}"][WEIGHTS] = revisions["main"][WEIGHTS]
     hub.add("owner/few", revisions)
     found = found_in("owner/few", steps=64)
     assert list(found.faults) == [64]
     assert len(listings(hub, "owner/few")) == 5  # its branches; steps 0, 64, 128 and 1000, which is main
+    assert (found.total, found.unseen) == (6, 2)
+    _, out, _ = run("verify", "owner/few", "--steps", "64")
+    assert "owner/few: 4 of 6 steps were compared; --steps all compares the others too" in " ".join(out.split())
+    assert "steps were compared" not in run("verify", "owner/few")[1]
 
 
 def test_safetensors_of_the_final_model_and_pickles_that_are_sound(hub, revisions, run):
@@ -434,7 +534,9 @@ def test_three_steps_with_the_same_shards(hub, revisions):
     hub.add("owner/three", sharded)
     found = found_in("owner/three")
     assert list(found.faults) == [64, 128, 600]
-    assert "nothing tells whose they are" in found.faults[64]
+    assert "nothing tells whose they are (main would, if it and the last step held them)" in found.faults[64]
+    assert "`madyn verify --pull-requests` looks for mended files" in found.faults[64]
+    assert "--pull-requests" not in found_in("owner/three", pull_requests=True).faults[64]
 
 
 def test_a_busy_hub_is_waited_for_and_one_that_fails_is_said(hub, revisions, monkeypatch):

@@ -62,5 +62,16 @@ def stored_forms(names: Iterable[str]) -> list[Form]:
 
 
 def wanted_form(names: Iterable[str], form: str) -> Form | None:
-    """The form that is read where `form`, one of `weights.FORMS`, is asked for; None where there is none."""
+    """The form that is read where `form`, one of `weights.FORMS`, is asked for; None where there is none.
+
+    Where `takes_index` the names do not tell, and it is the first in order.
+    """
     return next((f for f in stored_forms(names) if form in ("auto", f.ending)), None)
+
+
+def takes_index(names: Iterable[str], form: str) -> bool:
+    """Whether there are shards of several saves, of which only an index says which are the model."""
+    wanted = wanted_form(names, form)
+    if wanted is None or wanted.label in _KINDS:
+        return False
+    return sum(f.ending == wanted.ending for f in stored_forms(names)) > 1

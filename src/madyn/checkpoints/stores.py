@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,9 +16,8 @@ from madyn.checkpoints.fetching import RemoteCheckpoint, list_files, pull_reques
 from madyn.checkpoints.finding import Checkpoint
 from madyn.checkpoints.fingerprints import Piece, hash_piece, sample_files, step_inside
 from madyn.checkpoints.folders import refuse_adapter_folder
-from madyn.checkpoints.forms import wanted_form
-from madyn.checkpoints.naming import step_of
-from madyn.checkpoints.weights import no_weights
+from madyn.checkpoints.forms import takes_index, wanted_form
+from madyn.checkpoints.weights import local_weight_files, no_weights
 from madyn.errors import CheckpointError
 from madyn.sharing import Sharing
 
@@ -37,26 +37,37 @@ class Store:
         files: the names of all the files of each checkpoint.
         failed: why nothing is known of a checkpoint.
         inside: the step that a checkpoint says itself, and what says it.
+        inherited: the same of a step that all say alike, so that it is the step of none; None where there is none.
         weak: pieces that are no evidence by themselves; `whole` those that are whole files.
         requests: that were made to the Hub.
+        would_tell: what would say whose the weights are that several steps hold, in words.
     """
+
+    would_tell = ""
 
     def __init__(self) -> None:
         self.files: dict[Key, set[str]] = {}
         self.failed: dict[Key, str] = {}
         self.inside: dict[int, tuple[int, str]] = {}
+        self.inherited: tuple[int, str] | None = None
         self.weak: set[str] = set()
         self.whole: set[str] = set()
         self.requests = 0
 
     def weight_files(self, key: Key, form: str) -> tuple[str, ...]:
         """The files that would be read. Raises CheckpointError where there are none, or not all."""
+        if takes_index(self.files[key], form):
+            return self.told_by_index(key, form)
         wanted = wanted_form(self.files[key], form)
         if wanted is None:
             raise CheckpointError(no_weights(form))
         if wanted.missing:
             raise CheckpointError(f"{' and '.join(wanted.missing)} missing")
         return wanted.files
+
+    def told_by_index(self, key: Key, form: str) -> tuple[str, ...]:
+        """As `weight_files`, where shards of several saves lie together."""
+        raise NotImplementedError
 
     def pieces(self, key: Key, files: Iterable[str]) -> dict[str, str]:
         """The pieces of some files, by name. Raises CheckpointError."""
@@ -76,12 +87,15 @@ class Store:
 class Listings(Store):
     """Revisions of a repository of the Hub: one request a commit, whatever the number of names it has."""
 
+    would_tell = "main would, if it and the last step held them"
+
     def __init__(self, checkpoints: Mapping[Key, Checkpoint], advance: Advance) -> None:
         super().__init__()
         self._repo = next(iter(checkpoints.values())).source
         commits = {key: c.commit or c.revision or "main" for key, c in checkpoints.items()}
         found = self._list(dict.fromkeys(commits.values()), advance)
         self._remote: dict[Key, RemoteCheckpoint] = {}
+        self._told: dict[tuple[str, str], tuple[str, ...]] = {}
         for key, commit in commits.items():
             remote = found[commit]
             if isinstance(remote, str):
@@ -111,6 +125,13 @@ class Listings(Store):
         self.requests += len(asked)
         return found
 
+    def told_by_index(self, key: Key, form: str) -> tuple[str, ...]:
+        remote = replace(self._remote[key], form=form)
+        if (remote.commit, form) not in self._told:
+            self.requests += 1  # for the index
+            self._told[remote.commit, form] = tuple(file.name for file in remote.weights)
+        return self._told[remote.commit, form]
+
     def pieces(self, key: Key, files: Iterable[str]) -> dict[str, str]:
         found = _hashes(self._remote[key], files)
         self.whole |= set(found)
@@ -132,6 +153,8 @@ def _hashes(remote: RemoteCheckpoint, files: Iterable[str]) -> dict[str, str]:
 class Folders(Store):
     """Checkpoints on disk: samples of their tensors, and all of what agrees in its samples."""
 
+    would_tell = "a trainer_state.json with its global_step in each would"
+
     def __init__(self, checkpoints: Mapping[Key, Checkpoint], advance: Advance) -> None:
         super().__init__()
         self._checkpoints = checkpoints
@@ -150,23 +173,32 @@ class Folders(Store):
                 self.failed[key] = str(e)
                 continue
             inside = None if checkpoint.gguf_file else step_inside(folder)
-            if inside is None or key is None:
-                continue
-            self.inside[key] = (inside[0], f"{inside[1]} in it")
-            named = step_of(folder.resolve().name) if len(checkpoints) == 1 else None
-            if named not in (None, key):  # a folder given alone is at the step that its files say
-                self.inside[key] = (named, "its folder's name")
+            if inside is not None and key is not None:
+                self.inside[key] = (inside[0], f"{inside[1]} in it")
+        self._set_inherited_apart()
         self._sampled = _in_threads(self._sample, [(key, self._paths(key)) for key in self.files], advance)
 
-    def _paths(self, key: Key) -> tuple[Path, ...]:
+    def _set_inherited_apart(self) -> None:
+        """Take away what all configs say alike: a config is copied from the model that a training began with."""
+        of_config = {step: said for step, (said, by) in self.inside.items() if by.startswith("config.json")}
+        recorded = {step for step in self.inside if step not in of_config}
+        if len(of_config) > 1 and len(set(of_config.values())) == 1 and set(self.files) <= {*of_config, *recorded}:
+            self.inherited = (next(iter(of_config.values())), "config.json")
+            self.inside = {step: self.inside[step] for step in recorded}
+
+    def _paths(self, key: Key, form: str | None = None) -> tuple[Path, ...]:
+        checkpoint = self._checkpoints[key]
         try:
-            return tuple(self._checkpoints[key].weight_paths())
+            return tuple(replace(checkpoint, form=form or checkpoint.form).weight_paths())
         except (CheckpointError, OSError):
             return ()  # none, or not all: `weight_files` says which
 
     def weight_files(self, key: Key, form: str) -> tuple[str, ...]:
-        paths = self._paths(key)
+        paths = self._paths(key, form)
         return tuple(path.name for path in paths) if paths else super().weight_files(key, form)
+
+    def told_by_index(self, key: Key, form: str) -> tuple[str, ...]:
+        return tuple(local_weight_files(Path(self._checkpoints[key].source), form))
 
     def _sample(self, item: tuple[Key, tuple[Path, ...]]) -> dict[str, Piece] | str:
         try:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from madyn.sharing import Sharing, list_steps
 
-Kind = Literal["duplicate", "part", "absent", "other step", "plausible", "frozen", "not compared"]
+Kind = Literal["duplicate", "part", "absent", "other step", "plausible", "frozen", "inherited", "not compared"]
 
 
 @dataclass(frozen=True)
@@ -18,9 +18,11 @@ class Finding:
     Attributes:
         kind: "duplicate": they hold the weights of another step; "part": some files or tensors of another; "absent":
             no weights, or not all; "other step": they say another step inside; "plausible": shared for a good reason;
-            "frozen": tensors that seem not to be trained for a while; "not compared": nothing could be learnt of them.
+            "frozen": tensors that seem not to be trained for a while; "inherited": they say one and
+            the same step inside, which is no fault; "not compared": nothing could be learnt of them.
         steps: that it is about, ascending; those at fault, where it is a fault.
-        says: the finding, with all its steps; `each`: the same of one of them alone.
+        says: the finding, with all its steps; `each`: the same of any one of them alone; `own`: of those where it
+            differs, by step.
         shares_with: whose it is that they hold, or all that hold it where that cannot be told: "step 143000", "main".
         pieces: the files or tensors that are shared.
         sound: by step, the other forms of it that nothing else holds, and pull requests that bring one.
@@ -35,6 +37,7 @@ class Finding:
     pieces: tuple[str, ...] = ()
     sound: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
     advice: str = ""
+    own: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def fault(self) -> bool:
@@ -48,9 +51,9 @@ class Finding:
     def __str__(self) -> str:
         return f"{self.says}{f': {self.advice}' if self.advice else ''}"
 
-    def reason(self) -> str:
+    def reason(self, step: int) -> str:
         """As `str`, of one step."""
-        return f"{self.each or self.says}{f': {self.advice}' if self.advice else ''}"
+        return f"{self.own.get(step) or self.each or self.says}{f': {self.advice}' if self.advice else ''}"
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -73,12 +76,19 @@ class Alternative:
     option: str = ""
 
 
-def shared(sharing: Sharing, files: tuple[str, ...], others: Mapping[int, list[Alternative]]) -> Finding:
+def shared(
+    sharing: Sharing,
+    files: tuple[str, ...],
+    others: Mapping[int, list[Alternative]],
+    would_tell: str = "",
+    more: str = "",
+) -> Finding:
     """The finding of checkpoints that share something.
 
     Args:
         files: the weight files of one of them.
         others: what else there is of the steps at fault.
+        would_tell: what would say whose it is; `more`: what else to do.
     """
     names = files if sharing.whole else sharing.pieces
     what = "weights"
@@ -99,8 +109,9 @@ def shared(sharing: Sharing, files: tuple[str, ...], others: Mapping[int, list[A
         says, each = f"{list_steps(steps)} {'holds' if len(steps) == 1 else 'hold'} {whose}", f"it holds {whose}"
         members = (f"step {sharing.owner}", *(["main"] if sharing.main else []))
     else:
-        says = f"{everyone} hold the same {what} {of}, and nothing tells whose they are"
-        each = f"it is one of {everyone}, which hold the same {what} {of}, and nothing tells whose they are"
+        nothing = f"and nothing tells whose they are{f' ({would_tell})' if would_tell else ''}"
+        says = f"{everyone} hold the same {what} {of}, {nothing}"
+        each = f"it is one of {everyone}, which hold the same {what} {of}, {nothing}"
     if sharing.ending and len(sharing.steps) > 2:
         says, each = (f"{said}, or the learning rate was zero" for said in (says, each))
     sound = {step: tuple(other.label for other in others[step]) for step in steps if others.get(step)}
@@ -112,7 +123,7 @@ def shared(sharing: Sharing, files: tuple[str, ...], others: Mapping[int, list[A
         members,
         sharing.pieces,
         sound,
-        _advice(steps, others),
+        "; ".join([_advice(steps, others), *([more] if more else [])]),
     )
 
 
@@ -137,11 +148,34 @@ def absent(steps: Iterable[int], reason: str) -> Finding:
     return Finding("absent", steps, f"{list_steps(steps)}: {reason}", reason)
 
 
-def other_step(step: int, inside: int, by: str) -> Finding:
-    """The finding of a step of which something in it says that it is another."""
-    says = f"step {step} is step {inside}, says {by}"
-    advice = "mend its name or the file, or measure it all the same with --allow-duplicates"
-    return Finding("other step", (step,), says, f"it is step {inside}, says {by}", (), (), {}, advice)
+def at_other_steps(inside: Mapping[int, int], by: str) -> Finding:
+    """The finding of steps of which something in them says that they are others; `inside` has what it says."""
+    steps = tuple(sorted(inside))
+    if len(steps) == 1:
+        says = f"step {steps[0]} is step {inside[steps[0]]}, says {by}"
+    else:
+        pairs = [f"{step} is {inside[step]}" for step in steps]
+        shown = pairs if len(pairs) <= 8 else [*pairs[:3], "...", pairs[-1]]
+        says = f"{list_steps(steps)} are other steps ({', '.join(shown)}), says {by}"
+    advice = "mend the name or the file, or measure all the same with --allow-duplicates"
+    own = {step: f"it is step {inside[step]}, says {by}" for step in steps}
+    return Finding("other step", steps, says, advice=advice, own=own)
+
+
+def inherited(steps: Iterable[int], inside: int, by: str) -> Finding:
+    """The finding of a step that all say alike."""
+    steps = tuple(sorted(steps))
+    return Finding("inherited", steps, f"{by} says step {inside} in all of {list_steps(steps)}: it is not their own")
+
+
+def together(findings: Sequence[Finding]) -> list[Finding]:
+    """Findings of frozen tensors as one where they are many, such as of experts that no token came to."""
+    if len(findings) <= 4:
+        return list(findings)
+    steps = tuple(sorted({step for finding in findings for step in finding.steps}))
+    pieces = tuple(dict.fromkeys(name for finding in findings for name in finding.pieces))
+    says = f"{len(pieces)} tensors ({pieces[0]}, ...) are the same in neighbours among {list_steps(steps)}"
+    return [Finding("frozen", steps, f"{says}, and may be frozen there", pieces=pieces)]
 
 
 def not_compared(steps: Iterable[int], reason: str) -> Finding:

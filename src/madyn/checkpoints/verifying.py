@@ -37,6 +37,7 @@ class Verification:
         steps: those asked about, ascending.
         compared: how many checkpoints were compared, with those that were only listed for comparison.
         requests: to the Hub, besides the one for its branches.
+        total: how many steps the model has; `unseen` those of them that were not looked at, since few were asked for.
         findings: what was found; faults first.
     """
 
@@ -45,6 +46,8 @@ class Verification:
     compared: int = 0
     requests: int = 0
     findings: tuple[Finding, ...] = ()
+    total: int = 0
+    unseen: int = 0
 
     @property
     def faults(self) -> dict[int, str]:
@@ -62,7 +65,7 @@ class Verification:
             if not finding.fault or (finding.measurable and allow) or (measurable and not finding.measurable):
                 continue
             for step in set(finding.steps) & set(self.steps):
-                found.setdefault(step, []).append(finding.reason())
+                found.setdefault(step, []).append(finding.reason(step))
         return {step: "; ".join(found[step]) for step in sorted(found)}
 
     def to_dict(self) -> dict[str, Any]:
@@ -71,6 +74,8 @@ class Verification:
             "steps": list(self.steps),
             "compared": self.compared,
             "requests": self.requests,
+            "total": self.total,
+            "unseen": self.unseen,
             "findings": [finding.to_dict() for finding in self.findings],
             "faults": {str(step): reason for step, reason in self.faults.items()},
         }
@@ -98,9 +103,13 @@ def verify(
     if wanted[0].load is not None:
         return Verification(found.source, asked)
     if wanted[0].revision is not None:
-        store: Store = Listings(_to_compare(found, asked), advance)
+        keys: dict[Key, Checkpoint] = _to_compare(found, asked)
+        store: Store = Listings(keys, advance)
+        more = "" if pull_requests else "`madyn verify --pull-requests` looks for mended files in pull requests"
     else:
-        store = Folders({**found.by_step}, advance)
+        keys = {**found.by_step}
+        more = ""
+        store = Folders(keys, advance)
     held, absent = _held(store, wanted[0].form)
     inside = {step: said for step, (said, _) in store.inside.items()}
     sharings = find_sharings(held, steps=found.steps, inside=inside, weak=store.weak, files=store.whole)
@@ -109,15 +118,25 @@ def verify(
         sharings = find_sharings(held, steps=found.steps, inside=inside, weak=store.weak, files=store.whole)
     suspects = sorted({step for sharing in sharings for step in sharing.suspects})
     others = _alternatives(store, suspects, wanted[0].form, found.steps, pull_requests)
+    of_shared = [
+        verdicts.shared(s, _files(store, s.steps, wanted[0].form), others, store.would_tell, more) for s in sharings
+    ]
     told = [
         *(verdicts.absent(steps, reason) for reason, steps in absent.items()),
-        *(verdicts.shared(s, _files(store, s.steps, wanted[0].form), others) for s in sharings),
-        *(verdicts.other_step(step, *store.inside[step]) for step in _at_another_step(inside)),
+        *(f for f in of_shared if f.kind != "frozen"),
+        *verdicts.together([f for f in of_shared if f.kind == "frozen"]),
+        *_of_records(store, found.steps),
         *(verdicts.not_compared(steps, reason) for reason, steps in _by_reason(store.failed).items()),
     ]
     told = [finding for finding in told if set(finding.steps) & set(asked)]
     return Verification(
-        found.source, asked, len(held), store.requests, tuple(sorted(told, key=lambda finding: not finding.fault))
+        found.source,
+        asked,
+        len(held),
+        store.requests,
+        tuple(sorted(told, key=lambda finding: not finding.fault)),
+        len(found.by_step),
+        len(set(found.by_step) - set(keys)),
     )
 
 
@@ -200,13 +219,30 @@ def _mends(offered: Mapping[str, str], own: Mapping[str, str], read: set[str]) -
     return same and any(name in offered and offered[name] != own[name] for name in read)
 
 
-def _at_another_step(inside: Mapping[int, int]) -> list[int]:
-    """The steps whose files say another one.
+def _of_records(store: Store, steps: Iterable[int]) -> list[Finding]:
+    """The findings of the steps that checkpoints say themselves, one for each file that says it."""
+    inside: dict[str, dict[int, int]] = {}
+    for step in at_another_step({step: said for step, (said, _) in store.inside.items()}, steps):
+        said, by = store.inside[step]
+        inside.setdefault(by, {})[step] = said
+    findings = [verdicts.at_other_steps(wrong, by) for by, wrong in inside.items()]
+    if store.inherited is not None:
+        having = {key for key in store.files if key is not None} - set(store.inside)
+        findings.append(verdicts.inherited(having, *store.inherited))
+    return findings
 
-    Where none of them agrees and all keep their order, names count in another unit (epochs, thousands): no fault.
+
+def at_another_step(inside: Mapping[int, int], steps: Iterable[int]) -> list[int]:
+    """The steps whose files say another one, of `steps` that the model has.
+
+    Names may count in another unit than the Trainer does (epochs, thousands). They do not where one agrees with its
+    record; 0 is 0 in every unit and does not tell. Where none agrees, several records in the order of the names are
+    taken for another unit, and otherwise a record speaks against a name only if it says another step of the model. A
+    single checkpoint has no other, so that its record alone tells nothing.
     """
+    agreeing = any(step == said for step, said in inside.items() if step)
     said = [inside[step] for step in sorted(inside)]
-    ordered = len(said) > 1 and all(a < b for a, b in pairwise(said))
-    if ordered and all(step != inside[step] for step in inside):
+    if not agreeing and len(said) > 1 and all(a < b for a, b in pairwise(said)):
         return []
-    return [step for step in sorted(inside) if inside[step] != step]
+    steps = set(steps)
+    return [step for step in sorted(inside) if inside[step] != step and (agreeing or inside[step] in steps)]

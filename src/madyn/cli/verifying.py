@@ -26,9 +26,10 @@ def verify(
 ) -> None:
     """Tell checkpoints that are not what they say; exits 1. [dim]madyn verify EleutherAI/pythia-2.8b --steps all[/dim]
 
-    With --json a list, one object a model: source, steps (asked about), compared and requests (counts), findings, and
-    faults (the reason by step). A finding has kind (duplicate, part, absent, other step, plausible or not compared),
-    fault, steps, shares_with, pieces, sound (what else a step holds, by step), says and advice.
+    With --json a list, one object a model: source, steps (asked about), compared and requests (counts), total
+    (steps of the model), unseen (of these, not compared), findings, and faults (the reason by step). A finding has kind
+    (duplicate, part, absent, other step, plausible, frozen, inherited or not compared), fault, steps, shares_with,
+    pieces, sound (what else a step holds, by step), says and advice.
     """
     from madyn.summaries import print_verifications
     from madyn.sweep.verifying import verify_checkpoints

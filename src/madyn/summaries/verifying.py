@@ -26,6 +26,9 @@ def print_verifications(found: Sequence[Verification]) -> None:
         for finding in one.findings:
             if finding.fault or finding.kind == "not compared":
                 console.print(str(finding), style="red" if finding.fault else "yellow")
+        if one.unseen:
+            seen = f"{one.total - one.unseen} of {one.total} steps were compared"
+            console.print(f"{one.source}: {seen}; --steps all compares the others too")
         faults = one.faults
         said = f"{len(faults)} of {len(one.steps)} are not what they say" if faults else "nothing is wrong"
         console.print(f"{one.source}: {said}")

@@ -17,6 +17,7 @@ from madyn.architecture import Architecture
 from madyn.checkpoints import Checkpoint
 from madyn.checkpoints.fetching import RemoteCheckpoint, fetch_file, fetch_needed, forget, is_cached
 from madyn.checkpoints.fingerprints import step_inside
+from madyn.checkpoints.verifying import at_another_step
 from madyn.checkpoints.weights import read_ahead
 from madyn.dataset import layout, manifest
 from madyn.dataset.files import create_bytes, root_path, write_json
@@ -111,16 +112,22 @@ def prepare(work: Work) -> Files | MadynError:
 
 
 def _refuse_other_step(work: Work, remote: RemoteCheckpoint) -> None:
-    """Raise CheckpointError where a checkpoint of the Hub says that it is another step of its model."""
-    if work.settings.allow_duplicates:
+    """Raise CheckpointError where a checkpoint of the Hub says that it is another step of its model.
+
+    The Trainer's record alone is asked. A config may be that of the model that the training began with, which only all
+    of them together tell.
+    """
+    if work.settings.allow_duplicates or _RECORD not in remote.files:
         return
-    for name in [name for name in ("trainer_state.json", "config.json") if name in remote.files]:
-        said = step_inside(fetch_file(remote, name).parent)
-        if said is not None and said[0] != work.step and said[0] in work.steps:
-            raise CheckpointError(
-                f"{work.checkpoint} is step {said[0]}, says {said[1]} in it: take other steps, or measure it all the "
-                "same with --allow-duplicates"
-            )
+    said = step_inside(fetch_file(remote, _RECORD).parent)
+    if said is not None and said[1] == _RECORD and at_another_step({work.step: said[0]}, work.steps):
+        raise CheckpointError(
+            f"{work.checkpoint} is step {said[0]}, says {said[1]} in it: take other steps, or measure it all the "
+            "same with --allow-duplicates"
+        )
+
+
+_RECORD = "trainer_state.json"
 
 
 def _listed_hashes(remote: RemoteCheckpoint) -> dict[str, str]:
