@@ -74,6 +74,7 @@ def _generalised(line: str, root: Path, model: re.Pattern[str] | None) -> _Line:
     if step is not None:
         place = re.sub(rf"step( ?){step}(?!\d)", lambda m: _OF_STEP if m[1] else f"step{_STEP}", place)
         text = re.sub(rf"step {step}(?!\d)", _OF_STEP, text, count=1)
+        text = re.sub(rf"(?<=[_/])step{step}(?!\d)", f"step{_STEP}", text)  # a path that is named again
     said = place + colon + text
     layer = re.search(r"layer (\d+)", said)
     if layer:
