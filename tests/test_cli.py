@@ -119,7 +119,8 @@ def test_predict(run, tmp_path):
         assert "published curve fitted to the prediction" in shown
         assert shown.startswith(again[1][:200])
     code, _, err = run("predict", tmp_path / "p.json", "--architecture", '{"hidden_size": 96}')
-    assert (code, "needs num_hidden_layers, num_attention_heads, mlp_ratio" in err) == (1, True)
+    needed = "needs num_hidden_layers (--layers), num_attention_heads (--heads), mlp_ratio (--mlp-ratio)"
+    assert (code, needed in err) == (1, True), err
     for wrong in ('"rotary_pct": "x"', '"model_type": [1]', '"num_hidden_layers": 3000000', '"mlp_ratio": {}'):
         code, _, err = run("predict", tmp_path / "p.json", "--architecture", shape[:-1] + ", " + wrong + "}")
         assert (code, one_line(err)) == (1, True)

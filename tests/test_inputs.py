@@ -154,8 +154,8 @@ def test_a_token_that_no_model_has_stops_the_trace(whole, run, tmp_path):
     ("content", "error", "said"),
     [(IDS.astype(float), UsageError, "float64; token ids are whole numbers"),
      (IDS[None], UsageError, r"shape \(1, 2, 12\)"),
-     (IDS[:0], UsageError, "shape"), (IDS > 5, UsageError, "bool"), (np.array([{}]), TextError, "cannot be read"),
-     (b"not an array", TextError, "cannot be read"), (b"", TextError, "cannot be read")],
+     (IDS[:0], UsageError, "shape"), (IDS > 5, UsageError, "bool"), (np.array([{}]), TextError, "not an array saved"),
+     (b"not an array", TextError, "not an array saved"), (b"", TextError, "not an array saved")],
 )  # fmt: skip
 def test_files_that_hold_no_ids(tmp_path, content, error, said):
     path = tmp_path / "ids.npy"
