@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-_KINDS = ("model.safetensors", "pytorch_model.bin")  # in the order in which transformers looks for them
+KINDS = ("model.safetensors", "pytorch_model.bin")  # in the order in which transformers looks for them
 
 _OTHERS = ("training_args.bin", "optimizer.bin", "scheduler.bin", "adapter_model.bin", "adapter_model.safetensors")
 
@@ -39,7 +39,7 @@ def stored_forms(names: Iterable[str]) -> list[Form]:
     """
     names = set(names)
     forms = []
-    for kind in _KINDS:
+    for kind in KINDS:
         stem, _, ending = kind.rpartition(".")
         if kind in names:
             forms.append(Form(kind, ending, (kind,)))
@@ -72,6 +72,6 @@ def wanted_form(names: Iterable[str], form: str) -> Form | None:
 def takes_index(names: Iterable[str], form: str) -> bool:
     """Whether there are shards of several saves, of which only an index says which are the model."""
     wanted = wanted_form(names, form)
-    if wanted is None or wanted.label in _KINDS:
+    if wanted is None or wanted.label in KINDS:
         return False
     return sum(f.ending == wanted.ending for f in stored_forms(names)) > 1

@@ -18,10 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from madyn.checkpoints.adapters import refuse_adapter_beside
+from madyn.checkpoints.forms import KINDS
 from madyn.errors import CheckpointError
 
-# In the order in which transformers looks for them: one file, or shards that an index names.
-_KINDS = ("model.safetensors", "pytorch_model.bin")
 _INDEX = ".index.json"
 # What torch.compile, FSDP and activation checkpointing put before the names of what they wrap.
 _WRAPPERS = r"(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\."
@@ -73,7 +72,7 @@ def no_weights(form: str) -> str:
 
 
 def _kinds(form: str) -> list[str]:
-    return [kind for kind in _KINDS if form in ("auto", kind.rpartition(".")[2])]
+    return [kind for kind in KINDS if form in ("auto", kind.rpartition(".")[2])]
 
 
 def _shard_sets(names: Iterable[str], kind: str) -> dict[int, list[str]]:
@@ -89,9 +88,9 @@ def _shard_sets(names: Iterable[str], kind: str) -> dict[int, list[str]]:
 
 def index_file(weights: Iterable[str]) -> str | None:
     """The index that goes with weight files, None for one whole file."""
-    first = next(iter(weights), _KINDS[0])
-    kind = next((k for k in _KINDS if k.rpartition(".")[2] == first.rpartition(".")[2]), _KINDS[0])
-    return None if first in _KINDS else kind + _INDEX
+    first = next(iter(weights), KINDS[0])
+    kind = next((k for k in KINDS if k.rpartition(".")[2] == first.rpartition(".")[2]), KINDS[0])
+    return None if first in KINDS else kind + _INDEX
 
 
 def _weight_map(index: str | Path, content: bytes) -> dict[str, str]:
@@ -111,7 +110,7 @@ def _weight_map(index: str | Path, content: bytes) -> dict[str, str]:
 def left_beside(names: Iterable[str], used: Iterable[str]) -> list[str]:
     """Weight files of the same format as those used that lie beside them and are not the model: of another save."""
     used = list(used)
-    kind = next(k for k in _KINDS if k.rpartition(".")[2] == used[0].rpartition(".")[2])
+    kind = next(k for k in KINDS if k.rpartition(".")[2] == used[0].rpartition(".")[2])
     of_kind = [kind, *(shard for shards in _shard_sets(names, kind).values() for shard in shards)]
     return sorted(name for name in set(names) & set(of_kind) if name not in used)
 
