@@ -47,7 +47,7 @@ def test_a_sound_file_is_read_with_fields_of_later_versions_passed_over(tmp_path
     ],
 )
 def test_anything_else_is_refused_in_one_short_line_that_names_the_place(tmp_path, content, said):
-    with pytest.raises(DatasetError, match="sample.json: ") as caught:
+    with pytest.raises(DatasetError, match=r"sample\.json: ") as caught:
         _read(tmp_path, content)
     assert said in str(caught.value)
     assert len(str(caught.value)) < 300 + len(str(tmp_path))
