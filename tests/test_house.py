@@ -25,6 +25,7 @@ ORDER = [
     {"measurement"},
     {"sweep"},
     {"curves"},
+    {"checking"},
     {"prediction"},
     {"effects"},
     {"lab"},
@@ -34,7 +35,7 @@ ORDER = [
     {"cli"},
 ]
 RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}
-WITHOUT_TORCH = ("dataset", "curves", "prediction", "figures")
+WITHOUT_TORCH = ("dataset", "curves", "checking", "prediction", "figures")
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 

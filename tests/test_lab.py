@@ -16,9 +16,9 @@ import pytest
 import torch
 
 import madyn
+from madyn.checking import missing_units
 from madyn.checkpoints import find_checkpoints
 from madyn.dataset import layout
-from madyn.dataset.checking import missing_units
 from madyn.errors import CheckpointError, ProbeMismatchError, StorageError, TextError, UsageError
 from madyn.lab import LabSuite, Measuring, ModelEntry, Recipe, TrainingText, checkpoint_steps, run_suite
 from madyn.lab.blueprints import build_model

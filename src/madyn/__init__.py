@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from madyn.architecture import Architecture
+    from madyn.checking import check_dataset
     from madyn.curves.comparison import Comparison, compare_dataset
     from madyn.curves.fits import Fits, fit_curves
     from madyn.curves.fitting import fit_dataset
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from madyn.curves.quantities import curve_quantities, quantity_intervals
     from madyn.curves.separable import SeparableModel
     from madyn.curves.validation import holdout_scores, kfold_scores
-    from madyn.dataset.checking import check_dataset
     from madyn.dataset.view import Dataset, open_dataset
     from madyn.errors import MadynError
     from madyn.figures.draw import draw_figures
@@ -64,7 +64,7 @@ _HOMES = {
     "TraceReport": "madyn.sweep.tracing",
     "Training": "madyn.prediction.inputs",
     "Verdict": "madyn.massive",
-    "check_dataset": "madyn.dataset.checking",
+    "check_dataset": "madyn.checking",
     "compare_dataset": "madyn.curves.comparison",
     "curve_quantities": "madyn.curves.quantities",
     "draw_figures": "madyn.figures.draw",

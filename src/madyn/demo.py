@@ -10,9 +10,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from madyn.checking import check_dataset
 from madyn.curves.fitting import fit_dataset
 from madyn.dataset import Dataset, open_dataset
-from madyn.dataset.checking import check_dataset
 from madyn.errors import DatasetError
 from madyn.lab import LabReport, LabSuite, Measuring, ModelEntry, Recipe, TrainingText, run_suite
 from madyn.lab.corpora import probe_of

@@ -157,8 +157,8 @@ def check(dataset: DatasetArgument, as_json: JsonOption = False) -> None:
     --json prints {"path", "models", "faults", "remarks", "absences"}, lists of sentences but for the path; see
     docs/json.md.
     """
+    from madyn.checking import check_dataset
     from madyn.dataset import open_dataset
-    from madyn.dataset.checking import check_dataset
     from madyn.summaries import print_check
 
     opened = open_dataset(dataset)

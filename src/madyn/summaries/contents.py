@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from madyn.dataset.checking import CheckReport, failures_of, missing_units
+from madyn.checking import CheckReport, failures_of, missing_units
 from madyn.summaries.fitting import has_fits
 from madyn.summaries.grouping import print_grouped
 from madyn.terminal import console, counted, print_table
