@@ -22,6 +22,9 @@ from typing import Any
 
 from madyn.checkpoints.adapters import refuse_adapter_beside
 from madyn.checkpoints.weights import index_file, no_weights, weight_files
+from madyn.dataset.files import write_bytes, write_json
+from madyn.dataset.leftovers import sweep_beside
+from madyn.dataset.partial import replacing
 from madyn.errors import CheckpointError
 from madyn.hub import hub_errors, retrying
 
@@ -220,8 +223,8 @@ def _fetch_ranges(remote: RemoteCheckpoint, name: str, tensors: dict[str, Any], 
     files, address = HfFileSystem(), f"{remote.repo}@{remote.commit}/{name}"
     with hub_errors(f"checkpoint {remote}: {name}", CheckpointError):
         length = int.from_bytes(_read_range(files, address, 0, 8), "little")
-        partial = to.with_name(f".{to.name}.partial")
-        with partial.open("wb") as out:
+        sweep_beside(to)
+        with replacing(to) as out:
             out.write(len(encoded).to_bytes(8, "little") + encoded)
             for start, end in _merged([info.data_offsets for _, info in ordered]):
                 for first in range(start, end, _CHUNK):
@@ -230,7 +233,6 @@ def _fetch_ranges(remote: RemoteCheckpoint, name: str, tensors: dict[str, Any], 
                     if len(body) != last - first:
                         raise CheckpointError(f"checkpoint {remote}: {name}: a part of it came back short")
                     out.write(body)
-        partial.replace(to)
 
 
 def _read_range(files: Any, address: str, start: int, end: int) -> bytes:
@@ -253,7 +255,7 @@ def _keep_names(remote: RemoteCheckpoint, folder: Path) -> None:
     """Config and index beside the weights; the index names only what was fetched."""
     from safetensors import safe_open
 
-    (folder / "config.json").write_bytes(fetch_file(remote, "config.json").read_bytes())
+    write_bytes(folder / "config.json", fetch_file(remote, "config.json").read_bytes())
     files = sorted(folder.glob("*.safetensors"))
     index = index_file(path.name for path in files)
     if index is not None:
@@ -261,7 +263,7 @@ def _keep_names(remote: RemoteCheckpoint, folder: Path) -> None:
         for path in files:
             with safe_open(path, framework="pt") as file:
                 names |= dict.fromkeys(file.keys(), path.name)
-        (folder / index).write_text(json.dumps({"metadata": {}, "weight_map": names}))
+        write_json(folder / index, {"metadata": {}, "weight_map": names})
 
 
 def forget(remote: RemoteCheckpoint) -> None:

@@ -30,6 +30,7 @@ from madyn.dataset.fit_files import (
     write_parameter_table,
 )
 from madyn.dataset.layout import FITTED_QUANTITIES
+from madyn.dataset.locking import writing
 from madyn.dataset.repeats import repeated_statistics
 from madyn.dataset.view import RatioOf
 from madyn.errors import ArchitectureError, DatasetError, MadynError, SeriesError, UsageError
@@ -112,7 +113,8 @@ def fit_dataset(
                     f"{model}: {list_steps(repeated)} have statistics of another step, bit for bit (`madyn check` says "
                     "which); fitted all the same"
                 )
-    _write_table(dataset)
+    with writing(dataset.path, "fits"):
+        _write_table(dataset)
     if faults:
         more = f" (and {len(faults) - 1} more such)" if len(faults) > 1 else ""
         raise type(faults[0])(f"{faults[0]}{more}")
@@ -180,9 +182,12 @@ def _fit(
     values = np.concatenate([one.values for one in series], axis=1)
     records = iter(fit_records(series[0].steps, values, chosen, method=making.method, robust=making.robust))
     faults: list[MadynError] = []
-    for one in series:
-        layers = list(islice(records, one.values.shape[1]))
-        faults += _write(dataset, one, layers, chosen, making)
+    made = [(one, list(islice(records, one.values.shape[1]))) for one in series]
+    # What is there is read, joined with what was made and written again: by one process at a time.
+    with writing(dataset.path, "fits"):
+        for one, layers in made:
+            faults += _write(dataset, one, layers, chosen, making)
+    for one, layers in made:
         if any(layer[hypothesis.name]["r2"] is not None for layer in layers for hypothesis in chosen):
             fitted.add(one.model)
     return faults
@@ -196,7 +201,7 @@ def _write(
     making: _Making,
 ) -> list[MadynError]:
     made_with = {
-        "statistics_sha256": dataset.statistics_hash(one.model),
+        "statistics_sha256": dataset.statistics_hash(one.model),  # of the bytes that were fitted
         "method": making.method,
         "robust": making.robust,
         "seed": None,  # no method that draws random numbers was used
@@ -207,9 +212,16 @@ def _write(
     for layer in layers:
         for hypothesis in chosen:
             layer[hypothesis.name]["provenance"] = {**made_with, "bounds": _bounds(hypothesis, making.method)}
-    records = _with_kept(dataset, one.model, one.quantity, layers, made_with)
-    write_fit_records(dataset.path, one.model, one.quantity, records)
     faults: list[MadynError] = []
+    kept = _kept(dataset, one)
+    if _is_newer(kept, dataset, one.model):
+        return [
+            DatasetError(
+                f"{dataset.path / one.model}: {one.quantity}: its statistics changed as they were fitted, and another "
+                "process has fitted what is there now; run `madyn fit` again"
+            )
+        ]
+    write_fit_records(dataset.path, one.model, one.quantity, _join(kept, layers, made_with))
     for hypothesis in chosen:
         messages = [layer[hypothesis.name]["message"] for layer in layers]
         if all(layer[hypothesis.name]["r2"] is None for layer in layers):
@@ -235,14 +247,27 @@ def _without_suspects(steps: np.ndarray, values: np.ndarray, method: str) -> np.
     return kept
 
 
-def _with_kept(
-    dataset: Dataset, model: str, quantity: str, layers: list[dict[str, Record]], made_with: Mapping[str, Any]
+def _kept(dataset: Dataset, one: _Series) -> list[dict[str, Record]]:
+    """The records that are there by layer; none where there are none yet, or not readable: they are replaced."""
+    try:
+        return read_fit_records(dataset.path, one.model, one.quantity)
+    except DatasetError:
+        return []
+
+
+def _is_newer(kept: Sequence[Mapping[str, Record]], dataset: Dataset, model: str) -> bool:
+    """Whether records that are there were made from the statistics that are there now, and ours from those before."""
+    made_from = {
+        (record.get("provenance") or {}).get("statistics_sha256") for layer in kept for record in layer.values()
+    }
+    others = made_from - {None, dataset.statistics_hash(model)}
+    return bool(others) and Dataset(dataset.path, [model]).statistics_hash(model) in others
+
+
+def _join(
+    old: Sequence[Mapping[str, Record]], layers: list[dict[str, Record]], made_with: Mapping[str, Any]
 ) -> list[dict[str, Record]]:
     """The new records, and those already on disk of other hypotheses if they were fitted to the same numbers."""
-    try:
-        old = read_fit_records(dataset.path, model, quantity)
-    except DatasetError:
-        return layers  # none yet, or not readable: what is written now replaces it
     if len(old) != len(layers):
         return layers
     numbers = ("statistics_sha256", "ratio_of", "suspects_dropped", "method", "robust")

@@ -22,6 +22,7 @@ from madyn.curves.hypotheses import HYPOTHESES
 from madyn.curves.priors import Prior
 from madyn.curves.separable import SeparableModel
 from madyn.dataset.files import read_json, sha256, write_json
+from madyn.dataset.leftovers import sweep_beside
 from madyn.errors import DatasetError, StorageError, UsageError
 
 FORMAT = 1
@@ -48,6 +49,7 @@ def learned_once(
         return kept
     prior = learn()
     with suppress(StorageError):  # a home that is full or read-only: the next call learns it again
+        sweep_beside(path)
         write_json(path, {"format": FORMAT, "key": key, **_as_json(prior)})
     return prior
 

@@ -1,8 +1,8 @@
 """Writing whole files or none.
 
-Every file that madyn leaves behind is written here: to a temporary name in the same directory, flushed to the disk,
-then renamed over its place. A run that is killed, or a disk that fills up, leaves the old file or the new one and
-never a part of one.
+Every file that madyn leaves behind is written here: under a name of its own in the same directory (`partial`), flushed
+to the disk, then renamed over its place. A run that is killed, or a disk that fills up, leaves the old file or the new
+one and never a part of one.
 
 A dataset may also lie on an object store (any URL that fsspec knows). There nothing can be renamed; an object is put
 in one request, and appears whole or not at all.
@@ -13,12 +13,11 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from madyn.dataset.partial import put_new, replacing
 from madyn.errors import DatasetError, StorageError, UsageError
 
 MAX_FILE_BYTES = 1 << 28  # no file of the layout comes near this; a larger one is a mistake or an attack
@@ -60,21 +59,33 @@ def is_local(path: Path) -> bool:
 def create_bytes(path: Path, data: bytes) -> bool:
     """Write a file that nobody has written before; False, and nothing changed, where somebody has.
 
-    On a file system the caller holds a lock. On an object store the first of several writers wins.
+    Of several writers the first wins, on a file system as on an object store.
 
     Raises:
         StorageError: as `write_bytes`.
     """
-    if is_local(path):
-        write_bytes(path, data)
+    if not is_local(path):
+        try:
+            path.fs.pipe_file(path.path, data, mode="create")  # pyright: ignore[reportAttributeAccessIssue]
+        except FileExistsError:
+            return False
+        except Exception as e:
+            raise storage_error(path, e) from e
         return True
+    created = False
+
+    def put(whole: str, to: Path) -> None:
+        nonlocal created
+        created = put_new(whole, to)
+
     try:
-        path.fs.pipe_file(path.path, data, mode="create")  # pyright: ignore[reportAttributeAccessIssue]
-    except FileExistsError:
-        return False
-    except Exception as e:
+        if path.exists():
+            return False
+        with replacing(path, put) as file:
+            file.write(data)
+    except OSError as e:
         raise storage_error(path, e) from e
-    return True
+    return created
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -83,29 +94,18 @@ def write_bytes(path: Path, data: bytes) -> None:
     Raises:
         StorageError: the folder or the file cannot be written; what was there before is still there.
     """
-    if not is_local(path):
-        try:
-            path.fs.pipe_file(path.path, data)  # pyright: ignore[reportAttributeAccessIssue]
-        except Exception as e:  # every store has errors of its own
-            raise storage_error(path, e) from e
-        return
-    temporary: Path | None = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        temporary = Path(name)
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        # mkstemp makes files for their owner alone; a dataset is there to be shared.
-        temporary.chmod(0o666 & ~_UMASK)
-        temporary.replace(path)
+        if is_local(path):
+            with replacing(path) as file:
+                file.write(data)
+        else:
+            path.fs.pipe_file(path.path, data)  # pyright: ignore[reportAttributeAccessIssue]
     except OSError as e:
         raise storage_error(path, e) from e
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
+    except Exception as e:  # every store has errors of its own
+        if is_local(path):
+            raise
+        raise storage_error(path, e) from e
 
 
 def write_text(path: Path, text: str) -> None:
@@ -115,7 +115,12 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write strict JSON: NaN and infinity are refused, since other languages' readers refuse them."""
-    write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    write_bytes(path, encode_json(value))
+
+
+def encode_json(value: Any) -> bytes:
+    """The bytes of a JSON file, as `write_json` writes it."""
+    return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
 def read_bytes(path: Path, limit: int = MAX_FILE_BYTES) -> bytes:
@@ -167,12 +172,3 @@ def sha256(*parts: bytes) -> str:
         digest.update(len(part).to_bytes(8, "little"))
         digest.update(part)
     return digest.hexdigest()
-
-
-def _read_umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-_UMASK = _read_umask()  # read once at import: the call that reads it also sets it, for all threads

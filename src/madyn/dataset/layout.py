@@ -65,6 +65,11 @@ def is_directory_name(name: str) -> bool:
     )
 
 
+def is_hidden(root: Path, path: Path) -> bool:
+    """Whether a path below a root is, or lies in, what no reader takes for data: what is being written, locks."""
+    return any(part.startswith(".") for part in path.relative_to(root).parts)
+
+
 def statistics_folder(root: Path, model: str) -> Path:
     return root / model / "stats"
 

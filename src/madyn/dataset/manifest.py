@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from madyn.dataset import layout
-from madyn.dataset.files import read_json, write_json
+from madyn.dataset.files import create_bytes, encode_json, read_json, write_json
 from madyn.errors import DatasetError, ProbeMismatchError
 
 
@@ -121,12 +121,14 @@ def read_probe(root: Path) -> ProbeRecord | None:
 def claim_probe(root: Path, probe: ProbeRecord) -> None:
     """Record the probe's text for a new dataset; for one that has a probe, refuse any other text.
 
+    Of several processes that claim at once the first has its way.
+
     Raises:
         ProbeMismatchError: the dataset was measured on another text.
     """
     refuse_other_probe(root, probe)
-    if read_probe(root) is None:
-        write_json(layout.probe_path(root), asdict(probe))
+    if read_probe(root) is None and not create_bytes(layout.probe_path(root), encode_json(asdict(probe))):
+        refuse_other_probe(root, probe)  # another process was first, with the same text or another
 
 
 def refuse_other_probe(root: Path, probe: ProbeRecord) -> None:

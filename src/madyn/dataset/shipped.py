@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import io
-import shutil
 import tarfile
-import tempfile
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from madyn.dataset import layout
 from madyn.dataset.files import storage_error, write_bytes
+from madyn.dataset.leftovers import sweep_beside
+from madyn.dataset.partial import making_folder
 
 _ARCHIVE = ".tar.xz"
 
@@ -50,14 +52,14 @@ def unpack_shipped(name: str) -> Path:
         raise storage_error(folder, e) from e
 
 
-def unpack_into(folder: Path, name: str) -> None:
-    """Unpack a shipped dataset into a folder that does not exist, or is empty.
+def unpack_into(folder: Path, name: str, beside: Mapping[str, bytes]) -> None:
+    """Unpack a shipped dataset, and some small files by their names, into a folder that does not exist, or is empty.
 
     Raises:
         StorageError: the folder cannot be written.
     """
     try:
-        _unpack(_archive(name), folder)
+        _unpack(_archive(name), folder, beside)
     except OSError as e:
         raise storage_error(folder, e) from e
 
@@ -71,17 +73,15 @@ def _archive(name: str) -> bytes:
     return (_data() / f"{name}{_ARCHIVE}").read_bytes()
 
 
-def _unpack(archive: bytes, folder: Path) -> Path:
+def _unpack(archive: bytes, folder: Path, beside: Mapping[str, bytes] = MappingProxyType({})) -> Path:
     """All of it or nothing: beside the folder first, then renamed."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-    try:
+    sweep_beside(folder)
+    with making_folder(folder) as partial:
         with tarfile.open(fileobj=io.BytesIO(archive), mode="r:xz") as tar:
             tar.extractall(partial, filter="data")
-        partial.chmod(0o755)
-        return partial.rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        for name, data in beside.items():
+            (partial / name).write_bytes(data)
+    return folder
 
 
 def pack_dataset(root: Path, archive: Path) -> None:
@@ -94,7 +94,7 @@ def pack_dataset(root: Path, archive: Path) -> None:
         StorageError: the file cannot be written.
     """
     found = [p for pattern in layout.PACKED for p in root.glob(pattern) if p.is_file()]
-    wanted = [p for p in found if not p.name.startswith(".")]  # left by a process that was killed as it wrote
+    wanted = [p for p in found if not layout.is_hidden(root, p)]  # left by a process that was killed as it wrote
     content = io.BytesIO()
     with tarfile.open(fileobj=content, mode="w:xz", preset=9) as tar:
         # Files that are alike stand together, which is what makes the archive small.

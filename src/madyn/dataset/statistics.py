@@ -69,8 +69,13 @@ def read_statistics(path: Path) -> np.ndarray:
     Raises:
         DatasetError: the file is missing, too large, or not a B x 4 x L list of numbers; names the file and the place.
     """
+    return parse_statistics(path, read_bytes(path, MAX_BYTES))
+
+
+def parse_statistics(path: Path, data: bytes) -> np.ndarray:
+    """As `read_statistics`, of the bytes that a file was found to hold."""
     try:
-        text = read_bytes(path, MAX_BYTES).decode("utf-8-sig")
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError as e:
         raise DatasetError(f"{path}: byte {e.start}: not text") from e
     return _to_array(path, _parse(path, text))

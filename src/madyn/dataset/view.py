@@ -16,8 +16,9 @@ from madyn.architecture import Architecture
 from madyn.dataset import fit_files, layout, manifest
 from madyn.dataset.copying import bring
 from madyn.dataset.files import read_bytes, root_path, sha256
+from madyn.dataset.leftovers import sweep
 from madyn.dataset.remote import is_shipped, locate, match_remote
-from madyn.dataset.statistics import read_statistics
+from madyn.dataset.statistics import MAX_BYTES, parse_statistics, read_statistics
 from madyn.dataset.training import TrainingRecord, read_record
 from madyn.errors import ArchitectureError, DatasetError, UsageError
 from madyn.suites import PYTHIA
@@ -67,6 +68,7 @@ def open_to_write(path: str | Path, out: str | Path | None = None) -> Dataset:
         dataset = _open(locate(path))
     if not dataset.models:
         raise DatasetError(f"{dataset.path}: nothing in it was measured; see `madyn show {dataset.path}`")
+    sweep(dataset.path)
     return dataset
 
 
@@ -95,6 +97,7 @@ class Dataset:
         self.models = list(models)
         self._shared = shared
         self._statistics: dict[str, xr.DataArray] = {}
+        self._hashes: dict[str, str] = {}
 
     def __repr__(self) -> str:
         count = f"{len(self.models)} model{'' if len(self.models) == 1 else 's'}"
@@ -169,11 +172,13 @@ class Dataset:
         files = layout.statistics_files(self.path, model)
         if not files:
             raise DatasetError(f"{layout.statistics_folder(self.path, model)}: no statistics files in it")
-        arrays = {step: read_statistics(path) for step, path in files.items()}
+        read = {step: read_bytes(path, MAX_BYTES) for step, path in files.items()}
+        arrays = {step: parse_statistics(files[step], data) for step, data in read.items()}
         shapes = {array.shape: files[step] for step, array in arrays.items()}
         if len(shapes) > 1:
             (a, first), (b, second) = list(shapes.items())[:2]
             raise DatasetError(f"{second}: shape {b} where {first.name} has {a}; all steps of a model must agree")
+        self._hashes[model] = _hash_steps(read)
         return _stacked(arrays, model)
 
     def trajectories(self, model: str, quantity: str, ratio_of: RatioOf = "sequences") -> xr.DataArray:
@@ -316,14 +321,23 @@ class Dataset:
         return read_record(self.path, self._known(model))
 
     def statistics_hash(self, model: str) -> str:
-        """SHA-256 over the model's statistics files in the order of their steps: what fits say they were made from."""
-        files = layout.statistics_files(self.path, self._known(model))
-        return sha256(*(part for step, path in files.items() for part in (str(step).encode(), read_bytes(path))))
+        """SHA-256 over the model's statistics files in the order of their steps: what fits say they were made from.
+
+        It is that of the bytes that `statistics` was read from, where that was done: a file may change meanwhile.
+        """
+        if self._known(model) in self._hashes:
+            return self._hashes[model]
+        files = layout.statistics_files(self.path, model)
+        return _hash_steps({step: read_bytes(path) for step, path in files.items()})
 
     def _known(self, model: str) -> str:
         if model not in self.models:
             raise UsageError(f"{self.path} has no model {model!r}; it has {few(self.models)}")
         return model
+
+
+def _hash_steps(read: Mapping[int, bytes]) -> str:
+    return sha256(*(part for step, data in read.items() for part in (str(step).encode(), data)))
 
 
 def _stacked(arrays: Mapping[int, np.ndarray], model: str) -> xr.DataArray:

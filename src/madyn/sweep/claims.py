@@ -1,4 +1,4 @@
-"""Who measures a unit, where several processes trace into one dataset.
+"""Who measures a unit, where several processes measure into one dataset.
 
 On a file system a unit is claimed with an advisory lock, which the operating system gives up when its holder dies,
 however it dies. An object store has no locks: there two machines may measure the same unit at the same time, and the
@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from madyn.dataset import layout
-from madyn.dataset.files import is_local, storage_error
+from madyn.dataset.files import is_local
+from madyn.dataset.locking import hold
 
 
 @contextmanager
@@ -23,25 +24,12 @@ def claim(root: Path, model: str, step: int, *, wait: bool = False) -> Iterator[
 
     Args:
         wait: until whoever holds it has finished or died.
+
+    Raises:
+        StorageError: the dataset cannot be written.
     """
     if not is_local(root):
         yield True
         return
-    from filelock import FileLock, Timeout
-
-    path = layout.lock_path(root, model, step)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path)
-        lock.acquire(timeout=-1 if wait else 0)
-    except Timeout:
-        yield False
-        return
-    except OSError as e:
-        raise storage_error(path, e) from e
-    try:
-        yield True
-    finally:
-        # Gone before it is given up: whoever waited on it finds the unit done.
-        path.unlink(missing_ok=True)
-        lock.release()
+    with hold(layout.lock_path(root, model, step), -1.0 if wait else 0.0, remove=True) as mine:
+        yield mine

@@ -17,6 +17,9 @@ from madyn.architecture import Architecture
 from madyn.checkpoints import Checkpoint, Checkpoints
 from madyn.dataset import Dataset, manifest, open_dataset
 from madyn.dataset.files import is_local, root_path, storage_error
+from madyn.dataset.leftovers import sweep
+from madyn.dataset.locking import tracing
+from madyn.dataset.partial import make_folder
 from madyn.errors import MadynError, ProbeMismatchError, UsageError
 from madyn.sweep.engines import Engine, choose_engine, revisit
 from madyn.sweep.inputs import (
@@ -107,7 +110,8 @@ def trace(
         ProbeMismatchError: the dataset, or the model in it, was measured on another text or other tokens.
         TextError: the text cannot be read or is too short.
         StorageError: the dataset cannot be written.
-        UsageError: two models would share a directory, or an argument cannot mean anything.
+        UsageError: two models would share a directory, a lab trains in the dataset, or an argument cannot mean
+            anything.
     """
     import madyn.measurement  # noqa: F401  # a missing torch is said before anything is read
 
@@ -134,15 +138,17 @@ def trace(
         raise reasons[0]  # nothing can be measured; otherwise the others are, and this is recorded
     if is_local(root):
         try:
-            root.mkdir(parents=True, exist_ok=True)
+            make_folder(root)
         except OSError as e:
             raise storage_error(root, e) from e
-    manifest.claim_probe(root, record)
     report = TraceReport(root, already=[(plan.model, step) for plan in plans for step in plan.done])
-    _record_refused(root, plans, report)
     works = _works(str(out) if not is_local(root) else str(root), plans, probes, probe, settings)
     told = [f"{model}: {remark}" for model, found in probes.items() for remark in getattr(found, "remarks", ())]
-    _run(works, chosen, report, "\n".join([_describe(plans, describe_inputs(probe, values)), *told]))
+    with tracing(root):
+        sweep(root)
+        manifest.claim_probe(root, record)
+        _record_refused(root, plans, report)
+        _run(works, chosen, report, "\n".join([_describe(plans, describe_inputs(probe, values)), *told]))
     return report
 
 
