@@ -1,10 +1,9 @@
-"""The terminal: one progress display for all long work, one form of table, and who answers Ctrl-C."""
+"""The terminal: one progress display for all long work and one form of table."""
 
 from __future__ import annotations
 
 import json
 import math
-import signal
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -51,11 +50,6 @@ def note(message: str) -> None:
     """One sentence on standard error that is worth knowing and no error; nothing where quiet was asked for."""
     if not is_quiet():
         Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(f"note: {message}")
-
-
-def leave_interrupts_to_parent() -> None:
-    """For worker processes: a terminal sends Ctrl-C to all of them, and only the parent knows how to stop in order."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def progress_display(*, weighted: bool = False) -> Progress:

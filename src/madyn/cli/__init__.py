@@ -12,8 +12,7 @@ from madyn import __version__, terminal
 from madyn.cli import comparing, designing, effects, explaining, fitting, forecasting, measuring, training, verifying
 from madyn.cli.voice import QuietOption, VerboseOption, enter_voice, raise_voice
 from madyn.errors import MadynError
-
-STOPPED = 130  # what a shell reports for a command stopped by Ctrl-C
+from madyn.stopping import stoppable
 
 app = typer.Typer(
     name="madyn",
@@ -45,14 +44,31 @@ def everywhere(
 
 
 def main() -> None:
-    """Run a command. Exits with 0, with 1 for what is wrong with data, with 2 for what is wrong with the arguments."""
+    """Run a command.
+
+    Exits with 0, with 1 for what is wrong with data, with 2 for what is wrong with the arguments, and with 128 and the
+    signal's number (130 for Ctrl-C, 143 for SIGTERM) where it was told to stop.
+    """
     # transformers' remarks on every model loaded would drown the command's own lines.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     terminal.set_voice()
+    with stoppable() as stop:
+        try:
+            code = _run()
+        except KeyboardInterrupt:  # at a place where typer does not see it
+            code = _INTERRUPTED
+        if code == _INTERRUPTED:
+            _say("stopped; what is written stays, and the same command goes on from there")
+            code = stop.code
+    sys.exit(code)
+
+
+_INTERRUPTED = 130  # what typer gives for KeyboardInterrupt
+
+
+def _run() -> int:
     try:
         code = app(sys.argv[1:] or ["--help"], prog_name="madyn", standalone_mode=False)
-        if code == STOPPED:
-            _say("stopped; what is written stays, and the same command goes on from there")
     except MadynError as e:
         _say(str(e))
         code = e.exit_code
@@ -68,7 +84,7 @@ def main() -> None:
         command = getattr(getattr(e, "ctx", None), "command_path", "madyn")
         _say(f"{e.format_message()} (see {command} --help)")
         code = 2
-    sys.exit(code if isinstance(code, int) else 0)
+    return code if isinstance(code, int) else 0
 
 
 def _say(message: str) -> None:

@@ -11,14 +11,12 @@ import io
 import os
 import re
 from collections.abc import Callable, Iterable
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from functools import lru_cache
 from importlib.metadata import version
-from multiprocessing import get_context
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -39,7 +37,8 @@ from madyn.dataset import Dataset, open_dataset, open_to_write
 from madyn.dataset.files import sha256, write_bytes
 from madyn.errors import MadynError, StorageError, UsageError
 from madyn.figures.registry import PICTURES, Case, Source
-from madyn.terminal import leave_interrupts_to_parent, progress_display
+from madyn.processes import DiedError, Workers
+from madyn.terminal import progress_display
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -188,25 +187,21 @@ def _draw_all(
             collect([_draw(task, source, folder, dpi) for task in batch])
         return
     path, models = str(source.dataset.path), tuple(source.dataset.models)
-    # "spawn" and not "fork": the caller may run threads (torch does), and a forked copy of them can hang.
-    with ProcessPoolExecutor(min(jobs, len(batches)), get_context("spawn"), leave_interrupts_to_parent) as pool:
-        given = source.given_predictor
-        futures = [
-            pool.submit(
-                _draw_batch, batch, path, models, given if PICTURES[batch[0].pattern].derive else None, folder, dpi
-            )
-            for batch in batches
-        ]
-        try:
+    given = source.given_predictor
+    try:
+        with Workers(min(jobs, len(batches))) as workers:
+            futures = [
+                workers.submit(
+                    _draw_batch, batch, path, models, given if PICTURES[batch[0].pattern].derive else None, folder, dpi
+                )
+                for batch in batches
+            ]
             for future in as_completed(futures):
                 collect(future.result())
-        except BrokenProcessPool as e:
-            raise MadynError(
-                "a process that draws figures ended early; in a script, call draw_figures below "
-                "`if __name__ == '__main__':`; if memory ran out, use jobs=1"
-            ) from e
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+    except DiedError as e:
+        raise MadynError(
+            "a process that draws figures ended early: if memory ran out, use jobs=1 (--jobs 1). What is drawn stays"
+        ) from e
 
 
 def _draw_batch(

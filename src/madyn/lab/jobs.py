@@ -20,10 +20,6 @@ from madyn.lab.suites import LabSuite, Run
 from madyn.sweep.settings import Probe, Settings, versions
 
 
-class StoppedError(Exception):
-    """The run is to stop where it is: another one failed, or the user pressed Ctrl-C."""
-
-
 @dataclass(frozen=True)
 class Job:
     """One model to be trained, with all that is needed to do it in another process."""
@@ -78,7 +74,7 @@ def train_and_measure(job: Job, on_step: Callable[[int], None] = lambda step: No
             state=_state(root, run.name),
             on_step=on_step,
         )
-    except (StorageError, UsageError, StoppedError):
+    except (StorageError, UsageError):
         raise
     except Exception as e:  # whatever one run does, it must not cost the others: it is recorded
         reason = str(e) if isinstance(e, MadynError) else f"{type(e).__name__}: {e}"

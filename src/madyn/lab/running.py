@@ -7,14 +7,13 @@ every model (no space, another text) stops the suite.
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import queue
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import FIRST_EXCEPTION, wait
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +24,11 @@ from madyn.dataset.files import storage_error
 from madyn.dataset.training import TrainingRecord, read_record
 from madyn.errors import MadynError, UsageError
 from madyn.lab.corpora import Corpus, prepare_corpus, probe_of
-from madyn.lab.jobs import Job, StoppedError, remove_model, train_and_measure
+from madyn.lab.jobs import Job, remove_model, train_and_measure
 from madyn.lab.suites import LabSuite, Run, read_suite
+from madyn.processes import DiedError, Workers
 from madyn.sweep.settings import resolve_device
-from madyn.terminal import counted, few, leave_interrupts_to_parent, progress_display
+from madyn.terminal import counted, few, progress_display
 
 
 @dataclass(frozen=True)
@@ -205,12 +205,8 @@ def _run_all(todo: list[Job], at_once: int, report: LabReport) -> None:
     order = sorted(todo, key=lambda job: -training_flops(job.run, job.suite, job.corpus.vocab_size))
     weight = {job.run.name: training_flops(job.run, job.suite, job.corpus.vocab_size) for job in order}
     steps = order[0].suite.recipe.steps
-    context = multiprocessing.get_context("spawn")
-    reports, stop = context.Queue(), context.Event()
-    with (
-        progress_display(weighted=True) as progress,
-        ProcessPoolExecutor(at_once, context, _start_worker, (reports, stop)) as pool,
-    ):
+    reports = get_context("spawn").Queue()
+    with progress_display(weighted=True) as progress, _advised(), Workers(at_once, _start_worker, (reports,)) as pool:
         progress.console.print(f"{counted(len(todo), 'model')} to train, {steps} steps each, {at_once} at a time")
         bar = progress.add_task("training", total=sum(weight.values()))
         reached = dict.fromkeys(weight, 0)
@@ -226,27 +222,30 @@ def _run_all(todo: list[Job], at_once: int, report: LabReport) -> None:
                 bar, completed=sum(share.values()), description=f"{ended} of {len(todo)} ended; {', '.join(running)}"
             )
 
-        try:
-            pending = set(futures)
-            while pending:
-                done, pending = wait(pending, timeout=0.3, return_when=FIRST_EXCEPTION)
-                for future in done:
-                    name, failure = futures[future], future.result()
-                    reached[name] = steps
-                    if failure is None:
-                        report.trained.append(name)
-                    else:
-                        report.failures[name] = failure
-                        progress.console.print(f"{name} failed: {failure}")
-                show()
-        except BrokenProcessPool as e:
-            raise MadynError(
-                "a process that trains a model ended early: if memory ran out, use fewer jobs; in a script, call "
-                "run_suite below `if __name__ == '__main__':`. What is written stays, and the same call goes on from it"
-            ) from e
-        finally:
-            stop.set()
-            pool.shutdown(cancel_futures=True)
+        pending = set(futures)
+        while pending:
+            done, pending = wait(pending, timeout=0.3, return_when=FIRST_EXCEPTION)
+            for future in done:
+                name, failure = futures[future], future.result()
+                reached[name] = steps
+                if failure is None:
+                    report.trained.append(name)
+                else:
+                    report.failures[name] = failure
+                    progress.console.print(f"{name} failed: {failure}")
+            show()
+
+
+@contextmanager
+def _advised() -> Iterator[None]:
+    """Say what to do where a worker died."""
+    try:
+        yield
+    except DiedError as e:
+        raise MadynError(
+            "a process that trains a model ended early: if memory ran out, use fewer jobs. What is written stays, and "
+            "the same call goes on from it"
+        ) from e
 
 
 def training_flops(run: Run, suite: LabSuite, vocab_size: int) -> float:
@@ -271,19 +270,16 @@ def _drain(reports: Any) -> list[tuple[str, int]]:
             return found
 
 
-# What a worker process is given when it starts: where to report its steps, and the event that tells it to stop.
+# What a worker process is given when it starts: where to report its steps.
 _worker: dict[str, Any] = {}
 
 
-def _start_worker(reports: Any, stop: Any) -> None:
-    leave_interrupts_to_parent()
-    _worker.update(reports=reports, stop=stop)
+def _start_worker(reports: Any) -> None:
+    _worker.update(reports=reports)
 
 
 def _run_job(job: Job) -> str | None:
     def on_step(step: int) -> None:
-        if _worker["stop"].is_set():
-            raise StoppedError
         if step % 10 == 0:
             _worker["reports"].put((job.run.name, step))
 

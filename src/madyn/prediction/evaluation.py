@@ -23,11 +23,11 @@ from madyn.prediction.approaches import APPROACHES, MIXED, approach_named
 from madyn.prediction.calibrated import Calibrated, fit_calibrated
 from madyn.prediction.derived import last_steps, quantity
 from madyn.prediction.inputs import in_words
-from madyn.prediction.parallel import in_processes
 from madyn.prediction.parameters import table_3
 from madyn.prediction.predictor import ENOUGH_ARCHITECTURES, QUANTILES
 from madyn.prediction.scoring import CEILING, LEFT_OUT, Predictions, ceiling_interval, score_all
 from madyn.prediction.table import CurveTable, curve_table
+from madyn.processes import in_order
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -139,7 +139,7 @@ def leave_out(
     protocols = protocols_of(table)
     folds = [(protocol, mask) for protocol, masks in protocols.items() for mask in masks]
     found = {protocol: {name: _nothing(table) for name in names} for protocol in protocols}
-    done = in_processes(_fold, ((table, mask, names) for _, mask in folds), jobs)
+    done = in_order(_fold, ((table, mask, names) for _, mask in folds), jobs)
     for (protocol, mask), by_name in zip(folds, done, strict=True):
         for name, part in by_name.items():
             held = found[protocol][name]

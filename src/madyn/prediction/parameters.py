@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from madyn.prediction.derived import steps_of
-from madyn.prediction.parallel import in_processes
 from madyn.prediction.predictor import DEFAULT, fitted_parameters
 from madyn.prediction.scoring import LEFT_OUT, Predictions, peaks_of
 from madyn.prediction.table import CurveTable
+from madyn.processes import in_order
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -62,7 +62,7 @@ def table_3(
         tests = [mask[where] for mask in masks]
         tasks += [(_published_name(protocol), test) for test in tests if test.any() and not test.all()]
     parts: dict[str, list[pd.DataFrame]] = {}
-    done = in_processes(_fold, ((parameters, *task) for task in tasks), jobs)
+    done = in_order(_fold, ((parameters, *task) for task in tasks), jobs)
     for (protocol, _), part in zip(tasks, done, strict=True):
         parts.setdefault(protocol, []).append(part)
         on_fold()

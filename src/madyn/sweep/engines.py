@@ -9,11 +9,11 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any
 
 from madyn.errors import MadynError, UsageError
+from madyn.processes import DiedError, Workers
 from madyn.sweep.units import Outcome, Work, finish_cache, measure_unit, prepare
 
 Engine = Callable[[Sequence[Work]], Iterator[Outcome]]
@@ -62,18 +62,17 @@ def run_here(works: Sequence[Work]) -> Iterator[Outcome]:
 
 def run_in_processes(works: Sequence[Work], jobs: int) -> Iterator[Outcome]:
     """In processes of this machine, which share its threads."""
-    from multiprocessing import get_context
-
     left, died = list(works), 0
     while left:
         threads = max(1, (os.cpu_count() or 1) // jobs)
-        pool = ProcessPoolExecutor(jobs, get_context("spawn"), _start_worker, (threads,))
         running: dict[Future[Outcome], Work] = {}
         try:
-            for outcome, work in _drain(pool, left, running, jobs):
-                left.remove(work)
-                yield outcome
-        except BrokenProcessPool as e:
+            # A user's own function that loads a model may be of the script that runs.
+            with Workers(jobs, _start_worker, (threads,), needs_main=True) as pool:
+                for outcome, work in _drain(pool, left, running, jobs):
+                    left.remove(work)
+                    yield outcome
+        except DiedError as e:
             died += 1
             if died > _RESTARTS:
                 raise MadynError(
@@ -81,12 +80,10 @@ def run_in_processes(works: Sequence[Work], jobs: int) -> Iterator[Outcome]:
                     f"{', '.join(sorted({str(w.checkpoint) for w in running.values()}))}; out of memory, perhaps: "
                     "use fewer --jobs. What was measured stays"
                 ) from e
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _drain(
-    pool: ProcessPoolExecutor, works: Sequence[Work], running: dict[Future[Outcome], Work], jobs: int
+    pool: Workers, works: Sequence[Work], running: dict[Future[Outcome], Work], jobs: int
 ) -> Iterator[tuple[Outcome, Work]]:
     """Outcomes as they come, never more units handed out than there are processes to take them and one besides."""
     todo = iter(list(works))
@@ -103,9 +100,6 @@ def _drain(
 def _start_worker(threads: int) -> None:
     import torch
 
-    from madyn.terminal import leave_interrupts_to_parent
-
-    leave_interrupts_to_parent()
     torch.set_num_threads(threads)
 
 
