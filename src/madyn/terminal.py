@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -20,8 +19,9 @@ from rich.progress import (
 )
 from rich.table import Table
 
-# No markup anywhere: brackets in a path or a message are themselves.
-console = Console(highlight=False, soft_wrap=True, markup=False)
+from madyn.streams import Printer, visible, visible_json
+
+console = Printer()
 
 
 @dataclass
@@ -49,7 +49,7 @@ def is_quiet() -> bool:
 def note(message: str) -> None:
     """One sentence on standard error that is worth knowing and no error; nothing where quiet was asked for."""
     if not is_quiet():
-        Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(f"note: {message}")
+        Printer(stderr=True).print(f"note: {message}")
 
 
 def progress_display(*, weighted: bool = False) -> Progress:
@@ -61,7 +61,7 @@ def progress_display(*, weighted: bool = False) -> Progress:
     Without a terminal it draws nothing; what is printed on its console (a plan, a failure) is shown either way, unless
     quiet was asked for.
     """
-    errors = Console(stderr=True, soft_wrap=True, highlight=False, markup=False, quiet=is_quiet())
+    errors = Printer(stderr=True, quiet=is_quiet())
     return Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),
@@ -98,8 +98,8 @@ def print_table(
     for row in (*rows, *foot):
         table.add_row(*(_cell(value) for value in row))
     console.print(title, style="bold")
-    needed = Console(width=10_000, markup=False).measure(table).maximum
-    Console(highlight=False, markup=False, width=max(console.width, needed)).print(table)
+    needed = Printer(width=10_000).measure(table).maximum
+    Printer(width=max(console.width, needed)).print(table)
     if left_out:
         console.print(f"... and {left_out} more; -v shows all")
 
@@ -145,7 +145,8 @@ def print_json(value: Any) -> None:
 
     Nothing else may be printed on standard output by a command that was asked for JSON.
     """
-    console.print(json.dumps(_plain(value), indent=1, ensure_ascii=False, allow_nan=False))
+    in_ascii = not console.encoding.startswith("utf")
+    console.print(visible_json(json.dumps(_plain(value), indent=1, ensure_ascii=in_ascii, allow_nan=False)))
 
 
 def _plain(value: Any) -> Any:
@@ -163,7 +164,7 @@ def _plain(value: Any) -> Any:
 def _cell(value: Any) -> str:
     """A value for a reader: four digits of a float, thousands set off in a whole number, - for what is missing."""
     if isinstance(value, str):
-        return value
+        return visible(value).replace("\n", "\\n").replace("\t", "\\t")
     if value is None or value != value:  # NaN is not equal to itself
         return "-"
     if isinstance(value, bool):
