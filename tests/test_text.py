@@ -68,7 +68,7 @@ def test_malformed_jsonl_says_where(tmp_path, content, message):
 
 
 def test_sources_that_cannot_be_read(tmp_path):
-    with pytest.raises(TextError, match="cannot be read"):
+    with pytest.raises(TextError, match="no such folder or file"):
         read_text(str(tmp_path / "nothing.jsonl"))
     (tmp_path / "picture.png").write_bytes(b"\x89PNG\xff\xfe")
     with pytest.raises(TextError, match="cannot be read as UTF-8"):

@@ -17,6 +17,10 @@ LONGEST_WAIT = 60.0  # seconds between two attempts, whatever a server asks for
 
 T = TypeVar("T")
 
+_PATIENCE = 4.0  # seconds for a connection
+_answered: set[str] = set()  # the addresses that did, in this process
+_unreachable = ""  # why the Hub was not, when it was last tried
+
 
 def retrying(call: Callable[..., T], *arguments: Any, **options: Any) -> T:
     """Call the Hub's client again where waiting helps: too many requests, server errors, broken connections.
@@ -38,6 +42,8 @@ def _may_pass(e: BaseException) -> bool:
 
     for cause in _causes(e):
         response = getattr(cause, "response", None)
+        if isinstance(cause, hub.OfflineModeIsEnabled):
+            return False
         if isinstance(cause, hub.HfHubHTTPError) and response is not None:
             return response.status_code == 429 or response.status_code >= 500
         if isinstance(cause, (HTTPError, ConnectionError, TimeoutError)):
@@ -63,21 +69,61 @@ def _wait(state: Any) -> float:
 
 
 @contextmanager
-def hub_errors(what: str, error: type[MadynError]) -> Iterator[None]:
+def hub_errors(what: str, error: type[MadynError], *, remote: bool = True) -> Iterator[None]:
     """Turn the Hub client's errors inside the block into `error`, its message starting with `what`.
 
     transformers and datasets wrap the client's errors in their own, so that their causes are looked at too. An error
-    that did not come from the Hub goes on as it is.
+    that did not come from the Hub goes on as it is. Where there is no way to the Hub, that is found out first, in
+    seconds, and the block runs with what is in the client's cache.
+
+    Args:
+        remote: the block asks the Hub; a loader of a folder does not.
     """
     from huggingface_hub.errors import HFValidationError, HTTPError  # pyright: ignore[reportPrivateImportUsage]
 
+    if remote:
+        _find_the_way()
     try:
         yield
     except (HTTPError, HFValidationError, OSError) as e:
-        reason = next(filter(None, map(_reason, _causes(e))), None)
+        found = next(filter(None, map(_reason, _causes(e))), None)
+        reason = f"the Hub could not be reached ({_unreachable}); try again later" if remote and _unreachable else found
         if reason is None:
             raise
         raise error(f"{what}: {reason}") from e
+
+
+def _find_the_way() -> None:
+    """Try for a connection, and put the Hub's client offline where there is none.
+
+    The client and the packages above it each try again for half a minute, with lines about it.
+    """
+    global _unreachable
+    from huggingface_hub import constants
+
+    if (constants.HF_HUB_OFFLINE and not _unreachable) or constants.ENDPOINT in _answered:
+        return  # as the user wants it, or as it was
+    reason = _knock(constants.ENDPOINT) and _knock(constants.ENDPOINT)
+    _unreachable, constants.HF_HUB_OFFLINE = reason, bool(reason)
+    if not reason:
+        _answered.add(constants.ENDPOINT)
+
+
+def _knock(address: str) -> str:
+    """Why there is no connection to an address, or to the proxy before it; empty where there is one."""
+    import socket
+    from urllib.parse import urlsplit
+    from urllib.request import getproxies, proxy_bypass
+
+    url = urlsplit(address)
+    proxy = None if proxy_bypass(url.netloc) else getproxies().get(url.scheme) or getproxies().get("all")
+    url = urlsplit(proxy if proxy and "://" in proxy else f"//{proxy}") if proxy else url
+    try:
+        port = url.port or (443 if url.scheme == "https" else 80)
+        socket.create_connection((url.hostname or "", port), timeout=_PATIENCE).close()
+    except (OSError, ValueError) as e:
+        return str(e) or type(e).__name__
+    return ""
 
 
 def _causes(e: BaseException | None) -> Iterator[BaseException]:
@@ -108,6 +154,8 @@ def _reason(e: BaseException) -> str | None:
             return f"the Hub refused access ({_first_line(e)}); `hf auth login` with a token that may read it"
         case hub.HfHubHTTPError() if e.response.status_code == 404:
             return "no such repository or file on the Hub; check the name"
+        case hub.OfflineModeIsEnabled():
+            return "not in the cache, and HF_HUB_OFFLINE says not to ask the Hub"
         case HTTPError() | ConnectionError():
             return f"the Hub could not be reached ({_first_line(e)}); try again later"
     return None

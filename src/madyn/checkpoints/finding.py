@@ -33,10 +33,12 @@ from madyn.checkpoints.naming import (
     step_of,
 )
 from madyn.checkpoints.placing import judge, renamings
+from madyn.checkpoints.remote_code import describe_failure
 from madyn.checkpoints.tokenizers import OTHERWISE, is_empty
 from madyn.checkpoints.weights import Weights, hash_files, local_weight_files
 from madyn.errors import CheckpointError, MadynError, UsageError
 from madyn.hub import hub_errors, retrying
+from madyn.paths import describe_missing, exists, means_path
 from madyn.sharing import list_steps
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(?:/[\w.-]+)?")
@@ -226,14 +228,14 @@ class Checkpoint:
         if folder is None:
             options["revision"] = self.commit or self.revision or "main"
         try:
-            with hub_errors(f"{what} {self}", CheckpointError), _quiet_loading(), self._reading_once():
+            remote = folder is None and self.revision is not None
+            with hub_errors(f"{what} {self}", CheckpointError, remote=remote), _quiet_loading(), self._reading_once():
                 return load(folder or self.source, trust_remote_code=self.trust_remote_code, **options)
         except MadynError:
             raise
         except Exception as e:  # a hostile or broken file can make the loaders raise anything at all
-            reason = " ".join(str(e).split()) or type(e).__name__
-            advice = "; pass --trust-remote-code if you trust that code" if "trust_remote_code" in reason else ""
-            raise CheckpointError(f"{what} {self} cannot be loaded: {reason[:300]}{advice}") from e
+            reason = describe_failure(e, folder or self.source, trusted=self.trust_remote_code)
+            raise CheckpointError(f"{what} {self} cannot be loaded: {reason}") from e
 
 
 @dataclass(frozen=True)
@@ -287,7 +289,7 @@ def find_checkpoint(
         UsageError: a revision is asked of a folder or a file.
     """
     path = Path(model)
-    if path.exists():
+    if exists(path):
         if revision:
             raise UsageError(f"{model} is a path; --revision goes with a name of the Hub")
         if path.is_file():
@@ -298,6 +300,8 @@ def find_checkpoint(
         if not (path / "config.json").exists():
             raise CheckpointError(f"{model}: no config.json in it; it is not a checkpoint's folder{_run_in(path)}")
         return Checkpoint(str(path), step=step_of_folder(path), trust_remote_code=trust_remote_code, form=form)
+    if means_path(model):
+        raise CheckpointError(f"{model}: {describe_missing(model)}")
     if not _HUB_NAME.fullmatch(str(model)):
         raise CheckpointError(f"{model}: no such folder or file, and not a name of the Hub")
     return Checkpoint(str(model), revision=revision or "main", trust_remote_code=trust_remote_code, form=form)
@@ -320,7 +324,7 @@ def find_checkpoints(
     pattern = None if revisions is None else compile_revisions(revisions)
     path = Path(model)
     named, main = Named(), None
-    if not path.exists():
+    if not exists(path):
         one = find_checkpoint(model, trust_remote_code=trust_remote_code, form=form)
         commits = _hub_commits(str(model))
         main = replace(one, commit=commits["main"]) if "main" in commits else None

@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from madyn.checkpoints.remote_code import describe_failure
 from madyn.errors import CheckpointError, MadynError
 from madyn.hub import hub_errors
+from madyn.paths import describe_missing, exists, means_path
 
 OTHERWISE = "give --tokenizer NAME or FOLDER (tokenizer=), or token ids with --tokens FILE.npy (inputs=)"
 """What to do where a checkpoint has no tokenizer."""
@@ -20,17 +22,20 @@ def find_tokenizer(name: str | Path, *, trust_remote_code: bool = False) -> Any:
     """
     from transformers import AutoTokenizer
 
+    if means_path(name) and not exists(name):
+        raise CheckpointError(f"tokenizer {name}: {describe_missing(name)}")
     path, options = Path(name), {}
     if path.suffix == ".gguf" and path.is_file():
         path, options = path.parent, {"gguf_file": path.name}
-    source = str(path) if path.exists() else str(name)
+    source = str(path) if exists(path) else str(name)
     try:
-        with hub_errors(f"tokenizer {name}", CheckpointError):
+        with hub_errors(f"tokenizer {name}", CheckpointError, remote=not exists(name)):
             found = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code, **options)
     except MadynError:
         raise
     except Exception as e:  # a broken file can make the loaders raise anything at all
-        raise CheckpointError(f"tokenizer {name}: cannot be loaded: {' '.join(str(e).split())[:300]}") from e
+        reason = describe_failure(e, path, trusted=trust_remote_code)
+        raise CheckpointError(f"tokenizer {name}: cannot be loaded: {reason}") from e
     if is_empty(found):
         raise CheckpointError(f"tokenizer {name}: there is none in it")
     return found

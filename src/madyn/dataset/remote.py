@@ -12,14 +12,16 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from madyn.dataset.files import root_path, storage_error
+from madyn.dataset.files import is_local, root_path, storage_error
 from madyn.dataset.shipped import shipped_names, unpack_shipped
 from madyn.errors import DatasetError
 from madyn.hub import hub_errors
+from madyn.paths import describe_missing, exists, means_path
 from madyn.terminal import note
 
 _URL = re.compile(r"hf://datasets/(?P<repo>[^/@]+/[^/@]+)(?:@(?P<revision>[^/]+))?/?")
 _NAME = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*/[\w.-]+)(?:@(?P<revision>\S+))?")
+_OTHER = "not the name of a dataset on the Hub (OWNER/NAME), none that comes with madyn ({}), and "
 _WANTED = [
     "*.csv",
     "README.md",
@@ -51,11 +53,11 @@ def locate(dataset: str | Path) -> Path:
     remote = match_remote(dataset)
     if remote is None:
         root = root_path(dataset)
+        if is_local(root) and not exists(root):
+            other = "" if means_path(str(dataset)) else _OTHER.format(", ".join(shipped_names()))
+            raise DatasetError(f"{dataset}: {other}{describe_missing(root)}")
         if not root.is_dir():
-            raise DatasetError(
-                f"{dataset}: no such folder, not the name of a dataset on the Hub (OWNER/NAME), and none that comes "
-                f"with madyn ({', '.join(shipped_names())})"
-            )
+            raise DatasetError(f"{dataset}: {'a file' if is_local(root) else 'nothing there'}; a dataset is a folder")
         return root
     return fetch(*remote)
 
@@ -87,7 +89,8 @@ def match_remote(dataset: str | Path) -> tuple[str, str | None] | None:
         return None
     if "://" in text and not text.startswith("hf:"):
         return None
-    match = _URL.fullmatch(text) or (None if Path(text).exists() else _NAME.fullmatch(text))
+    local = exists(text) or means_path(text.partition("@")[0])
+    match = _URL.fullmatch(text) or (None if local else _NAME.fullmatch(text))
     if text.startswith("hf:") and match is None:
         raise DatasetError(f"{text}: not a dataset's address; it reads hf://datasets/OWNER/NAME, @REVISION if needed")
     return (match["repo"], match["revision"]) if match else None

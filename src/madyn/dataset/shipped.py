@@ -30,8 +30,8 @@ def shipped_names() -> list[str]:
 
 def shipped_suite(name: str) -> str | None:
     """The suite file of a shipped dataset, or None where no such file comes with madyn."""
-    file = _data() / f"{name}.toml"
-    return file.read_text(encoding="utf-8") if "/" not in name and file.is_file() else None
+    names = {file.name for file in _data().iterdir()}
+    return (_data() / f"{name}.toml").read_text(encoding="utf-8") if f"{name}.toml" in names else None
 
 
 def unpack_shipped(name: str) -> Path:

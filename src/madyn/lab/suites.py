@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, get_type_hints
 
 from madyn.dataset.layout import is_directory_name
-from madyn.dataset.shipped import shipped_suite
+from madyn.dataset.shipped import shipped_names, shipped_suite
 from madyn.errors import UsageError
 from madyn.lab.blueprints import Blueprint
 from madyn.lab.designs import complete_shape, coordinates, draw_design, largest_correlation, spread_out
 from madyn.lab.recipe import Recipe, checkpoint_steps
+from madyn.paths import describe_missing, exists
 
 _STRICT: Any = {"extra": "forbid", "strict": True}
 
@@ -246,7 +247,11 @@ def read_suite(path: str | Path) -> LabSuite:
             may stand there.
     """
     file = Path(path)
-    shipped = None if file.is_file() else shipped_suite(str(path))
+    shipped = None if exists(file) else shipped_suite(str(path))
+    if shipped is None and not exists(file):
+        raise UsageError(
+            f"{path}: {describe_missing(path)}; suites that come with madyn are {', '.join(shipped_names())}"
+        )
     try:
         content = tomllib.loads(file.read_text(encoding="utf-8") if shipped is None else shipped)
     except OSError as e:

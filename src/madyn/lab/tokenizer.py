@@ -35,4 +35,4 @@ def load_tokenizer(folder: Path) -> Any:
     """The tokenizer that was saved in a folder."""
     from transformers import PreTrainedTokenizerFast
 
-    return PreTrainedTokenizerFast.from_pretrained(folder)
+    return PreTrainedTokenizerFast.from_pretrained(folder, trust_remote_code=False)

@@ -125,7 +125,7 @@ def _cost(plan: ModelPlan, probe: Probe, settings: Settings, start: StartUp) -> 
         config = first.config()
         length = probe.length_for(Architecture.from_config(config))
         with start.timing("first model"):
-            parameters = _decoder_parameters(config)
+            parameters = _decoder_parameters(config, settings.trust_remote_code)
         in_memory = parameters * torch_dtype(settings.dtype).itemsize
         streamed = settings.stream or (
             settings.stream is None and in_memory > SHARE_OF_MEMORY * free_memory(resolve_device(settings.device))
@@ -168,7 +168,8 @@ def _time(config: Any, length: int, settings: Settings) -> tuple[float, int]:
     from madyn.measurement import measure
 
     device = resolve_device(settings.device)
-    model = AutoModel.from_config(config, dtype=torch_dtype(settings.dtype)).eval().to(device)
+    trust = settings.trust_remote_code
+    model = AutoModel.from_config(config, dtype=torch_dtype(settings.dtype), trust_remote_code=trust).eval().to(device)
     vocabulary = config.get_text_config().vocab_size
     ids = torch.randint(0, vocabulary, (1, length), generator=torch.Generator().manual_seed(0))
     measure(model, ids[:, : min(length, 16)])
@@ -198,12 +199,12 @@ def _layers(config: Any) -> int:
     return found
 
 
-def _decoder_parameters(config: Any) -> int:
+def _decoder_parameters(config: Any, trust: bool) -> int:
     import torch
     from transformers import AutoModel
 
     with torch.device("meta"):
-        return sum(p.numel() for p in AutoModel.from_config(config).parameters())
+        return sum(p.numel() for p in AutoModel.from_config(config, trust_remote_code=trust).parameters())
 
 
 def _activations(config: Any, tokens: int, settings: Settings) -> int:

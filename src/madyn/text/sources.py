@@ -25,6 +25,7 @@ from urllib.parse import parse_qsl
 
 from madyn.errors import TextError, UsageError
 from madyn.hub import hub_errors
+from madyn.paths import describe_missing, exists, means_path
 
 PAPER_DOCUMENTS = 500
 REDPAJAMA = "togethercomputer/RedPajama-Data-1T-Sample"
@@ -218,6 +219,15 @@ def _text_file(name: str, documents: int | None, seed: int) -> list[str]:
     return [content]
 
 
+def _is_no_file(name: str) -> bool:
+    return not _is_file(name) and (exists(name) or means_path(name.partition("?")[0]))
+
+
+def _refuse_path(name: str, documents: int | None, seed: int) -> list[str]:
+    what = "a folder, or no regular file; a text file is needed" if exists(name) else describe_missing(name)
+    raise TextError(f"{name}: {what}")
+
+
 def _hub_dataset(name: str, documents: int | None, seed: int) -> list[str]:
     import datasets
     from datasets.exceptions import DatasetsError
@@ -248,6 +258,7 @@ _NAMED: dict[str, Callable[[str, int | None, int], list[str]]] = {"stdlib": _sta
 # In the order tried: does this reader apply to the name, and the reader.
 _SOURCES: list[tuple[Callable[[str], bool], Callable[[str, int | None, int], list[str]]]] = [
     *((name.__eq__, read) for name, read in _NAMED.items()),
+    (_is_no_file, _refuse_path),
     (lambda name: name.lower().endswith((".jsonl", ".jsonl.gz")), _jsonl_file),
     (_is_file, _text_file),
     (lambda name: True, _hub_dataset),

@@ -1,0 +1,240 @@
+"""What madyn does not do: run a model's code, ask the Hub for what looks like a path, follow links out."""
+
+import ast
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import madyn
+from madyn.errors import CheckpointError, DatasetError, TextError, UsageError
+from madyn.paths import describe_missing, means_path
+from tiny import TEXT, save_checkpoints
+
+PACKAGE = Path(madyn.__file__).parent
+
+# Code of others
+
+
+LOADERS = ("from_pretrained", "from_config")
+OURS = {"architecture.py"}  # defines a `from_config` of its own, which reads a shape
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_every_loader_is_told_whether_code_may_run(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(node, ast.Attribute) or node.attr not in LOADERS:
+            continue
+        if isinstance(node.value, ast.Name) and node.value.id == "Architecture":
+            continue
+        calls = [call for call in ast.walk(ast.parse(path.read_text())) if isinstance(call, ast.Call)]
+        mine = [call for call in calls if ast.dump(call.func) == ast.dump(node)]
+        if mine:
+            assert all("trust_remote_code" in [k.arg for k in call.keywords] for call in mine), (path, node.lineno)
+        else:  # handed on: to the one function that adds the argument
+            handed = [call for call in calls if any(ast.dump(a) == ast.dump(node) for a in call.args)]
+            assert handed, (path, node.lineno)
+            assert all(ast.unparse(call.func) == "self._load" for call in handed), (path, node.lineno)
+
+
+CODE = """
+from pathlib import Path
+from transformers import PreTrainedConfig, PreTrainedTokenizerFast
+Path({marker!r}).write_text("it ran")
+class Foreign(PreTrainedTokenizerFast): pass
+class ForeignConfig(PreTrainedConfig): model_type = "foreign"
+"""
+MAPS = {
+    "tokenizer": ("tokenizer_config.json", {"auto_map": {"AutoTokenizer": ["foreign.Foreign", "foreign.Foreign"]}}),
+    "config": ("config.json", {"auto_map": {"AutoConfig": "foreign.ForeignConfig"}, "model_type": "foreign"}),
+    "model": ("config.json", {"auto_map": {"AutoModel": "foreign.ForeignModel"}}),
+    "image_processor": (
+        "preprocessor_config.json",
+        {"auto_map": {"AutoImageProcessor": "foreign.Foreign"}, "image_processor_type": "Foreign"},
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    return save_checkpoints(tmp_path_factory.mktemp("trust") / "run", steps=(1,)) / "step1"
+
+
+@pytest.fixture(scope="module")
+def seeing(tmp_path_factory):
+    from transformers import ViTConfig, ViTImageProcessor, ViTModel
+
+    folder = tmp_path_factory.mktemp("trust") / "seeing/step1"
+    config = ViTConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, image_size=32)
+    ViTModel(config).save_pretrained(folder)
+    ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(params=MAPS)
+def hostile(request, plain, seeing, tmp_path):
+    """A run's folder whose checkpoint brings code, and what that code would write."""
+    folder, marker = tmp_path / "run", tmp_path / "marker"
+    shutil.copytree(seeing if request.param == "image_processor" else plain, folder / "step1")
+    (folder / "step1/foreign.py").write_text(CODE.format(marker=str(marker)))
+    name, values = MAPS[request.param]
+    file = folder / "step1" / name
+    before = json.loads(file.read_text()) if file.exists() else {}
+    file.write_text(json.dumps({**before, **values}))
+    if request.param == "tokenizer":  # nothing of it can be read without the code
+        (folder / "step1/tokenizer.json").unlink()
+        file.write_text(json.dumps({**values, "tokenizer_class": "Foreign"}))
+    return folder, marker, request.param
+
+
+def test_no_command_runs_code_that_comes_with_a_model(hostile, plain, run, tmp_path, monkeypatch):
+    folder, marker, what = hostile
+    (tmp_path / "book.txt").write_text(TEXT)
+    (tmp_path / "pictures").mkdir()
+    Image.new("RGB", (32, 32)).save(tmp_path / "pictures/a.png")
+    probe = ["--probe", tmp_path / "book.txt", "--sequences", "1", "--length", "8"]
+    suite = tmp_path / "suite.toml"
+    suite.write_text(
+        f'name = "s"\n[recipe]\nsteps = 2\nlength = 8\nbatch_size = 1\n[text]\nsource = "{tmp_path}/book.txt"\n'
+        f'tokenizer = "{folder}/step1"\n[measure]\nsource = "{tmp_path}/book.txt"\nloss_sequences = 1\nsequences = 1\n'
+        "[[model]]\nhidden_size = 16\nnum_hidden_layers = 1\nnum_attention_heads = 1\n"
+    )
+    commands = [
+        ["scan", folder / "step1", *probe],
+        ["scan", plain, "--tokenizer", folder / "step1", *probe],
+        ["scan", folder / "step1", "--images", tmp_path / "pictures"],
+        ["plan", folder, *probe],
+        ["trace", folder, "--out", tmp_path / "d", *probe],
+        ["verify", folder],
+        ["lab", suite, "--dry-run"],
+        ["lab", suite, "--out", tmp_path / "lab", "--jobs", "1"],
+    ]
+    said = []
+    for command in commands:
+        monkeypatch.setattr("sys.stdin", io.StringIO("y\n" * 9))
+        code, out, err = run(*command)
+        assert not marker.exists(), command
+        assert "Traceback" not in err
+        assert "[y/N]" not in out + err
+        if code:
+            said.append(err.splitlines()[-1])
+            assert said[-1].startswith("madyn: ")
+    refused = [line for line in said if "--trust-remote-code" in line]
+    # A model of a type that transformers knows is built from its own class.
+    assert bool(refused) is (what != "model"), said
+    if what != "model":
+        command = ["scan", folder / "step1", *(probe if what != "image_processor" else commands[2][2:])]
+        assert "--trust-remote-code" in run(*command)[2]
+
+
+def test_code_runs_where_it_is_trusted(plain, run, tmp_path):
+    """The other way round, so that the test above can fail."""
+    folder, marker = tmp_path / "step1", tmp_path / "marker"
+    shutil.copytree(plain, folder)
+    (folder / "foreign.py").write_text(CODE.format(marker=str(marker)))
+    file, values = MAPS["config"]
+    (folder / file).write_text(json.dumps({**json.loads((folder / file).read_text()), **values}))
+    run("scan", folder, "--trust-remote-code")
+    assert marker.exists()
+
+
+# What looks like a path
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch, plain):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(plain, tmp_path / "runs/first")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/book.txt").write_text(TEXT)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["scan", "runs/frist"], ["trace", "runs/frist", "--out", "o"], ["plan", "runs/frist"], ["verify", "runs/frist"],
+        ["scan", "elsewhere/model.gguf"], ["scan", "a/b/c"], ["scan", "./typo"], ["scan", "~/typo/x"],
+        ["scan", "runs/first", "--probe", "data/bock.txt"], ["scan", "runs/first", "--probe", "typo/book.jsonl.zst"],
+        ["scan", "runs/first", "--probe", "data/typo"], ["scan", "runs/first", "--tokenizer", "runs/frist"],
+        ["show", "data/typo"], ["fit", "runs/frist"], ["check", "a/b/c"], ["compare", "x/data.parquet"],
+        ["lab", "suite/typo.toml", "--out", "o"], ["lab", "typo", "--dry-run"],
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_a_path_with_a_typo_is_said_at_once_and_asked_of_nobody(here, hub, run, command):
+    code, out, err = run(*command)
+    assert (code in (1, 2), out, err.count("\n")) == (True, "", 1), err
+    assert "no such folder or file" in err
+    assert hub.requests == []
+    if "runs/frist" in command:
+        assert err.endswith("there is runs/first\n")
+    if "data/bock.txt" in command:
+        assert err.endswith("there is data/book.txt\n")
+
+
+def test_names_of_the_hub_are_asked_there(here, hub, run):
+    for command in (["scan", "owner/frist"], ["show", "owner/data"], ["scan", "gpt5"]):
+        code, _, err = run(*command)
+        assert (code, "no such repository" in err) == (1, True)
+    assert hub.requests
+
+
+def test_what_has_the_form_of_a_path(here):
+    names = ("EleutherAI/pythia-1.4b", "gpt2", "owner/name.v2", "hf://datasets/a/b", "s3://bucket/x/y.txt")
+    assert not any(map(means_path, names))
+    assert all(map(means_path, ("runs", "runs/", "runs/x", "/x", ".", "~x", "a/b/c", "x.GGUF", "a/b.txt", Path("a"))))
+    assert describe_missing("x" * 300) == "cannot be read: File name too long"
+    assert describe_missing("a\0b") == "no name that a file can have"
+    assert describe_missing("nothing/like/it") == "no such folder or file"
+
+
+@pytest.mark.parametrize("name", ["a\0b", "x" * 300, "x" * 5000, "a/" + "x" * 300, ".", "é\udcff"])
+def test_no_name_is_too_odd(here, name):
+    """Every way in, with names that no file can have, or that are none of what is asked for."""
+    for error, call in (
+        (DatasetError, madyn.open_dataset), (DatasetError, madyn.check_dataset),
+        (CheckpointError, madyn.scan_checkpoint), (UsageError, madyn.read_suite),
+        ((CheckpointError, UsageError), lambda n: madyn.trace(n, here / "o")),
+        (TextError, lambda n: madyn.scan_checkpoint("runs/first", probe=madyn.Probe(n, length=8))),
+        (CheckpointError, lambda n: madyn.scan_checkpoint("runs/first", tokenizer=n)),
+    ):  # fmt: skip
+        with pytest.raises(error) as caught:
+            call(name)
+        assert len(str(caught.value)) < 6000
+
+
+@pytest.mark.parametrize("environment", [{"HF_ENDPOINT": "http://127.0.0.1:1"}, {"HF_HUB_OFFLINE": "1"}])
+def test_no_way_to_the_hub_is_found_out_in_seconds(here, tmp_path, environment):
+    """Without a patched clock: the client and transformers would each try for half a minute."""
+    code = """
+import json, sys, time
+import huggingface_hub, torch, transformers, datasets
+from madyn.cli import main
+for arguments in json.loads(sys.argv[1]):
+    sys.argv = ["madyn", *arguments]
+    start = time.monotonic()
+    try:
+        main()
+    except SystemExit as e:
+        assert e.code == 1, e.code
+    took = time.monotonic() - start
+    assert took < 8, (arguments, took)
+"""
+    commands = [
+        ["show", "owner/data"], ["trace", "owner/tiny", "--out", "out"], ["scan", "owner/tiny"],
+        ["scan", "runs/first", "--tokenizer", "owner/tok"], ["scan", "runs/first", "--probe", "owner/text"],
+    ]  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", code, json.dumps(commands)], cwd=here, capture_output=True, text=True, check=False,
+        env={**os.environ, "HF_HOME": str(tmp_path / "cache"), **environment},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert len(done.stderr.splitlines()) == len(commands), done.stderr
+    assert all(line.startswith("madyn: ") for line in done.stderr.splitlines())
