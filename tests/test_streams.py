@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from madyn.errors import StorageError
+from madyn.processes import Workers
 from madyn.streams import READER_GONE, guarded, visible
 from madyn.terminal import note, print_json, print_table, progress_display
 from tiny import write_dataset
@@ -74,6 +75,19 @@ def test_colours_are_this_programs_own(tmp_path, monkeypatch):
     environment = {**os.environ, "FORCE_COLOR": "1", "TERM": "xterm"}
     done = subprocess.run([*MADYN, "show", str(root)], capture_output=True, text=True, env=environment, check=True)
     assert "\x1b[1m" in done.stdout
+
+
+def say_foreign_text() -> None:
+    print(FOREIGN)
+    print(FOREIGN, file=sys.stderr)
+
+
+def test_workers_are_guarded_too(capfd):
+    with Workers(1) as workers:
+        workers.submit(say_foreign_text).result()
+    out, err = capfd.readouterr()
+    assert clean(out + err)
+    assert (out.count("aGVsbG8="), err.count("aGVsbG8=")) == (1, 1)
 
 
 def test_nothing_is_asked_of_the_user(monkeypatch):

@@ -21,6 +21,8 @@ from multiprocessing import connection, get_context, parent_process
 from types import ModuleType
 from typing import Any, TypeVar
 
+from madyn.streams import guard
+
 T = TypeVar("T")
 
 DiedError = BrokenProcessPool
@@ -192,6 +194,7 @@ def _begin(parent: int, initializer: Callable[..., None] | None, given: tuple[An
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     _die_with(parent)
+    guard()
     if initializer is not None:
         initializer(*given)
 

@@ -98,14 +98,19 @@ def guarded() -> Iterator[None]:
     What standard output cannot take is a `StorageError`, and a pipe that nobody reads ends the program with exit code
     `READER_GONE`. What standard error cannot take is lost: there is no place to say so.
     """
-    _open_closed()
     before = sys.stdin, sys.stdout, sys.stderr
-    sys.stdin = io.StringIO()
-    sys.stdout, sys.stderr = _Guarded(sys.stdout, "standard output"), _Guarded(sys.stderr, None)
+    guard()
     try:
         yield
     finally:
         sys.stdin, sys.stdout, sys.stderr = before
+
+
+def guard() -> None:
+    """Do so from now on, in a process that is this program's own."""
+    _open_closed()
+    sys.stdin = io.StringIO()
+    sys.stdout, sys.stderr = _Guarded(sys.stdout, "standard output"), _Guarded(sys.stderr, None)
 
 
 def _open_closed() -> None:

@@ -13,27 +13,8 @@ from madyn import __version__, terminal
 from madyn.cli import comparing, designing, effects, explaining, fitting, forecasting, measuring, training, verifying
 from madyn.cli.voice import QuietOption, VerboseOption, enter_voice, raise_voice
 from madyn.errors import MadynError
-    with guarded(), stoppable() as stop:
-        try:
-            code = _run()
-        except KeyboardInterrupt:  # at a place where typer does not see it
-            code = _INTERRUPTED
-        except Exception:  # a fault of ours; its text is as foreign as any
-            traceback.print_exc()
-            code = 1
-        if code == _INTERRUPTED:
-            _say("stopped; what is written stays, and the same command goes on from there")
-            code = stop.code
-    sys.exit(code)
-
-
-_INTERRUPTED = 130  # what typer gives for KeyboardInterrupt
-
-
-def _run() -> int:
-    try:
-        code = app(sys.argv[1:] or ["--help"], prog_name="madyn", standalone_mode=False)
-        sys.stdout.flush()
+from madyn.stopping import stoppable
+from madyn.streams import guarded
 
 app = typer.Typer(
     name="madyn",
@@ -73,12 +54,14 @@ def main() -> None:
     # transformers' remarks on every model loaded would drown the command's own lines.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     terminal.set_voice()
-<<<<<<< HEAD
-    with stoppable() as stop:
+    with guarded(), stoppable() as stop:
         try:
             code = _run()
         except KeyboardInterrupt:  # at a place where typer does not see it
             code = _INTERRUPTED
+        except Exception:  # a fault of ours; its text is as foreign as any
+            traceback.print_exc()
+            code = 1
         if code == _INTERRUPTED:
             _say("stopped; what is written stays, and the same command goes on from there")
             code = stop.code
@@ -91,23 +74,7 @@ _INTERRUPTED = 130  # what typer gives for KeyboardInterrupt
 def _run() -> int:
     try:
         code = app(sys.argv[1:] or ["--help"], prog_name="madyn", standalone_mode=False)
-=======
-    with guarded():
-        try:
-            code = _run()
-        except Exception:  # a fault of ours; its text is as foreign as any
-            traceback.print_exc()
-            code = 1
-    sys.exit(code)
-
-
-def _run() -> int:
-    try:
-        code = app(sys.argv[1:] or ["--help"], prog_name="madyn", standalone_mode=False)
-        if code == STOPPED:
-            _say("stopped; what is written stays, and the same command goes on from there")
         sys.stdout.flush()
->>>>>>> 25dcd39 (Show what a terminal would obey, and say in one line what standard output cannot take)
     except MadynError as e:
         _say(str(e))
         code = e.exit_code
