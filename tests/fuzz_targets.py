@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 import madyn
+from madyn import terminal
 from madyn.dataset import fit_files, layout, manifest
 from madyn.dataset.files import write_json
 from madyn.dataset.locations import locked_in, read_locations
@@ -261,6 +262,7 @@ def _whole(root: Path, file: Path) -> Calls:
                 raise AssertionError(f"exit code {e.code}: {said.getvalue()[-300:]}") from e
         finally:
             sys.argv = given
+            terminal.set_voice(quiet=True)  # which the command has set anew
         if "Traceback" in said.getvalue():
             raise AssertionError(said.getvalue()[-300:])
 

@@ -263,7 +263,9 @@ def test_check_reads_what_the_fits_say(tmp_path):
         return found
 
     assert "layer 1, step1: r2 is 0.5" in faults_of(lambda layers: layers[1]["step1"].update(r2=0.5))
-    assert "layer 0, step1: shape mismatch" in faults_of(lambda layers: layers[0]["step1"].update(popt=[1, 2, 3]))
+    assert "layer 0, hypothesis 'step1': 3 values in popt for 2 parameters" in faults_of(
+        lambda layers: layers[0]["step1"].update(popt=[1, 2, 3])
+    )
     assert "no aic" in faults_of(lambda layers: layers[0]["step1"].pop("aic"))
     assert "2 layers where the statistics have 3" in faults_of(lambda layers: layers.pop())
     assert faults_of(lambda layers: layers[0]["step1"].update(provenance=None))

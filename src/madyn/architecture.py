@@ -12,7 +12,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from madyn.errors import ArchitectureError
+from madyn.errors import ArchitectureError, one_line
+
+# Beyond any model's: so that a wrong number in a file costs neither memory nor time.
+_LARGEST_SIZE = 1 << 40
+_LARGEST = {"num_hidden_layers": 10_000, "num_attention_heads": 1 << 24, "hidden_size": 1 << 28}
+_LARGEST_BASE = 1e18
 
 OPTIONS: Mapping[str, str] = {
     "--layers": "num_hidden_layers",
@@ -61,14 +66,17 @@ class Architecture:
                 object.__setattr__(self, f.name, _whole(f.name, getattr(self, f.name)))
         for name in ("rotary_pct", "rotary_emb_base"):
             value = getattr(self, name)
-            if value is not None and not isinstance(value, (int, float)):
-                raise ArchitectureError(f"{name} is {value!r:.80}; it must be a number")
-        if not isinstance(self.model_type, str):
-            raise ArchitectureError(f"model_type is {self.model_type!r:.80}; it must be a name")
+            if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
+                raise ArchitectureError(f"{name} is {_shown(value)}; it must be a number")
+        if not isinstance(self.model_type, str) or len(self.model_type) > 255:
+            raise ArchitectureError(f"model_type is {_shown(self.model_type)}; it must be a name")
         if not 0 <= self.rotary_pct <= 1:
-            raise ArchitectureError(f"rotary_pct is {self.rotary_pct!r}; it is a share of each head, from 0 to 1")
-        if self.rotary_emb_base is not None and not self.rotary_emb_base > 0:
-            raise ArchitectureError(f"rotary_emb_base is {self.rotary_emb_base!r}; it must be positive, or None")
+            raise ArchitectureError(f"rotary_pct is {_shown(self.rotary_pct)}; it is a share of each head, from 0 to 1")
+        if self.rotary_emb_base is not None and not 0 < self.rotary_emb_base <= _LARGEST_BASE:
+            raise ArchitectureError(
+                f"rotary_emb_base is {_shown(self.rotary_emb_base)}; it must be positive and at most "
+                f"{_LARGEST_BASE:g}, or None"
+            )
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Architecture:
@@ -153,6 +161,8 @@ class _Reader:
         for name in names:
             value = self._get(name)
             if isinstance(value, (list, tuple)) and value:
+                if not all(isinstance(v, (int, float)) for v in value):
+                    raise ArchitectureError(f"{name} is {_shown(value)}; a setting by layer is a list of numbers")
                 value = max(value)
             if value is not None:
                 return value
@@ -172,6 +182,12 @@ def _whole(name: str, value: Any) -> int:
         number = int(value)
     except (TypeError, ValueError, OverflowError):
         number = 0
-    if number < 1 or number != value:
-        raise ArchitectureError(f"{name} is {value!r}; it must be a positive whole number")
+    largest = _LARGEST.get(name, _LARGEST_SIZE)
+    if number < 1 or number != value or number > largest:
+        raise ArchitectureError(f"{name} is {_shown(value)}; it must be a positive whole number, {largest:,} at most")
     return number
+
+
+def _shown(value: Any) -> str:
+    """A value for a message. A whole number of thousands of digits cannot even be printed."""
+    return "a huge number" if isinstance(value, int) and value.bit_length() > 200 else one_line(f"{value!r:.80}", 80)

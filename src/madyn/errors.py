@@ -5,6 +5,17 @@ what to do. The command line prints that message as one line and exits with the 
 """
 
 
+def one_line(text: object, most: int = 300) -> str:
+    """Text from elsewhere as a message quotes it: on one line, without control characters, cut where it is long.
+
+    >>> one_line("a\\nb\\x1b[31m"), one_line("x" * 1000, most=5)
+    ('a b [31m', 'xxxxx...')
+    """
+    said = str(text)[: 4 * most]
+    said = " ".join("".join(c if c.isprintable() else " " for c in said).split())
+    return said if len(said) <= most and len(str(text)) <= 4 * most else f"{said[:most]}..."
+
+
 class MadynError(Exception):
     """Base of every error raised on purpose. `exit_code` is what the command line exits with."""
 

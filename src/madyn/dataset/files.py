@@ -13,12 +13,14 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import os
+import stat
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from madyn.dataset.partial import put_new, replacing
-from madyn.errors import DatasetError, StorageError, UsageError
+from madyn.errors import DatasetError, StorageError, UsageError, one_line
 
 MAX_FILE_BYTES = 1 << 28  # no file of the layout comes near this; a larger one is a mistake or an attack
 
@@ -126,16 +128,86 @@ def encode_json(value: Any) -> bytes:
 def read_bytes(path: Path, limit: int = MAX_FILE_BYTES) -> bytes:
     """The bytes of a file of a dataset.
 
+    No more than `limit` bytes are taken, whatever size the file is said to have: a link to a device that never ends
+    says 0, and a file may grow as it is read.
+
     Raises:
-        DatasetError: the file is missing, unreadable, or larger than `limit`.
+        DatasetError: the file is missing, unreadable, no regular file (a folder, a pipe, a device), or larger than
+            `limit`.
     """
     try:
-        size = path.stat().st_size
-        if size > limit:
-            raise DatasetError(f"{path}: {size} bytes; no such file of a dataset is larger than {limit}")
+        return _read_regular(path, limit) if is_local(path) else _read_object(path, limit)
+    except (OSError, ValueError) as e:
+        raise _unreadable(path, e) from e
+
+
+def _read_regular(path: Path, limit: int) -> bytes:
+    # Without O_NONBLOCK a pipe that nobody writes to would be waited for.
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))) as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise DatasetError(f"{path}: cannot be read: not a regular file")
+        _refuse_size(path, status.st_size, limit)
+        data = file.read(status.st_size + 1)
+        if len(data) > status.st_size:  # it says less than it holds
+            data += file.read(limit + 1 - len(data))
+        _refuse_size(path, len(data), limit)
+        return data
+
+
+def _read_object(path: Path, limit: int) -> bytes:
+    try:
+        _refuse_size(path, path.stat().st_size, limit)
         return path.read_bytes()
-    except OSError as e:
-        raise DatasetError(f"{path}: cannot be read: {e.strerror}") from e
+    except (DatasetError, OSError):
+        raise
+    except Exception as e:  # every store has errors of its own
+        raise _unreadable(path, e) from e
+
+
+def _refuse_size(path: Path, size: int, limit: int) -> None:
+    if size > limit:
+        raise DatasetError(f"{path}: {size} bytes; no such file of a dataset is larger than {limit}")
+
+
+def _unreadable(path: Path, e: Exception) -> DatasetError:
+    """The error to raise where a path cannot be read; a path that no file system would take is cut."""
+    reason = (e.strerror if isinstance(e, OSError) else None) or one_line(e)
+    return DatasetError(f"{one_line(path)}: cannot be read: {reason}")
+
+
+def is_there(path: Path) -> bool:
+    """Whether something lies at a path.
+
+    Raises:
+        DatasetError: nobody can tell, as where the folder may not be looked into.
+    """
+    try:
+        return path.exists()
+    except Exception as e:  # of a file system, a path that it does not take, or a store
+        raise _unreadable(path, e) from e
+
+
+def list_folder(folder: Path) -> list[Path]:
+    """What lies in a folder, in no order; nothing where there is no such folder.
+
+    Raises:
+        DatasetError: the folder may not be looked into.
+    """
+    try:
+        return list(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except Exception as e:
+        raise _unreadable(folder, e) from e
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a path is a folder. Raises DatasetError where nobody can tell."""
+    try:
+        return path.is_dir()
+    except Exception as e:
+        raise _unreadable(path, e) from e
 
 
 def read_json(path: Path) -> Any:
@@ -147,7 +219,7 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(read_bytes(path).decode("utf-8-sig"))
     except (ValueError, RecursionError) as e:
-        raise DatasetError(f"{path}: not JSON: {e}") from e
+        raise DatasetError(f"{path}: not JSON: {one_line(e)}") from e
 
 
 def storage_error(path: Path, e: Exception) -> StorageError:

@@ -10,16 +10,54 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from madyn.dataset import layout
-from madyn.dataset.files import read_bytes, read_json, write_json, write_text
-from madyn.errors import DatasetError
+from annotated_types import MaxLen
+
+# From typing_extensions pydantic reads it on every Python; it comes with pydantic.
+from typing_extensions import TypedDict
+
+from madyn.dataset import layout, table_cells
+from madyn.dataset.files import is_there, read_bytes, write_json, write_text
+from madyn.dataset.schema import Line, Name, Number, hold_as, read_as
+from madyn.dataset.table_cells import as_number
+from madyn.errors import DatasetError, one_line
 
 if TYPE_CHECKING:
     import pandas as pd
+
+MOST_PARAMETERS = 32
+"""Of a hypothesis: covariances grow with their square."""
+
+_MOST_HYPOTHESES = 64
+_MOST_LAYERS = 10_000
+_Value = float  # others write NaN and Infinity for what is not available
+_Numbers = list[_Value | None]
+_Parameters = Annotated[_Numbers, MaxLen(MOST_PARAMETERS)]
+
+
+class FitRecord(TypedDict, total=False):
+    """What a record holds, whoever wrote it; it may hold more, which is left as it is."""
+
+    param_names: Annotated[list[Name], MaxLen(MOST_PARAMETERS)] | None
+    popt: _Parameters | None
+    pcov: Annotated[list[_Parameters], MaxLen(MOST_PARAMETERS)] | None
+    r2: _Value | None
+    aic: _Value | None
+    residuals: _Numbers | None
+    aicc: _Value | None
+    bic: _Value | None
+    at_edge: Annotated[list[Name], MaxLen(MOST_PARAMETERS)]
+    message: Line
+    suspects: list[Number]
+    provenance: dict[Name, Any] | None
+
+
+_FitFile = Annotated[list[Annotated[dict[Name, Any], MaxLen(_MOST_HYPOTHESES)]], MaxLen(_MOST_LAYERS)]
+_Layer = Annotated[dict[Name, FitRecord], MaxLen(_MOST_HYPOTHESES)]
 
 RECORD_KEYS = ("param_names", "popt", "pcov", "r2", "aic", "residuals")
 
@@ -34,18 +72,30 @@ SHAPE_COLUMNS = (
 
 CARD_COLUMNS = ("model", "layer_index", "layer_index_norm", *SHAPE_COLUMNS, *PARAMETER_COLUMNS)
 
-_TEXT_COLUMNS = ("model", "model_type", "message", "method", "ratio_of", "bounds", "statistics_sha256", "madyn")
+_TEXT_COLUMNS = (
+    "model",
+    "model_type",
+    "message",
+    "method",
+    "ratio_of",
+    "bounds",
+    "robust",
+    "statistics_sha256",
+    "madyn",
+)
 """The columns whose cells are text, whatever they look like: a model may be called 007, NA or 1e5."""
 
-_MISSING = ["", "nan", "NaN", "-nan", "-NaN", "NA", "N/A", "n/a", "#N/A", "<NA>", "None", "null", "NULL"]
-
-# One letter has several code points: Greek small letters against the micro-like mathematical ones, or their names.
-_SPELLINGS = {
-    "param_lambda": "param_λ", "param_lam": "param_λ", "param_𝜆": "param_λ", "param_𝛌": "param_λ",
-    "param_gamma": "param_γ", "param_𝛾": "param_γ", "param_𝛄": "param_γ", "param_ɣ": "param_γ",
-    "param_t₀": "param_t0", "param_t_0": "param_t0", "param_τ0": "param_t0", "param_k": "param_K", "param_Κ": "param_K",
-    "param_a": "param_A", "param_Α": "param_A",
-}  # fmt: skip
+_KINDS = {
+    "model": "name",
+    "layer_index": "index",
+    "layer_index_norm": "number",
+    **dict.fromkeys(SHAPE_COLUMNS, "size"),
+    "rotary_pct": "number",
+    **dict.fromkeys(PARAMETER_COLUMNS, "number"),
+    **dict.fromkeys(("r2", "aic", "peak_step", "peak_height"), "number"),
+    "last_step": "size",
+}
+"""What the cells of the known columns hold."""
 
 LayerRecords = Mapping[str, Mapping[str, Any]]
 """The records of one layer by hypothesis."""
@@ -57,7 +107,7 @@ def write_fit_records(root: Path, model: str, quantity: str, layers: Sequence[La
     by_quantity = {
         q: read_fit_records(root, model, q)
         for q in layout.FITTED_QUANTITIES
-        if layout.params_path(root, model, q).exists()
+        if is_there(layout.params_path(root, model, q))
     }
     combined: list[dict[str, Any]] = [dict(layer) for layer in by_quantity.get("ratio", [{}] * len(layers))]
     for q, records in by_quantity.items():
@@ -76,27 +126,41 @@ def read_fit_records(root: Path, model: str, quantity: str) -> list[dict[str, di
         DatasetError: the model has no such fits, or a file is malformed.
     """
     own, combined = layout.params_path(root, model, quantity), layout.params_path(root, model)
-    path = own if own.exists() else combined
-    if not path.exists():
+    path = own if is_there(own) else combined
+    if not is_there(path):
         raise DatasetError(f"{own}: no such file: {model} has no fits of the {quantity}; run `madyn fit` first")
-    layers = read_json(path)
-    if not isinstance(layers, list):
-        raise DatasetError(f"{path}: expected a list by layer, found {type(layers).__name__}")
+    layers = read_as(path, _FitFile, what="fits by layer")
     return [_hypotheses(path, number, layer, quantity, whole=path == combined) for number, layer in enumerate(layers)]
 
 
-def _hypotheses(path: Path, number: int, layer: Any, quantity: str, whole: bool) -> dict[str, dict[str, Any]]:
-    if isinstance(layer, dict) and isinstance(layer.get(quantity), dict):
+def _hypotheses(
+    path: Path, number: int, layer: dict[str, Any], quantity: str, whole: bool
+) -> dict[str, dict[str, Any]]:
+    if isinstance(layer.get(quantity), dict):
         layer = layer[quantity]
     elif whole and quantity != "ratio":
         raise DatasetError(f"{path}: layer {number}: no fits of the {quantity}")
-    if not isinstance(layer, dict):
-        raise DatasetError(f"{path}: layer {number}: expected hypotheses by name, found {type(layer).__name__}")
     found = {k: v for k, v in layer.items() if k not in layout.FITTED_QUANTITIES}
+    hold_as(found, _Layer, f"{path}: layer {number}")
     for name, record in found.items():
-        if not isinstance(record, dict) or "popt" not in record:
-            raise DatasetError(f"{path}: layer {number}, hypothesis {name!r}: not a fit (it has no 'popt')")
+        wrong = _shape_fault(record)
+        if wrong:
+            raise DatasetError(f"{path}: layer {number}, hypothesis {one_line(repr(name), 60)}: {wrong}")
     return found
+
+
+def _shape_fault(record: Mapping[str, Any]) -> str | None:
+    """What of a record's lists does not belong together."""
+    if "popt" not in record:
+        return "not a fit (it has no 'popt')"
+    names, popt, pcov = record.get("param_names") or [], record["popt"], record.get("pcov")
+    if len(set(names)) < len(names):
+        return "two parameters have one name"
+    if popt is not None and len(popt) != len(names):
+        return f"{len(popt)} values in popt for {len(names)} parameters"
+    if pcov is not None and {len(pcov), *map(len, pcov)} != {len(names)}:
+        return f"pcov is not {len(names)} x {len(names)}"
+    return None
 
 
 def write_parameter_table(root: Path, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -105,62 +169,84 @@ def write_parameter_table(root: Path, rows: Sequence[Mapping[str, Any]]) -> None
     columns = dict.fromkeys([*CARD_COLUMNS, *(column for row in rows for column in row)])
     writer = csv.DictWriter(text, fieldnames=list(columns), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    for row in rows:
+        writer.writerow({name: table_cells.written(value, name in _TEXT_COLUMNS) for name, value in row.items()})
     write_text(root / layout.PARAMETER_TABLE, text.getvalue())
 
 
 def read_table_rows(root: Path) -> list[dict[str, Any]]:
-    """The rows of the table as they are written, cell by cell, under one spelling of the columns; none if it is absent.
+    """The rows of the table as they are written, cell by cell, under one spelling of the columns; none where there is
+    no table yet, or an empty one.
 
     Raises:
         DatasetError: the table is malformed.
     """
-    if not (root / layout.PARAMETER_TABLE).exists():
+    path = root / layout.PARAMETER_TABLE
+    if not is_there(path) or not _table_text(path).strip():
         return []
-    columns = list(read_parameter_table(root).columns)
-    text = _table_text(root)
-    cells = list(csv.reader(io.StringIO(text)))[1:]
-    return [dict(zip(columns, row, strict=True)) for row in cells if row]
+    columns, rows, _ = _sound_cells(path)
+    return [
+        {
+            name: table_cells.unescape(cell) if name in _TEXT_COLUMNS else cell
+            for name, cell in zip(columns, cells, strict=True)
+        }
+        for cells in rows
+    ]
 
 
 def read_parameter_table(root: Path) -> pd.DataFrame:
     """The parameter table, its Greek column names brought to one spelling; unknown columns are kept.
 
     Raises:
-        DatasetError: the table is missing, malformed, or lacks the model, the layer or a parameter.
+        DatasetError: the table is missing, empty, malformed, or lacks the model, the layer or a parameter; or a row has
+            a cell too many or too few, or a cell that is not of its column's kind.
     """
     import pandas as pd
 
     path = root / layout.PARAMETER_TABLE
-    if not path.exists():
+    if not is_there(path):
         raise DatasetError(f"{path}: no such file; run `madyn fit` first")
+    columns, rows, _ = _sound_cells(path)
+    text = io.StringIO()
+    csv.writer(text).writerows([columns, *rows])
+    missing: dict[str, list[str]] = {
+        name: [""] if name in _TEXT_COLUMNS else list(table_cells.MISSING) for name in columns
+    }
     try:
-        text = _table_text(root)
-        table = pd.read_csv(io.StringIO(text), keep_default_na=False, **_reading(text))
-    except (ValueError, csv.Error, pd.errors.ParserError) as e:
-        raise DatasetError(f"{path}: not a table: {e}") from e
-    table = table.rename(columns={name: _one_spelling(name) for name in table.columns})
-    missing = [c for c in ("model", "layer_index", *PARAMETER_COLUMNS) if c not in table.columns]
-    if missing:
-        raise DatasetError(f"{path}: no column {', '.join(missing)}")
+        table = pd.read_csv(
+            io.StringIO(text.getvalue()),
+            dtype={name: str for name in columns if name in _TEXT_COLUMNS},  # pyright: ignore[reportArgumentType]
+            na_values=missing,
+            keep_default_na=False,
+            low_memory=False,
+            index_col=False,
+        )
+    except (ValueError, OverflowError, pd.errors.ParserError) as e:
+        raise DatasetError(f"{path}: not a table: {one_line(e)}") from e
+    for place, name in enumerate(columns):
+        if name in _TEXT_COLUMNS:
+            table[name] = table[name].map(table_cells.unescape, na_action="ignore")
+        elif _KINDS.get(name) == "number":  # to the last bit, which pandas does not promise
+            table[name] = [math.nan if value is None else value for value in map(as_number, _column(rows, place))]
     return table
 
 
-def _table_text(root: Path) -> str:
-    return read_bytes(root / layout.PARAMETER_TABLE).decode("utf-8-sig")
+def _column(rows: list[list[str]], place: int) -> list[str]:
+    return [cells[place] for cells in rows]
 
 
-def _one_spelling(column: Any) -> str:
-    name = str(column).strip()
-    return _SPELLINGS.get(name, name)
+def _sound_cells(path: Path) -> tuple[list[str], list[list[str]], list[int]]:
+    """The columns, rows and lines of a table whose known columns hold what they are to."""
+    columns, rows, lines = table_cells.parse(str(path), _table_text(path))
+    missing = [c for c in ("model", "layer_index", *PARAMETER_COLUMNS) if c not in columns]
+    if missing:
+        raise DatasetError(f"{path}: no column {', '.join(missing)}")
+    table_cells.refuse_values(str(path), columns, rows, lines, _KINDS)
+    return columns, rows, lines
 
 
-def _reading(text: str) -> dict[str, Any]:
-    """How pandas is to read the columns: text as it is written, and only in numbers something that stands for none."""
-    header = next(csv.reader(io.StringIO(text)), [])
-    kinds = {column: _one_spelling(column) for column in header}
-    missing = {column: [""] if kind in _TEXT_COLUMNS else _MISSING for column, kind in kinds.items()}
-    return {
-        "dtype": {column: str for column, kind in kinds.items() if kind in _TEXT_COLUMNS},
-        "na_values": missing,
-    }
+def _table_text(path: Path) -> str:
+    try:
+        return read_bytes(path, table_cells.MOST_BYTES).decode("utf-8-sig")
+    except UnicodeDecodeError as e:
+        raise DatasetError(f"{path}: not a table: byte {e.start} is not text") from e

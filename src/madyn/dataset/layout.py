@@ -10,6 +10,8 @@ import re
 import unicodedata
 from pathlib import Path, PurePosixPath
 
+from madyn.dataset.files import is_folder, list_folder
+from madyn.dataset.schema import MAX_STEP
 from madyn.errors import UsageError
 
 QUANTITIES = ("top1", "top2", "top3", "median")
@@ -26,7 +28,8 @@ PACKED = (
 )  # fmt: skip
 """What a dataset is without its pictures and `params/`, as patterns below its root."""
 
-_STEP_FILE = re.compile(r"exp2_.*step(\d+)(?:\.(?:json|txt))?")
+_STEP_FILE = re.compile(r"exp2_.*step([0-9]{1,16})(?:\.(?:json|txt))?")
+_MANIFEST_FILE = re.compile(r"step([0-9]{1,16})\.json")
 _LONGEST_NAME = 200  # bytes; a file system takes 255, and a statistics file is called after its model
 
 
@@ -80,9 +83,7 @@ def statistics_path(root: Path, model: str, step: int) -> Path:
 
 def statistics_files(root: Path, model: str) -> dict[int, Path]:
     """The statistics files that a model has, by step, ascending. Files of any other name are not looked at."""
-    folder = statistics_folder(root, model)
-    matches = [(_STEP_FILE.fullmatch(p.name), p) for p in folder.iterdir()] if folder.is_dir() else []
-    return dict(sorted((int(m[1]), p) for m, p in matches if m))
+    return _by_step(_STEP_FILE, statistics_folder(root, model))
 
 
 def params_path(root: Path, model: str, quantity: str | None = None) -> Path:
@@ -97,8 +98,12 @@ def manifest_path(root: Path, model: str, step: int) -> Path:
 
 def manifest_files(root: Path, model: str) -> dict[int, Path]:
     """The manifests that a model has, by step, ascending."""
-    matches = [(re.fullmatch(r"step(\d+)\.json", p.name), p) for p in (root / "manifest" / model).glob("step*.json")]
-    return dict(sorted((int(m[1]), p) for m, p in matches if m))
+    return _by_step(_MANIFEST_FILE, root / "manifest" / model)
+
+
+def _by_step(pattern: re.Pattern[str], folder: Path) -> dict[int, Path]:
+    matches = [(pattern.fullmatch(p.name), p) for p in list_folder(folder)]
+    return dict(sorted((int(m[1]), p) for m, p in matches if m and int(m[1]) <= MAX_STEP))
 
 
 def probe_path(root: Path) -> Path:
@@ -141,9 +146,9 @@ def lock_path(root: Path, model: str, step: int) -> Path:
 
 def manifest_models(root: Path) -> list[str]:
     """The models that something was tried with, measured or not, by name."""
-    return sorted(p.name for p in (root / "manifest").glob("*") if p.is_dir())
+    return sorted(p.name for p in list_folder(root / "manifest") if is_folder(p))
 
 
 def model_directories(root: Path) -> list[str]:
     """The models in a dataset: every directory that has a `stats` directory, by name."""
-    return sorted(p.parent.name for p in root.glob("*/stats") if p.is_dir() and not p.parent.name.startswith("."))
+    return sorted(p.name for p in list_folder(root) if not p.name.startswith(".") and is_folder(p / "stats"))

@@ -6,19 +6,34 @@ usually at the same position. That step is when the coordinate has locked in.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+from annotated_types import MinLen
 
 from madyn.dataset import layout
-from madyn.dataset.files import read_json
+from madyn.dataset.files import is_there
+from madyn.dataset.schema import Count, read_as
 from madyn.errors import DatasetError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
+    import numpy as np
     import pandas as pd
     import xarray as xr
 
     from madyn.dataset.view import Dataset
+
+_MOST_BYTES = 1 << 26
+_Grid = Annotated[list[Annotated[list[Annotated[list[Count], MinLen(1)]], MinLen(1)]], MinLen(1)]  # B x k x L
+
+
+@dataclass(frozen=True, kw_only=True)
+class Locations:
+    """Where the largest values of a unit stand, each a nested list B x k x L; `token_id` of text alone."""
+
+    position: _Grid
+    feature: _Grid
+    token_id: _Grid | None = None
 
 
 def read_locations(dataset: Dataset, model: str) -> xr.Dataset:
@@ -34,27 +49,31 @@ def read_locations(dataset: Dataset, model: str) -> xr.Dataset:
     import xarray as xr
 
     files = {step: layout.locations_path(dataset.path, model, step) for step in dataset.steps(model)}
-    files = {step: path for step, path in files.items() if path.exists()}
+    files = {step: path for step, path in files.items() if is_there(path)}
     if not files:
         raise DatasetError(f"{dataset.path}: no locations of {model}; only what madyn measured has them")
-    read = {step: _read(path) for step, path in files.items()}
-    names = [name for name in ("position", "feature", "token_id") if all(name in r for r in read.values())]
-    try:
-        arrays = {name: np.stack([np.array(r[name], dtype=np.int64) for r in read.values()]) for name in names}
-        return xr.Dataset(
-            {name: (("step", "sequence", "rank", "layer"), values) for name, values in arrays.items()},
-            coords={"step": list(files), "rank": np.arange(1, 1 + arrays["feature"].shape[2])},
-            attrs={"model": model},
-        )
-    except (ValueError, KeyError, TypeError) as e:
-        raise DatasetError(f"{dataset.path}: the locations of {model} are not what madyn writes: {e}") from e
+    read = {step: read_as(path, Locations, _MOST_BYTES, "a file of locations") for step, path in files.items()}
+    shape = _shape(next(iter(read.values())).feature)
+    names = [name for name in ("position", "feature", "token_id") if all(getattr(r, name) for r in read.values())]
+    for step, found in read.items():
+        for name in names:
+            if _shape(getattr(found, name)) != shape:
+                raise DatasetError(
+                    f"{files[step]}: {name} is no list of sequences x ranks x layers of the shape that the first "
+                    f"step's features have, {shape}"
+                )
+    arrays = {name: np.array([getattr(r, name) for r in read.values()], dtype=np.int64) for name in names}
+    return xr.Dataset(
+        {name: (("step", "sequence", "rank", "layer"), values) for name, values in arrays.items()},
+        coords={"step": list(files), "rank": np.arange(1, 1 + arrays["feature"].shape[2])},
+        attrs={"model": model},
+    )
 
 
-def _read(path: Path) -> dict[str, Any]:
-    value = read_json(path)
-    if not isinstance(value, dict):
-        raise DatasetError(f"{path}: not a file of locations")
-    return value
+def _shape(grid: list[list[list[int]]]) -> tuple[int, int, int] | None:
+    """(B, k, L) of a grid; None where its rows differ in length."""
+    ranks, layers = {len(sequence) for sequence in grid}, {len(row) for sequence in grid for row in sequence}
+    return (len(grid), ranks.pop(), layers.pop()) if len(ranks) == len(layers) == 1 else None
 
 
 def locked_in(locations: xr.Dataset) -> pd.DataFrame:
@@ -90,7 +109,7 @@ def locked_in(locations: xr.Dataset) -> pd.DataFrame:
     return pd.DataFrame(rows, index=pd.RangeIndex(len(rows), name="layer"))
 
 
-def _most_common(values: Any) -> int:
+def _most_common(values: np.ndarray) -> int:
     import numpy as np
 
     found, counts = np.unique(values, return_counts=True)

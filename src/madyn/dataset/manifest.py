@@ -7,13 +7,19 @@ text is recorded once for the dataset, its tokens in each unit.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from annotated_types import MaxLen
 
 from madyn.dataset import layout
-from madyn.dataset.files import create_bytes, encode_json, read_json, write_json
-from madyn.errors import DatasetError, ProbeMismatchError
+from madyn.dataset.files import create_bytes, encode_json, is_there, write_json
+from madyn.dataset.schema import Count, Line, Name, Step, read_as
+from madyn.errors import DatasetError, ProbeMismatchError, one_line
+
+_MOST_BYTES = 1 << 24  # a manifest that names ten thousand weight files has one
+_Many = MaxLen(100_000)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,45 +48,47 @@ class Unit:
         remarks: what is worth knowing of a unit that was measured all the same, a sentence each; `madyn check` says it.
     """
 
-    model: str
-    step: int
-    source: str
-    revision: str | None = None
-    commit: str | None = None
-    weights_xxh3: str | None = None
-    weights_sha256: dict[str, str] = field(default_factory=dict)
-    sequences: int | None = None
-    length: int | None = None
-    first_token: str | None = None
-    tokens_sha256: str | None = None
-    exclude_positions: list[int] = field(default_factory=list)
-    dtype: str | None = None
-    device: str | None = None
-    threads: int | None = None
-    batch_size: int | None = None
+    model: Name
+    step: Step
+    source: Line
+    revision: Line | None = None
+    commit: Line | None = None
+    weights_xxh3: Line | None = None
+    weights_sha256: Annotated[dict[Line, Line], _Many] = field(default_factory=dict)
+    sequences: Count | None = None
+    length: Count | None = None
+    first_token: Line | None = None
+    tokens_sha256: Line | None = None
+    exclude_positions: Annotated[list[Count], _Many] = field(default_factory=list)
+    dtype: Line | None = None
+    device: Line | None = None
+    threads: Count | None = None
+    batch_size: Count | None = None
     streamed: bool = False
-    bytes_left_out: int | None = None
-    stacks: dict[str, int] = field(default_factory=dict)
-    parameters: int | None = None
-    architecture: dict[str, Any] = field(default_factory=dict)
-    versions: dict[str, str] = field(default_factory=dict)
-    statistics_sha256: str | None = None
-    failure: str | None = None
-    remarks: list[str] = field(default_factory=list)
+    bytes_left_out: Count | None = None
+    stacks: Annotated[dict[Line, Count], _Many] = field(default_factory=dict)
+    parameters: Count | None = None
+    architecture: dict[Name, Any] = field(default_factory=dict)
+    versions: Annotated[dict[Line, Line], _Many] = field(default_factory=dict)
+    statistics_sha256: Line | None = None
+    failure: Line | None = None
+    remarks: Annotated[list[Line], _Many] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeRecord:
     """The text that every model of a dataset is measured on. `seed` is the one its documents were drawn with."""
 
-    text: str
-    sha256: str
-    documents: int
+    text: Line
+    sha256: Line
+    documents: Count
     seed: int
 
 
 def write_unit(root: Path, unit: Unit) -> None:
-    write_json(layout.manifest_path(root, unit.model, unit.step), asdict(unit))
+    """Write a unit's manifest; a failure is one line, cut where a library says more than anyone reads."""
+    failure = unit.failure and one_line(unit.failure, 2000)
+    write_json(layout.manifest_path(root, unit.model, unit.step), {**asdict(unit), "failure": failure})
 
 
 def read_units(root: Path, model: str) -> dict[int, Unit]:
@@ -110,7 +118,7 @@ def read_probe(root: Path) -> ProbeRecord | None:
         DatasetError: the record is not what `claim_probe` writes.
     """
     path = layout.probe_path(root)
-    if not path.exists():
+    if not is_there(path):
         return None
     try:
         return _read(path, ProbeRecord)
@@ -143,17 +151,12 @@ def refuse_other_probe(root: Path, probe: ProbeRecord) -> None:
 
 def _described(probe: ProbeRecord) -> str:
     drawn = (
-        f"the text {probe.text!r} ({probe.documents} documents, seed {probe.seed}, "
+        f"the text {one_line(repr(probe.text))} ({probe.documents} documents, seed {probe.seed}, "
         if probe.documents
         else "given inputs ("
     )
-    return f"{drawn}sha256 {probe.sha256[:12]}...)"
+    return f"{drawn}sha256 {one_line(probe.sha256, 12)})"
 
 
 def _read(path: Path, kind: type[Any]) -> Any:
-    value = read_json(path)
-    names = {f.name for f in fields(kind)}
-    try:
-        return kind(**{k: v for k, v in value.items() if k in names})
-    except (AttributeError, TypeError) as e:
-        raise DatasetError(f"{path}: not a manifest of madyn: {e}") from e
+    return read_as(path, kind, _MOST_BYTES, "a manifest of madyn")

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from madyn.dataset.files import is_local, root_path, storage_error
+from madyn.dataset.files import is_folder, is_local, root_path, storage_error
 from madyn.dataset.shipped import shipped_names, unpack_shipped
 from madyn.errors import DatasetError
 from madyn.hub import hub_errors
@@ -56,7 +56,7 @@ def locate(dataset: str | Path) -> Path:
         if is_local(root) and not exists(root):
             other = "" if means_path(str(dataset)) else _OTHER.format(", ".join(shipped_names()))
             raise DatasetError(f"{dataset}: {other}{describe_missing(root)}")
-        if not root.is_dir():
+        if not is_folder(root):
             raise DatasetError(f"{dataset}: {'a file' if is_local(root) else 'nothing there'}; a dataset is a folder")
         return root
     return fetch(*remote)

@@ -53,8 +53,8 @@ def _prefixes(values: np.ndarray) -> dict[str, str]:
 
 def _few_digits(values: np.ndarray) -> bool:
     """Whether all values are numbers of 16 bits, float16 or bfloat16."""
-    single = values.astype(np.float32)
     with np.errstate(over="ignore"):
+        single = values.astype(np.float32)
         halves = np.array_equal(single.astype(np.float16).astype(np.float64), values, equal_nan=True)
     brains = not (single.view(np.uint32) & 0xFFFF).any() and np.array_equal(single, values, equal_nan=True)
     return halves or brains

@@ -6,13 +6,18 @@ step by the process that trains the model.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from annotated_types import MaxLen
 
 from madyn.dataset import layout
-from madyn.dataset.files import read_json, write_json
-from madyn.errors import DatasetError
+from madyn.dataset.files import is_there, write_json
+from madyn.dataset.schema import Count, Line, Name, Number, Step, read_as
+from madyn.errors import one_line
+
+_MOST_BYTES = 1 << 25
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,15 +33,16 @@ class TrainingRecord:
         failure: why they were not, where the run itself was at fault.
     """
 
-    plan: dict[str, Any]
-    parameters: int
-    losses: dict[int, dict[str, float | None]] = field(default_factory=dict)
+    plan: dict[Name, Any]
+    parameters: Count
+    losses: Annotated[dict[Step, dict[Name, Number | None]], MaxLen(100_000)] = field(default_factory=dict)
     complete: bool = False
-    failure: str | None = None
+    failure: Line | None = None
 
 
 def write_record(root: Path, model: str, record: TrainingRecord) -> None:
     value = asdict(record)
+    value["failure"] = record.failure and one_line(record.failure, 2000)
     value["losses"] = {str(step): losses for step, losses in sorted(record.losses.items())}
     write_json(layout.training_path(root, model), value)
 
@@ -48,11 +54,6 @@ def read_record(root: Path, model: str) -> TrainingRecord | None:
         DatasetError: the file is not what `write_record` writes. Fields of later versions are passed over.
     """
     path = layout.training_path(root, model)
-    if not path.exists():
+    if not is_there(path):
         return None
-    value = read_json(path)
-    try:
-        known = {f.name: value[f.name] for f in fields(TrainingRecord) if f.name in value}
-        return TrainingRecord(**{**known, "losses": {int(step): dict(ls) for step, ls in value["losses"].items()}})
-    except (AttributeError, KeyError, TypeError, ValueError) as e:
-        raise DatasetError(f"{path}: not a training record of madyn: {e}") from e
+    return read_as(path, TrainingRecord, _MOST_BYTES, "a training record of madyn")

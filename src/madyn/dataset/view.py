@@ -19,8 +19,9 @@ from madyn.dataset.files import read_bytes, root_path, sha256
 from madyn.dataset.leftovers import sweep
 from madyn.dataset.remote import is_shipped, locate, match_remote
 from madyn.dataset.statistics import MAX_BYTES, parse_statistics, read_statistics
+from madyn.dataset.table_cells import as_number
 from madyn.dataset.training import TrainingRecord, read_record
-from madyn.errors import ArchitectureError, DatasetError, UsageError
+from madyn.errors import ArchitectureError, DatasetError, UsageError, one_line
 from madyn.suites import PYTHIA
 from madyn.terminal import few
 
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     import xarray as xr
 
 RatioOf = Literal["sequences", "means"]
+
+_MOST_VALUES = 10**12  # of |h| in a sequence: a million tokens of a width of a million
+_MOST_CELLS = 2 * 10**7  # of the covariances of all fits of a quantity
 
 
 def open_dataset(path: str | Path) -> Dataset:
@@ -259,7 +263,12 @@ class Dataset:
         unit = next((unit for unit in units.values() if unit.length and unit.architecture), None)
         if unit is None or unit.length is None:
             return None
-        return (unit.length - len(unit.exclude_positions)) * int(unit.architecture["hidden_size"])
+        try:
+            width = Architecture.from_config(unit.architecture).hidden_size
+        except ArchitectureError:
+            return None
+        values = (unit.length - len(unit.exclude_positions)) * width
+        return values if 8 <= values < _MOST_VALUES else None
 
     def fit_records(self, model: str, quantity: str) -> list[dict[str, dict[str, Any]]]:
         """The fits as they are on disk: a list by layer of {hypothesis: record}."""
@@ -295,13 +304,11 @@ class Dataset:
         for unit in self.units(model).values():
             if unit.architecture:
                 return Architecture.from_config(unit.architecture)
-        if (self.path / layout.PARAMETER_TABLE).exists():
-            rows = fit_files.read_parameter_table(self.path).query("model == @model")
-            if len(rows) and "hidden_size" in rows:
-                row = {
-                    str(k): v for k, v in rows.iloc[0].items() if v == v
-                }  # a cell that is NaN is not equal to itself
-                return Architecture.from_config(row)
+        table = {row["model"]: row for row in reversed(fit_files.read_table_rows(self.path))}
+        if table.get(model, {}).get("hidden_size"):
+            row = {name: as_number(cell) for name, cell in table[model].items() if name in fit_files.SHAPE_COLUMNS}
+            kind = {"model_type": table[model].get("model_type") or None}
+            return Architecture.from_config({**row, **kind})
         for name, architecture in PYTHIA.architectures.items():
             if layout.directory_name(name) == model:
                 return architecture
@@ -368,6 +375,11 @@ def _labelled(layers: list[dict[str, dict[str, Any]]], steps: list[int], where: 
     records = {(h, number): layer[h] for number, layer in enumerate(layers) for h in hypotheses if h in layer}
     parameters = list(dict.fromkeys(str(p) for r in records.values() for p in r.get("param_names") or []))
     shape = (len(hypotheses), len(layers))
+    if math.prod(shape) * max(1, len(parameters)) ** 2 > _MOST_CELLS or len(layers) * len(steps) > _MOST_CELLS:
+        raise DatasetError(
+            f"{where}: {len(hypotheses)} hypotheses with {len(parameters)} parameters in {len(layers)} layers are more "
+            "than any model has fits of; fit it again with `madyn fit`"
+        )
     popt = np.full((*shape, len(parameters)), np.nan)
     pcov = np.full((*shape, len(parameters), len(parameters)), np.nan)
     r2, aic = np.full(shape, np.nan), np.full(shape, np.nan)
@@ -383,8 +395,10 @@ def _labelled(layers: list[dict[str, dict[str, Any]]], steps: list[int], where: 
             r2[h, layer], aic[h, layer] = _floats(record.get("r2")), _floats(record.get("aic"))
             if record.get("residuals") is not None:
                 residuals[h, layer] = _floats(record["residuals"])
-        except (TypeError, ValueError, IndexError) as e:
-            raise DatasetError(f"{where}: layer {layer}, {hypothesis}: {e}; fit it again with `madyn fit`") from e
+        except (TypeError, ValueError, IndexError, OverflowError) as e:
+            raise DatasetError(
+                f"{where}: layer {layer}, {one_line(hypothesis, 60)}: {one_line(e)}; fit it again with `madyn fit`"
+            ) from e
         message[h, layer] = record.get("message", "")
     return xr.Dataset(
         {
@@ -406,7 +420,8 @@ def _labelled(layers: list[dict[str, dict[str, Any]]], steps: list[int], where: 
 
 
 def _floats(value: Any) -> Any:
-    """Numbers of any nesting as float64, None as NaN."""
+    """Numbers of any nesting as float64, None and infinity as NaN."""
     import numpy as np
 
-    return np.array(value, dtype=object).astype(float)
+    numbers = np.array(value, dtype=object).astype(float)
+    return np.where(np.isfinite(numbers), numbers, np.nan)

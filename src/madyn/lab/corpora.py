@@ -13,7 +13,8 @@ import numpy as np
 
 from madyn.checkpoints.tokenizers import find_tokenizer
 from madyn.dataset import layout, manifest
-from madyn.dataset.files import read_json, storage_error, write_bytes, write_json
+from madyn.dataset.files import is_there, storage_error, write_bytes, write_json
+from madyn.dataset.schema import Line, Name, read_as
 from madyn.dataset.training import read_record
 from madyn.errors import TextError, UsageError
 from madyn.lab.suites import LabSuite
@@ -85,19 +86,20 @@ def prepare_corpus(suite: LabSuite, root: Path) -> Corpus:
 
 def _refuse_other_text(root: Path, file: Path, record: dict[str, Any]) -> None:
     """Refuse a text or tokenizer that models of this folder did not learn from, by what it or their records say."""
-    known = [read_json(file)] if file.exists() else []
+    known: list[Any] = [read_as(file, dict[Name, Any], what="the record of a corpus")] if is_there(file) else []
     if not known and layout.tokenizer_folder(root).exists():  # a dataset that came without what the lab keeps
         records = [
             read_record(root, path.stem) for path in sorted(layout.training_path(root, "*").parent.glob("*.json"))
         ]
-        known = [{k: v for k, v in r.plan.get("text", {}).items() if k != "probe_sha256"} for r in records[:1] if r]
+        texts = [r.plan.get("text") for r in records[:1] if r]
+        known = [{k: v for k, v in t.items() if k != "probe_sha256"} if isinstance(t, dict) else t for t in texts]
     if any(other != record for other in known):
         raise UsageError(f"{root} holds models that learned from another text or tokenizer; use another --out")
 
 
 def _refuse_other_windows(file: Path, sha256: str) -> None:
     """Refuse other text for the held-out loss than that of the suite's first run, which its models must share."""
-    if file.exists() and read_json(file) != sha256:
+    if is_there(file) and read_as(file, Line, what="the hash of a text") != sha256:
         raise UsageError(f"the text of the held-out loss has changed since the first models were trained (see {file})")
     if not file.exists():
         write_json(file, sha256)

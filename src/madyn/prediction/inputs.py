@@ -9,16 +9,20 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import numpy as np
+from annotated_types import Gt
 from numpy.typing import ArrayLike, NDArray
+from typing_extensions import TypedDict
 
 from madyn.architecture import OPTIONS, Architecture
 from madyn.arrays import read_row
-from madyn.errors import ArchitectureError, UsageError
+from madyn.dataset.schema import Positive, Step, hold_as
+from madyn.errors import ArchitectureError, DatasetError, UsageError, one_line
 
 if TYPE_CHECKING:
     from madyn.dataset import Dataset
@@ -48,8 +52,9 @@ class Training:
             value = getattr(self, f.name)
             if value is None and f.name != "steps":
                 continue
-            if not isinstance(value, (int, float)) or not math.isfinite(value) or value <= 0:
-                raise UsageError(f"{f.name} is {value!r}; it is a positive number")
+            number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            if not number or not 0 < value <= sys.float_info.max:
+                raise UsageError(f"{f.name} is {one_line(f'{value!r:.80}')}; it is a positive number")
 
 
 class Subject(NamedTuple):
@@ -110,15 +115,25 @@ def training_of(dataset: Dataset, model: str) -> Training:
     record = dataset.training(model)
     recipe = record.plan.get("recipe") if record else None
     if not recipe:
-        return Training(steps=max(1, dataset.steps(model)[-1]))
+        return Training(steps=max(1, max(dataset.steps(model), default=1)))
     try:
-        return Training(
-            steps=int(recipe["steps"]),
-            learning_rate=float(recipe["learning_rate"]),
-            tokens_per_step=int(recipe["batch_size"]) * int(recipe["length"]),
-        )
-    except (KeyError, TypeError, ValueError) as e:
-        raise UsageError(f"its training record is not one of the lab's: {e!r}") from e
+        hold_as(recipe, _Recipe, "recipe")
+    except DatasetError as e:
+        raise UsageError(f"its training record is not one of the lab's: {e}") from e
+    return Training(
+        steps=recipe["steps"],
+        learning_rate=float(recipe["learning_rate"]),
+        tokens_per_step=recipe["batch_size"] * recipe["length"],
+    )
+
+
+class _Recipe(TypedDict):
+    """What is read of a lab's recipe."""
+
+    steps: Annotated[Step, Gt(0)]
+    learning_rate: Positive
+    batch_size: Annotated[Step, Gt(0)]
+    length: Annotated[Step, Gt(0)]
 
 
 def as_steps(steps: ArrayLike) -> Floats:
