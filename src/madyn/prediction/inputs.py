@@ -52,8 +52,7 @@ class Training:
             value = getattr(self, f.name)
             if value is None and f.name != "steps":
                 continue
-            number = isinstance(value, (int, float)) and not isinstance(value, bool)
-            if not number or not 0 < value <= sys.float_info.max:
+            if not isinstance(value, (int, float)) or value is True or not 0 < value <= sys.float_info.max:
                 raise UsageError(f"{f.name} is {one_line(f'{value!r:.80}')}; it is a positive number")
 
 
