@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from madyn.checking.statistics import remedy
-from madyn.dataset import Dataset, layout, manifest
-from madyn.dataset.files import read_bytes
-from madyn.dataset.training import read_record
+from madyn.dataset import Dataset, layout, manifest, seals
+from madyn.dataset.files import read_json
+from madyn.dataset.training import TrainingRecord, read_record
+from madyn.errors import DatasetError, one_line
 from madyn.suites import PYTHIA
 
 
@@ -21,16 +20,13 @@ def manifest_faults(dataset: Dataset, model: str, absences: list[str]) -> Iterat
         return
     yield from failures_of(dataset.path, model)
     tokens = set()
-    for step, path in layout.statistics_files(dataset.path, model).items():
+    for step in layout.statistics_files(dataset.path, model):
         unit = units.get(step)
         if unit is None:
             if step not in there:
                 yield f"{layout.manifest_path(dataset.path, model, step)}: no such file, and the step is measured"
             continue
         tokens.add(unit.tokens_sha256)
-        if unit.statistics_sha256 not in (None, hashlib.sha256(read_bytes(path)).hexdigest()):
-            what = f"{path}: not what was measured: its SHA-256 is not the one in the manifest"
-            yield f"{what}; {remedy(dataset, model, path)}"
     if len(tokens) > 1:
         yield f"{dataset.path / 'manifest' / model}: steps were measured on different tokens"
 
@@ -39,7 +35,7 @@ def missing_units(dataset: Dataset, model: str) -> list[str]:
     """What keeps a model from being complete: failures, units cut short, for Pythia published steps not there."""
     (units, _), measured = manifest.read_sound_units(dataset.path, model), set(dataset.steps(model))
     missing = failures_of(dataset.path, model)
-    record = dataset.training(model)
+    record, _ = _record(dataset.path, model)
     if record is not None and not record.complete and not record.failure:
         missing.append(f"{model}: its training stopped at step {max(record.losses, default=0)}; run `madyn lab` again")
     known = next((name for name in PYTHIA.architectures if layout.directory_name(name) == model), None)
@@ -52,22 +48,39 @@ def missing_units(dataset: Dataset, model: str) -> list[str]:
 def failures_of(root: Path, model: str) -> list[str]:
     """The units of a model that have a manifest and no statistics, each with the reason; manifests that are damaged."""
     measured = layout.statistics_files(root, model)
-    record = read_record(root, model)
-    again = "madyn lab" if record else "madyn trace"
-    found = []
+    record, damaged_record = _record(root, model)
+    again = "madyn lab" if layout.training_path(root, model).exists() else "madyn trace"
+    found = [f"{damaged_record}; put the file back, or train the model again"] if damaged_record else []
     if record is not None and record.failure:
-        found.append(f"{layout.training_path(root, model)}: {model} failed: {record.failure}")
+        found.append(f"{layout.training_path(root, model)}: {model} failed: {one_line(record.failure)}")
     units, damaged = manifest.read_sound_units(root, model)
     found += [f"{fault}; delete the file and its step's statistics, and run `{again}` again" for fault in damaged]
     for step, unit in units.items():
         if step not in measured:
-            reason = f"failed: {unit.failure}" if unit.failure else f"was cut short; run `{again}` again"
+            reason = f"failed: {one_line(unit.failure)}" if unit.failure else f"was cut short; run `{again}` again"
             found.append(f"{layout.manifest_path(root, model, step)}: {model} step {step} {reason}")
     return found
+
+
+def _record(root: Path, model: str) -> tuple[TrainingRecord | None, str | None]:
+    """A model's training record, or what is wrong with it."""
+    try:
+        return read_record(root, model), None
+    except DatasetError as e:
+        return None, str(e)
+
+
+def training_faults(root: Path, model: str) -> Iterator[str]:
+    """Whether a training record is what was written. One that cannot be read is among `failures_of`."""
+    path = layout.training_path(root, model)
+    record, _ = _record(root, model)
+    fault = seals.seal_fault(read_json(path), model) if record is not None else None
+    if fault:
+        yield f"{path}: {fault}; put the file back, or train the model again"
 
 
 def remarks_of(dataset: Dataset, model: str) -> Iterator[str]:
     """What the manifest says of units that were measured all the same."""
     units, _ = manifest.read_sound_units(dataset.path, model)  # the damaged ones are said already
     for step, unit in units.items():
-        yield from (f"{layout.manifest_path(dataset.path, model, step)}: {remark}" for remark in unit.remarks)
+        yield from (f"{layout.manifest_path(dataset.path, model, step)}: {one_line(remark)}" for remark in unit.remarks)

@@ -6,16 +6,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from madyn.checking.fits import fit_faults
-from madyn.checking.manifests import failures_of, manifest_faults, remarks_of
+from madyn.checking.manifests import failures_of, manifest_faults, remarks_of, training_faults
 from madyn.checking.statistics import statistics_faults
 from madyn.checking.table import table_faults
-from madyn.dataset import layout, manifest, open_dataset
+from madyn.checking.units import location_faults, probe_faults, unit_faults
+from madyn.dataset import Dataset, layout, open_dataset
 from madyn.dataset.repeats import describe_repeats
-from madyn.errors import DatasetError
+from madyn.errors import MadynError, one_line
 
 
 @dataclass
@@ -26,6 +29,17 @@ class CheckReport:
     absences: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
 
+    def take(self, where: Path, find: Callable[[], Iterable[str]]) -> None:
+        """Add the faults that a part of the check finds. Nothing that a file holds stops the rest of the check: what a
+        part was not prepared for is a fault too, of the file or the folder that it looked into."""
+        try:
+            for fault in find():
+                self.faults.append(fault)
+        except MadynError as e:
+            self.faults.append(str(e))
+        except Exception as e:
+            self.faults.append(f"{where}: cannot be checked: {type(e).__name__}: {one_line(e, 200)}")
+
     def __repr__(self) -> str:
         first = f"\n {self.faults[0]}" if self.faults else ""
         return (
@@ -35,29 +49,43 @@ class CheckReport:
 
 
 def check_dataset(path: str | Path) -> CheckReport:
-    """Validate a dataset's layout, shapes and values.
+    """Validate a dataset's layout, shapes, values and hashes, and hold what was derived against what it came from.
 
     Raises:
         DatasetError: there is no dataset at all.
     """
     dataset = open_dataset(path)
-    report = CheckReport()
-    try:
-        manifest.read_probe(dataset.path)
-    except DatasetError as e:
-        report.faults.append(str(e))
-    for model in layout.manifest_models(dataset.path):
+    root, report = dataset.path, CheckReport()
+    report.take(layout.probe_path(root), lambda: probe_faults(root))
+    for model in layout.manifest_models(root):
         if model not in dataset.models:
-            report.faults += failures_of(dataset.path, model)
+            report.take(root / "manifest" / model, partial(failures_of, root, model))
     for model in dataset:
-        report.faults += statistics_faults(dataset, model)
-        report.faults += manifest_faults(dataset, model, report.absences)
-        for fault, said in describe_repeats(dataset, model):
-            (report.faults if fault else report.remarks).append(f"{dataset.path / model}: {said}")
-        report.faults += fit_faults(dataset, model, report.absences)
-        report.remarks += remarks_of(dataset, model)
-        for folder in ("series", "per_layer_evolution", "example_fits", "metrics"):
-            if not any((dataset.path / model / folder).rglob("*.png")):
-                report.absences.append(f"{dataset.path / model / folder}: no figures")
-    report.faults += table_faults(dataset, report.absences)
+        folder, units = root / model, root / "manifest" / model
+        report.take(layout.statistics_folder(root, model), partial(statistics_faults, dataset, model))
+        report.take(units, partial(manifest_faults, dataset, model, report.absences))
+        report.take(units, partial(unit_faults, dataset, model))
+        report.take(root / "locations" / model, partial(location_faults, dataset, model))
+        report.take(layout.training_path(root, model), partial(training_faults, root, model))
+        report.take(folder, partial(_repeats, dataset, model, report.remarks))
+        report.take(folder / "params", partial(fit_faults, dataset, model, report.absences))
+        report.take(units, partial(_noted, dataset, model, report.remarks))
+        for pictures in ("series", "per_layer_evolution", "example_fits", "metrics"):
+            if not any((folder / pictures).rglob("*.png")):
+                report.absences.append(f"{folder / pictures}: no figures")
+    report.take(root / layout.PARAMETER_TABLE, partial(table_faults, dataset, report.absences))
+    report.faults = list(dict.fromkeys(report.faults))
     return report
+
+
+def _repeats(dataset: Dataset, model: str, remarks: list[str]) -> Iterator[str]:
+    for fault, said in describe_repeats(dataset, model):
+        if fault:
+            yield f"{dataset.path / model}: {said}"
+        else:
+            remarks.append(f"{dataset.path / model}: {said}")
+
+
+def _noted(dataset: Dataset, model: str, remarks: list[str]) -> Iterator[str]:
+    remarks += remarks_of(dataset, model)
+    return iter(())

@@ -8,16 +8,17 @@ from pathlib import Path
 import numpy as np
 
 from madyn.dataset import Dataset, layout
+from madyn.dataset.files import list_folder
 from madyn.dataset.statistics import read_statistics
-from madyn.errors import DatasetError
+from madyn.errors import DatasetError, one_line
 
 
 def statistics_faults(dataset: Dataset, model: str) -> Iterator[str]:
     files = layout.statistics_files(dataset.path, model)
     expected = {layout.statistics_path(dataset.path, model, step) for step in files}
-    for path in sorted(layout.statistics_folder(dataset.path, model).iterdir()):
+    for path in sorted(list_folder(layout.statistics_folder(dataset.path, model))):
         if path not in expected and not path.name.startswith("."):
-            yield f"{path}: not a statistics file's name (exp2_{model}_stepN)"
+            yield f"{one_line(path)}: not a statistics file's name (exp2_{model}_stepN)"
     if not files:
         yield f"{layout.statistics_folder(dataset.path, model)}: no statistics files"
     shape: tuple[int, ...] | None = None

@@ -1,35 +1,129 @@
-"""The parameter table: its columns, and the rows of each model."""
+"""The parameter table: its columns, and each row, cell by cell, against the fits that it was made from.
+
+Where the fits themselves are not there (a dataset may be passed on without them), a row is held against what can be
+made of it alone: the statistics that it names, and the peak and R2 that its parameters give.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
+import numpy as np
+
+from madyn.checking.fits import made_from
+from madyn.curves.fitting import table_rows
+from madyn.curves.hypotheses import HYPOTHESES
 from madyn.dataset import Dataset, fit_files, layout
-from madyn.errors import DatasetError, MadynError
+from madyn.dataset.files import is_there
+from madyn.dataset.table_cells import as_number
+from madyn.errors import DatasetError, MadynError, one_line
+
+Row = Mapping[str, str]
 
 
 def table_faults(dataset: Dataset, absences: list[str]) -> Iterator[str]:
     path = dataset.path / layout.PARAMETER_TABLE
-    if not path.exists():
+    if not is_there(path):
         absences.append(f"{path}: not fitted yet")
         return
     try:
-        table = fit_files.read_parameter_table(dataset.path)
+        fit_files.read_parameter_table(dataset.path)
+        rows = fit_files.read_table_rows(dataset.path)
     except DatasetError as e:
         yield str(e)
         return
-    missing = [column for column in fit_files.CARD_COLUMNS if column not in table.columns]
+    missing = [column for column in fit_files.CARD_COLUMNS if rows and column not in rows[0]]
     if missing:
         yield f"{path}: no column {', '.join(missing)}"
-    for model in sorted(set(table["model"]) - set(dataset.models)):
-        yield f"{path}: rows of {model}, which has no statistics"
+        return
+    by_model: dict[str, list[Row]] = {}
+    for row in rows:
+        by_model.setdefault(row["model"], []).append(row)
+    for model in sorted(set(by_model) - set(dataset.models)):
+        yield f"{path}: rows of {one_line(model, 60)}, which has no statistics"
     for model in dataset:
-        found = sorted(table.loc[table["model"] == model, "layer_index"])
         try:
-            layers = dataset.statistics(model).sizes["layer"]
+            yield from (f"{path}: {fault}" for fault in _model_faults(dataset, model, by_model.get(model, [])))
         except MadynError:
-            continue
-        if not found:
+            continue  # its statistics or fits cannot be read, and that is said already
+        if model not in by_model:
             absences.append(f"{path}: no rows of {model}")
-        elif found != list(range(layers)):
-            yield f"{path}: {model}: the layers of its rows are not 0 to {layers - 1}, once each"
+
+
+def _model_faults(dataset: Dataset, model: str, rows: Sequence[Row]) -> Iterator[str]:
+    layers = dataset.statistics(model).sizes["layer"]
+    records = _records(dataset, model)
+    if not rows:
+        if records and all(made_from(layer["reparam"]) for layer in records):
+            yield f"no rows of {model}, whose ratio is fitted; run `madyn fit` again"
+        return
+    by_layer = {int(as_number(row["layer_index"]) or 0): row for row in rows}
+    if len(by_layer) < len(rows) or sorted(by_layer) != list(range(layers)):
+        yield f"{model}: the layers of its rows are not 0 to {layers - 1}, once each"
+        return
+    if not any(row.get("statistics_sha256") for row in rows):
+        return  # made by another program, which may mean its columns in other ways
+    current = dataset.statistics_hash(model)
+    for layer, row in by_layer.items():
+        if row.get("statistics_sha256") != current:
+            yield f"{model}: layer {layer}: fitted to other statistics than are there now; run `madyn fit` again"
+            return
+    if records and {made_from(layer["reparam"]) for layer in records} == {current}:
+        expected = table_rows(dataset, model, records, dataset.steps(model)[-1])
+    else:
+        expected = [_by_itself(dataset, model, number, by_layer[number]) for number in range(layers)]
+    for layer, whole in enumerate(expected):
+        wrong = [name for name, value in whole.items() if not _same(by_layer[layer].get(name, ""), value)]
+        if wrong:
+            found = f"{one_line(repr(by_layer[layer].get(wrong[0], '')[:80]), 40)}"
+            yield (
+                f"{model}: layer {layer}: {wrong[0]} is {found}, where its fit and its model say "
+                f"{one_line(repr(whole[wrong[0]]), 60)}; run `madyn fit` again"
+            )
+
+
+def _records(dataset: Dataset, model: str) -> list[dict[str, dict[str, Any]]]:
+    """The ratio's fits by layer; none where there are none, or not of the curve that the table is of."""
+    try:
+        records = dataset.fit_records(model, "ratio")
+    except DatasetError:
+        return []
+    return records if all("reparam" in layer for layer in records) else []
+
+
+def _by_itself(dataset: Dataset, model: str, layer: int, row: Row) -> dict[str, Any]:
+    """What a row must say if its own parameters, its statistics and its model's shape are believed."""
+    numbers = [as_number(row[column]) for column in fit_files.PARAMETER_COLUMNS]
+    names = list(fit_files.PARAMETER_COLUMNS.values())
+    record: dict[str, Any] = {"param_names": names, "popt": numbers, "r2": as_number(row.get("r2", ""))}
+    known = ("method", "ratio_of", "robust", "seed", "statistics_sha256", "madyn")
+    record["provenance"] = {name: row.get(name) or None for name in known}
+    record |= {"message": row.get("message", ""), "aic": as_number(row.get("aic", ""))}
+    layers = dataset.statistics(model).sizes["layer"]
+    whole = table_rows(dataset, model, [{"reparam": record}] * layers, dataset.steps(model)[-1])[layer]
+    del whole["bounds"]
+    if None not in numbers:
+        r2 = _r2_of(dataset, model, layer, dict(zip(names, numbers, strict=True)), row.get("ratio_of", ""))
+        given = record["r2"]
+        if given is None or not np.isclose(given, r2, rtol=1e-6, atol=1e-6):
+            whole["r2"] = r2
+    return whole
+
+
+def _r2_of(dataset: Dataset, model: str, layer: int, parameters: Mapping[str, Any], ratio_of: str) -> float:
+    """R2 of a reparam curve over the ratio of a layer."""
+    curve = HYPOTHESES["reparam"]
+    values = dataset.trajectories(model, "ratio", "means" if ratio_of == "means" else "sequences").values[:, layer]
+    drawn = curve.values(np.asarray(dataset.steps(model), float), [parameters[name] for name in curve.param_names])
+    with np.errstate(all="ignore"):
+        return float(1 - np.sum((values - drawn) ** 2) / np.sum((values - values.mean()) ** 2))
+
+
+def _same(cell: str, value: Any) -> bool:
+    """Whether a cell says a value."""
+    if value is None:
+        return cell == ""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return as_number(cell) == value
+    return cell == str(value)

@@ -294,13 +294,19 @@ def _write_table(dataset: Dataset) -> None:
             continue  # nothing measured or no fits of the ratio, and that was said
         if any("reparam" not in layer for layer in records):
             continue
-        shape = _shape_columns(dataset, model)
-        rows += [
-            _row(model, shape, number, len(records), layer["reparam"], last_step)
-            for number, layer in enumerate(records)
-        ]
+        rows += table_rows(dataset, model, records, last_step)
     if rows:
         write_parameter_table(dataset.path, sorted(rows, key=lambda row: (row["model"], int(row["layer_index"]))))
+
+
+def table_rows(
+    dataset: Dataset, model: str, records: Sequence[Mapping[str, Record]], last_step: int
+) -> list[dict[str, Any]]:
+    """The rows of the parameter table for a model, from the records of its ratio, which all have a reparam fit."""
+    shape = _shape_columns(dataset, model)
+    return [
+        _row(model, shape, number, len(records), layer["reparam"], last_step) for number, layer in enumerate(records)
+    ]
 
 
 def _shape_columns(dataset: Dataset, model: str) -> dict[str, Any]:
@@ -313,7 +319,7 @@ def _shape_columns(dataset: Dataset, model: str) -> dict[str, Any]:
 def _row(
     model: str, shape: Mapping[str, Any], layer: int, layers: int, record: Record, last_step: int
 ) -> dict[str, Any]:
-    found = dict(zip(record["param_names"], record["popt"] or [], strict=False))
+    found = dict(zip(record.get("param_names") or [], record["popt"] or [], strict=False))
     fitted = {name: found.get(name) for name in PARAMETER_COLUMNS.values()}
     t_peak, height = peak(**{name: np.nan if value is None else value for name, value in fitted.items()})
     provenance = record.get("provenance") or {}

@@ -20,7 +20,7 @@ from annotated_types import MaxLen
 # From typing_extensions pydantic reads it on every Python; it comes with pydantic.
 from typing_extensions import TypedDict
 
-from madyn.dataset import layout, table_cells
+from madyn.dataset import layout, seals, table_cells
 from madyn.dataset.files import is_there, read_bytes, write_json, write_text
 from madyn.dataset.schema import Line, Name, Number, hold_as, read_as
 from madyn.dataset.table_cells import as_number
@@ -102,7 +102,14 @@ LayerRecords = Mapping[str, Mapping[str, Any]]
 
 
 def write_fit_records(root: Path, model: str, quantity: str, layers: Sequence[LayerRecords]) -> None:
-    """Write one quantity's records, then the file for all quantities from those that there are."""
+    """Write one quantity's records, each with its seal, then the file for all quantities from those that there are."""
+    layers = [
+        {
+            name: dict(record) if seals.KEY in record else seals.sealed(record, model, quantity, number, name)
+            for name, record in layer.items()
+        }
+        for number, layer in enumerate(layers)
+    ]
     write_json(layout.params_path(root, model, quantity), layers)
     by_quantity = {
         q: read_fit_records(root, model, q)

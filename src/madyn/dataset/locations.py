@@ -17,6 +17,8 @@ from madyn.dataset.schema import Count, read_as
 from madyn.errors import DatasetError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy as np
     import pandas as pd
     import xarray as xr
@@ -35,6 +37,11 @@ class Locations:
     feature: _Grid
     token_id: _Grid | None = None
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Sequences, ranks, layers."""
+        return len(self.feature), len(self.feature[0]), len(self.feature[0][0])
+
 
 def read_locations(dataset: Dataset, model: str) -> xr.Dataset:
     """Position, feature and (of text) token id of the largest values.
@@ -52,22 +59,28 @@ def read_locations(dataset: Dataset, model: str) -> xr.Dataset:
     files = {step: path for step, path in files.items() if is_there(path)}
     if not files:
         raise DatasetError(f"{dataset.path}: no locations of {model}; only what madyn measured has them")
-    read = {step: read_as(path, Locations, _MOST_BYTES, "a file of locations") for step, path in files.items()}
-    shape = _shape(next(iter(read.values())).feature)
-    names = [name for name in ("position", "feature", "token_id") if all(getattr(r, name) for r in read.values())]
+    read = {step: read_unit_locations(path) for step, path in files.items()}
+    shape = next(iter(read.values())).shape
     for step, found in read.items():
-        for name in names:
-            if _shape(getattr(found, name)) != shape:
-                raise DatasetError(
-                    f"{files[step]}: {name} is no list of sequences x ranks x layers of the shape that the first "
-                    f"step's features have, {shape}"
-                )
+        if found.shape != shape:
+            raise DatasetError(f"{files[step]}: of shape {found.shape} where the first step's locations have {shape}")
+    names = [name for name in ("position", "feature", "token_id") if all(getattr(r, name) for r in read.values())]
     arrays = {name: np.array([getattr(r, name) for r in read.values()], dtype=np.int64) for name in names}
     return xr.Dataset(
         {name: (("step", "sequence", "rank", "layer"), values) for name, values in arrays.items()},
         coords={"step": list(files), "rank": np.arange(1, 1 + arrays["feature"].shape[2])},
         attrs={"model": model},
     )
+
+
+def read_unit_locations(path: Path) -> Locations:
+    """The locations of a unit. Raises DatasetError where the file is malformed, or its lists differ in shape."""
+    found = read_as(path, Locations, _MOST_BYTES, "a file of locations")
+    for name in ("feature", "position", "token_id"):
+        grid = getattr(found, name)
+        if grid is not None and _shape(grid) != found.shape:
+            raise DatasetError(f"{path}: {name}: not sequences x ranks x layers, as the first sequence's features are")
+    return found
 
 
 def _shape(grid: list[list[list[int]]]) -> tuple[int, int, int] | None:

@@ -7,6 +7,7 @@ text is recorded once for the dataset, its tokens in each unit.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,8 +15,10 @@ from typing import Annotated, Any
 from annotated_types import MaxLen
 
 from madyn.dataset import layout
-from madyn.dataset.files import create_bytes, encode_json, is_there, write_json
+from madyn.dataset.files import create_bytes, encode_json, is_there, read_bytes, write_json
 from madyn.dataset.schema import Count, Line, Name, Step, read_as
+from madyn.dataset.seals import sealed
+from madyn.dataset.statistics import read_statistics
 from madyn.errors import DatasetError, ProbeMismatchError, one_line
 
 _MOST_BYTES = 1 << 24  # a manifest that names ten thousand weight files has one
@@ -42,7 +45,9 @@ class Unit:
             held against its hash.
         stacks: the layers of each stack of the model, by its path.
         architecture: the fields of `Architecture`; `parameters` is the number the model really has, its head included.
-        statistics_sha256: hash of the statistics file, as `sha256sum` gives it.
+        statistics_sha256, locations_sha256, positions_sha256: hashes of the unit's other files, as `sha256sum` gives
+            them; None where there is no such file.
+        probe_sha256: hash of the text, as the probe's record has it.
         versions: of Python and of the packages that the numbers depend on.
         failure: why there are no statistics; None where there are.
         remarks: what is worth knowing of a unit that was measured all the same, a sentence each; `madyn check` says it.
@@ -71,6 +76,9 @@ class Unit:
     architecture: dict[Name, Any] = field(default_factory=dict)
     versions: Annotated[dict[Line, Line], _Many] = field(default_factory=dict)
     statistics_sha256: Line | None = None
+    locations_sha256: Line | None = None
+    positions_sha256: Line | None = None
+    probe_sha256: Line | None = None
     failure: Line | None = None
     remarks: Annotated[list[Line], _Many] = field(default_factory=list)
 
@@ -88,7 +96,8 @@ class ProbeRecord:
 def write_unit(root: Path, unit: Unit) -> None:
     """Write a unit's manifest; a failure is one line, cut where a library says more than anyone reads."""
     failure = unit.failure and one_line(unit.failure, 2000)
-    write_json(layout.manifest_path(root, unit.model, unit.step), {**asdict(unit), "failure": failure})
+    record = sealed({**asdict(unit), "failure": failure}, unit.model, unit.step)
+    write_json(layout.manifest_path(root, unit.model, unit.step), record)
 
 
 def read_units(root: Path, model: str) -> dict[int, Unit]:
@@ -109,6 +118,26 @@ def read_sound_units(root: Path, model: str) -> tuple[dict[int, Unit], list[str]
         except DatasetError as e:
             faults.append(str(e))
     return units, faults
+
+
+def is_measured(root: Path, model: str, step: int, path: Path | None = None) -> bool:
+    """Whether a unit's statistics are there and whole: what its manifest has the hash of or, where nothing says what
+    they were, what can be read. A unit whose manifest is damaged counts as not measured.
+
+    Args:
+        path: of the statistics, where they lie under a name that another program gave them.
+    """
+    path, said = path or layout.statistics_path(root, model, step), layout.manifest_path(root, model, step)
+    try:
+        if not is_there(path):
+            return False
+        known = _read(said, Unit).statistics_sha256 if is_there(said) else None
+        if known is not None:
+            return hashlib.sha256(read_bytes(path)).hexdigest() == known
+        read_statistics(path)
+    except DatasetError:
+        return False
+    return True
 
 
 def read_probe(root: Path) -> ProbeRecord | None:
@@ -135,7 +164,9 @@ def claim_probe(root: Path, probe: ProbeRecord) -> None:
         ProbeMismatchError: the dataset was measured on another text.
     """
     refuse_other_probe(root, probe)
-    if read_probe(root) is None and not create_bytes(layout.probe_path(root), encode_json(asdict(probe))):
+    if read_probe(root) is None and not create_bytes(
+        layout.probe_path(root), encode_json(sealed(asdict(probe), "probe"))
+    ):
         refuse_other_probe(root, probe)  # another process was first, with the same text or another
 
 

@@ -15,6 +15,7 @@ from annotated_types import MaxLen
 from madyn.dataset import layout
 from madyn.dataset.files import is_there, write_json
 from madyn.dataset.schema import Count, Line, Name, Number, Step, read_as
+from madyn.dataset.seals import sealed
 from madyn.errors import one_line
 
 _MOST_BYTES = 1 << 25
@@ -44,7 +45,7 @@ def write_record(root: Path, model: str, record: TrainingRecord) -> None:
     value = asdict(record)
     value["failure"] = record.failure and one_line(record.failure, 2000)
     value["losses"] = {str(step): losses for step, losses in sorted(record.losses.items())}
-    write_json(layout.training_path(root, model), value)
+    write_json(layout.training_path(root, model), sealed(value, model))
 
 
 def read_record(root: Path, model: str) -> TrainingRecord | None:

@@ -11,8 +11,10 @@ from madyn.checkpoints import Checkpoint, Checkpoints, find_checkpoints
 from madyn.checkpoints.naming import describe_left_out
 from madyn.dataset import layout, manifest
 from madyn.errors import UsageError
+from madyn.sharing import list_steps
 from madyn.suites import PYTHIA
 from madyn.sweep.settings import Settings
+from madyn.terminal import note
 
 Steps = str | int | Iterable[int] | None
 
@@ -79,18 +81,28 @@ def plan_models(
                 f"{plans[directory].source} and {found.source} would both be {directory}; trace one with --name"
             )
         wanted = found.at(choose_steps(steps, found))
-        present = layout.statistics_files(root, directory) if root is not None else {}
+        present = _present(root, directory, {c.step for c in wanted}) if root is not None else set()
         plans[directory] = ModelPlan(
             directory,
             found.source,
             wanted,
             [c for c in wanted if c.step not in present],
             [c.step for c in wanted if c.step in present and c.step is not None],
-            manifest.read_units(root, directory) if root is not None else {},
+            manifest.read_sound_units(root, directory)[0] if root is not None else {},
             found,
             tuple(f"{found.source}: {sentence}" for sentence in describe_left_out(found.left_out)),
         )
     return list(plans.values())
+
+
+def _present(root: Path, model: str, wanted: set[int | None]) -> set[int]:
+    """The steps that are measured; one whose files are damaged is not, and is said to be measured again."""
+    files = {step: path for step, path in layout.statistics_files(root, model).items() if step in wanted}
+    whole = {step for step, path in files.items() if manifest.is_measured(root, model, step, path)}
+    damaged = [step for step in files if step not in whole]
+    if damaged:
+        note(f"{root / model}: the files of {list_steps(damaged)} are damaged, and are measured again")
+    return whole
 
 
 def take_share(plans: Sequence[ModelPlan], shard: str | None) -> list[ModelPlan]:

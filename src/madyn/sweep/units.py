@@ -1,8 +1,8 @@
 """One unit: a model at one step, measured into the dataset. What every engine runs, wherever it runs.
 
 Doing a unit twice gives the same files, and a unit whose statistics are there is passed over, so that an engine may
-retry as it likes. A checkpoint that cannot be read or measured is recorded in the manifest; only what would spoil
-every unit (no space, an argument that cannot mean anything) is raised.
+retry as it likes; one whose statistics are damaged is measured again. A checkpoint that cannot be read or measured is
+recorded in the manifest; only what would spoil every unit (no space, an argument that cannot mean anything) is raised.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from madyn.checkpoints.fingerprints import step_inside
 from madyn.checkpoints.verifying import at_another_step
 from madyn.checkpoints.weights import read_ahead
 from madyn.dataset import layout, manifest
-from madyn.dataset.files import create_bytes, root_path, write_json
+from madyn.dataset.files import create_bytes, encode_json, is_there, root_path, write_bytes
 from madyn.dataset.statistics import encode_statistics
-from madyn.errors import ArchitectureError, CheckpointError, MadynError, StorageError, UsageError
+from madyn.errors import ArchitectureError, CheckpointError, DatasetError, MadynError, StorageError, UsageError
 from madyn.sweep.claims import claim
 from madyn.sweep.inputs import measured_length
 from madyn.sweep.remarks import overflow_remark
@@ -174,7 +174,7 @@ def measure_unit(work: Work, files: Files | MadynError | None = None, *, wait: b
     """
     root = root_path(work.root)
     with claim(root, work.model, work.step, wait=wait) as mine:
-        if layout.statistics_path(root, work.model, work.step).exists():
+        if manifest.is_measured(root, work.model, work.step):
             return Outcome(work.model, work.step, "already")
         if not mine:
             return Outcome(work.model, work.step, "busy")
@@ -205,7 +205,8 @@ def _measure(root: Path, work: Work, files: Files | MadynError) -> Outcome:
                 raise refused
         assert isinstance(files, Files)
         unit, result = _measured(unit, work, files)
-        created = write_measured(root, unit, result, work.sequences)
+        damaged = is_there(layout.statistics_path(root, work.model, work.step))  # or it would not be measured
+        created = write_measured(root, unit, result, work.sequences, replace_old=damaged)
     except (StorageError, UsageError):
         raise
     except Exception as e:  # whatever one checkpoint does, it must not cost the others: it is recorded
@@ -219,21 +220,46 @@ def _measure(root: Path, work: Work, files: Files | MadynError) -> Outcome:
     return Outcome(work.model, work.step, "measured" if created else "already", remarks=said)
 
 
-def write_measured(root: Path, unit: manifest.Unit, result: Measurement, sequences: Any) -> bool:
+def write_measured(
+    root: Path, unit: manifest.Unit, result: Measurement, sequences: Any, *, replace_old: bool = False
+) -> bool:
     """Write what a unit gave, its statistics last; False where somebody else has written them before.
+
+    Args:
+        replace_old: statistics that are there are not those of this unit, and give way.
 
     Raises:
         StorageError: the dataset cannot be written.
         DatasetError: the statistics are not what a file of them holds.
     """
     data = encode_statistics(result.statistics)
-    unit = replace(unit, statistics_sha256=hashlib.sha256(data).hexdigest())
-    write_json(layout.locations_path(root, unit.model, unit.step), locate_tokens(result, sequences))
-    if result.groups:
-        groups = {name: values.astype(float).tolist() for name, values in result.groups.items()}
-        write_json(layout.positions_path(root, unit.model, unit.step), groups)
+    locations = encode_json(locate_tokens(result, sequences))
+    groups = {name: values.astype(float).tolist() for name, values in result.groups.items()}
+    positions = encode_json(groups) if groups else None
+    unit = replace(
+        unit,
+        statistics_sha256=hashlib.sha256(data).hexdigest(),
+        locations_sha256=hashlib.sha256(locations).hexdigest(),
+        positions_sha256=None if positions is None else hashlib.sha256(positions).hexdigest(),
+        probe_sha256=_probe_hash(root),
+    )
+    write_bytes(layout.locations_path(root, unit.model, unit.step), locations)
+    if positions is not None:
+        write_bytes(layout.positions_path(root, unit.model, unit.step), positions)
     manifest.write_unit(root, unit)
-    return create_bytes(layout.statistics_path(root, unit.model, unit.step), data)
+    path = layout.statistics_path(root, unit.model, unit.step)
+    if replace_old:
+        write_bytes(path, data)
+        return True
+    return create_bytes(path, data)
+
+
+def _probe_hash(root: Path) -> str | None:
+    try:
+        probe = manifest.read_probe(root)
+    except DatasetError:
+        return None  # `madyn check` tells of it, and what was measured is kept
+    return probe.sha256 if probe else None
 
 
 _LOADERS: dict[tuple[str, str], Loader] = {}  # one a dtype and device: a process measures one model after another
