@@ -2,7 +2,9 @@
 
 `numpy.asarray` drops the mask of a masked array, the names of an xarray's dimensions, and half of a complex number
 without a word, and reads text and dates as numbers. Here a mask is kept as one, labels are kept beside the numbers, and
-what is no real number is refused. Whatever the type and byte order of the input, the numbers are float64.
+what is no real number is refused. Whatever the type and byte order of the input, the numbers are float64: one that is
+beyond the largest of these is refused and never infinite, and where different ones become the same, `Labelled.merged`
+says so.
 
 xarray, pandas and torch are recognised without being imported: who has none of their arrays does not load them.
 """
@@ -11,6 +13,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, field
+from decimal import Decimal
 from numbers import Real
 from typing import Any
 
@@ -37,6 +40,8 @@ class Labelled:
         labels: the labels along each axis, or None for one without. pandas' numbering of rows is no label.
         coords: other labels, by name: the axes that they are along, and their values.
         stacked: axes along which several labels are stacked into one.
+        merged: one of the numbers, where different ones of the input (whole numbers past 2**53, say) are the same as
+            float64; else None.
     """
 
     values: Array
@@ -46,6 +51,7 @@ class Labelled:
     labels: tuple[NDArray[Any] | None, ...] = ()
     coords: dict[str, tuple[tuple[int, ...], NDArray[Any]]] = field(default_factory=dict)
     stacked: tuple[int, ...] = ()
+    merged: float | None = None
 
     @property
     def ndim(self) -> int:
@@ -69,8 +75,8 @@ def read(given: Any, what: str, truth: bool = False) -> Labelled:
         raise UsageError(f"{what} are a Dataset; give one of its arrays, {', '.join(map(str, given.data_vars))}")
     if _is(given, "pandas", "Series", "DataFrame"):
         return _of_pandas(given, what, truth)
-    values, missing = _numbers(given, what, truth)
-    return Labelled(values, missing, False, (None,) * values.ndim, (None,) * values.ndim)
+    values, missing, merged = _numbers(given, what, truth)
+    return Labelled(values, missing, False, (None,) * values.ndim, (None,) * values.ndim, merged=merged)
 
 
 def read_row(given: Any, what: str) -> Array:
@@ -83,6 +89,37 @@ def read_row(given: Any, what: str) -> Array:
     if row.ndim != 1:
         raise UsageError(f"{what} have shape {row.shape}; expected one row of numbers")
     return row
+
+
+def number(given: Any, what: str) -> float:
+    """One number, which may be infinite but is there.
+
+    Args:
+        given: the input.
+        what: it is called in errors, in the singular ("the last step").
+
+    Raises:
+        UsageError: it is missing, no real number, or several.
+    """
+    try:
+        found = read(given, what)
+    except UsageError as e:
+        raise UsageError(f"{what} is {_shown(given)}; it must be a real number") from e
+    if found.ndim or np.isnan(found.values):
+        raise UsageError(f"{what} is {_shown(given)}; it must be a real number")
+    return float(found.values)
+
+
+def whole_number(given: Any, what: str) -> int:
+    """One whole number, as `number`.
+
+    Raises:
+        UsageError: it is none.
+    """
+    found = number(given, what)
+    if not np.isfinite(found) or found != int(found):
+        raise UsageError(f"{what} is {_shown(given)}; it must be a whole number")
+    return int(found)
 
 
 def whole_numbers(given: Any, what: str, first: str) -> Any:
@@ -115,8 +152,10 @@ def whole_numbers(given: Any, what: str, first: str) -> Any:
         raise UsageError(f"{np.ma.count_masked(given)} of the {what} are masked; each sequence is given whole")
     try:
         array = np.moveaxis(np.asarray(given), axis, 0) if axis else np.asarray(given)
-    except (TypeError, ValueError) as e:
-        raise UsageError(f"{what} are not an array of numbers: {e}") from e
+    except (TypeError, ValueError, OverflowError) as e:
+        raise UsageError(f"{what} are not an array of numbers: {_line(e)}") from e
+    if array.dtype.kind == "u" and array.size and int(array.max()) > np.iinfo(np.int64).max:
+        raise UsageError(f"one of the {what} is {array.max()}, beyond the largest whole number of 64 bits")
     # A copy: what is read-only or of another byte order cannot become a tensor.
     return np.array(array, np.int64 if array.dtype.kind in "iu" else array.dtype.newbyteorder("="))
 
@@ -137,7 +176,7 @@ def named(dims: tuple[str | None, ...]) -> str:
 
 
 def _of_xarray(given: Any, what: str, truth: bool) -> Labelled:
-    values, missing = _numbers(given.values, what, truth)
+    values, missing, merged = _numbers(given.values, what, truth)
     dims = tuple(str(dim) for dim in given.dims)
     coords, labels, stacked = {}, [None] * len(dims), []
     for name, coord in getattr(given, "coords", {}).items():
@@ -148,16 +187,16 @@ def _of_xarray(given: Any, what: str, truth: bool) -> Labelled:
             stacked += [axes[0]] if several else []
         else:
             coords[str(name)] = (axes, coord.values)
-    return Labelled(values, missing, True, dims, tuple(labels), coords, tuple(stacked))
+    return Labelled(values, missing, True, dims, tuple(labels), coords, tuple(stacked), merged)
 
 
 def _of_pandas(given: Any, what: str, truth: bool) -> Labelled:
-    if given.ndim == 1:
-        values, missing = _column(given, what, truth)
-    else:
-        columns = [_column(given.iloc[:, j], what, truth) for j in range(given.shape[1])]
-        values = np.stack([c[0] for c in columns], axis=1) if columns else np.empty(given.shape)
-        missing = np.stack([c[1] for c in columns], axis=1) if columns else np.zeros(given.shape, bool)
+    columns = [given] if given.ndim == 1 else [given.iloc[:, j] for j in range(given.shape[1])]
+    parts = [_column(column, what, truth) for column in columns]
+    values = np.stack([part[0] for part in parts], axis=-1) if parts else np.empty(given.shape)
+    missing = np.stack([part[1] for part in parts], axis=-1) if parts else np.zeros(given.shape, bool)
+    values, missing = values.reshape(given.shape), missing.reshape(given.shape)
+    merged = next((part[2] for part in parts if part[2] is not None), None)
     labels, coords, stacked = [], {}, []
     for axis, index in enumerate(given.axes):
         several = _is(index, "pandas", "MultiIndex")
@@ -170,7 +209,7 @@ def _of_pandas(given: Any, what: str, truth: bool) -> Labelled:
                     (axis,),
                     index.get_level_values(level).to_numpy(),
                 )
-    return Labelled(values, missing, True, _dims(given), tuple(labels), coords, tuple(stacked))
+    return Labelled(values, missing, True, _dims(given), tuple(labels), coords, tuple(stacked), merged)
 
 
 def _dims(given: Any) -> tuple[str | None, ...]:
@@ -179,16 +218,17 @@ def _dims(given: Any) -> tuple[str | None, ...]:
     return tuple(None if index.name is None else str(index.name) for index in given.axes)
 
 
-def _column(given: Any, what: str, truth: bool) -> tuple[Array, Mask]:
-    """(values, missing) of a pandas Series, of one of pandas' own types too."""
+def _column(given: Any, what: str, truth: bool) -> tuple[Array, Mask, float | None]:
+    """As `_numbers`, of a pandas Series, of one of pandas' own types too."""
     kind = getattr(given.dtype, "kind", "O")
     if isinstance(given.dtype, np.dtype) or kind not in "iufb" or (kind == "b" and not truth):
         return _numbers(given.to_numpy(), what, truth)
-    return given.to_numpy(float, na_value=np.nan), given.isna().to_numpy(bool)
+    values, missing = given.to_numpy(float, na_value=np.nan), given.isna().to_numpy(bool)
+    return values, missing, _numbers(given.dropna().to_numpy(), what, truth)[2]
 
 
-def _numbers(given: Any, what: str, truth: bool) -> tuple[Array, Mask]:
-    """(values, missing) of anything without labels."""
+def _numbers(given: Any, what: str, truth: bool) -> tuple[Array, Mask, float | None]:
+    """(values, missing, where different numbers became one) of anything without labels."""
     if isinstance(given, (list, tuple)):
         if _holds_labelled(given):
             raise UsageError(
@@ -199,24 +239,50 @@ def _numbers(given: Any, what: str, truth: bool) -> tuple[Array, Mask]:
             parts = [_numbers(one, what, truth) for one in given]
             if len({part[0].shape for part in parts}) > 1:
                 raise UsageError(f"{what} are ragged; fill the shorter rows up with nan")
-            return np.stack([part[0] for part in parts]), np.stack([part[1] for part in parts])
+            merged = next((part[2] for part in parts if part[2] is not None), None)
+            return np.stack([part[0] for part in parts]), np.stack([part[1] for part in parts]), merged
     elif hasattr(given, "detach"):
-        given = given.detach().cpu()
-        given = (given if given.is_complex() or not given.is_floating_point() else given.double()).numpy()
+        given = _of_tensor(given, what)
     mask = np.ma.getmaskarray(given) if np.ma.isMaskedArray(given) else None
     try:
         array = np.asarray(given if mask is None else np.ma.getdata(given))
     except (TypeError, ValueError, OverflowError) as e:
-        raise UsageError(f"{what} must be an array of numbers: {e}") from e
+        raise UsageError(f"{what} must be an array of numbers: {_line(e)}") from e
     kind = array.dtype.kind
-    if kind in _REFUSED or (kind == "b" and not truth):
+    if kind in _REFUSED or (kind not in "iufbO") or (kind == "b" and not truth):
         raise UsageError(f"{what} are {_REFUSED.get(kind, 'truth values')}; they must be real numbers")
-    missing = np.zeros(array.shape, bool) if mask is None else mask
+    missing = np.zeros(array.shape, bool) if mask is None or mask.shape != array.shape else mask
     if kind == "O":
-        array, nothing = _one_by_one(array, missing, what, truth)
+        values, nothing = _one_by_one(array, missing, what, truth)
         missing = missing | nothing
-    with np.errstate(over="ignore"):
-        return np.where(missing, np.nan, array.astype(float)), missing
+    else:
+        with np.errstate(over="ignore"):
+            values = np.where(missing, np.nan, array.astype(float))
+        lost = np.isinf(values) & ~missing & np.isfinite(array) if array.dtype.itemsize > 8 else np.zeros((), bool)
+        if np.any(lost):
+            raise UsageError(f"one of the {what} is beyond the largest number: {_shown(array[lost].flat[0])}")
+    return values, missing, _merged(array, values, missing)
+
+
+def _of_tensor(given: Any, what: str) -> Any:
+    try:
+        given = given.detach().cpu()
+        return (given if given.is_complex() or not given.is_floating_point() else given.double()).numpy()
+    except (TypeError, RuntimeError) as e:  # sparse, quantised, on no device
+        raise UsageError(f"{what} are a tensor that is no array of numbers: {_line(e)}") from e
+
+
+def _merged(array: NDArray[Any], values: Array, missing: Mask) -> float | None:
+    """One of the values that several different numbers of an array have become, if there is any."""
+    kind, there = array.dtype.kind, ~missing & np.isfinite(values)
+    exact = kind == "b" or (kind == "f" and array.dtype.itemsize <= 8) or (kind in "iu" and array.dtype.itemsize < 8)
+    if exact or not np.any(np.abs(values[there]) >= (2**53 if kind in "iu" else 0.0)):
+        return None
+    found: dict[float, Any] = {}
+    for one, value in zip(array[there].tolist() if kind in "iu" else array[there], values[there].tolist(), strict=True):
+        if found.setdefault(value, one) != one:
+            return value
+    return None
 
 
 def _one_by_one(array: NDArray[Any], masked: Mask, what: str, truth: bool) -> tuple[Array, Mask]:
@@ -225,18 +291,43 @@ def _one_by_one(array: NDArray[Any], masked: Mask, what: str, truth: bool) -> tu
         value = array[i]
         if masked[i]:
             continue
-        if value is None or value is np.ma.masked or type(value).__name__ == "NAType":
+        if value is None or value is np.ma.masked or type(value).__name__ in ("NAType", "NaTType"):
             missing[i] = True
-        elif isinstance(value, (bool, np.bool_)) and not truth:
-            raise UsageError(f"{what} are truth values; they must be real numbers")
-        elif isinstance(value, Real) or type(value).__name__ == "Decimal":
-            try:
-                values[i] = float(value)
-            except OverflowError as e:
-                raise UsageError(f"one of the {what} is beyond the largest number: {value!s:.20}...") from e
+        elif isinstance(value, (bool, np.bool_)):
+            if not truth:
+                raise UsageError(f"{what} are truth values; they must be real numbers")
+            values[i] = float(value)
+        elif isinstance(value, Real | Decimal):
+            values[i] = _float(value, what)
         else:
-            raise UsageError(f"one of the {what} is {value!r:.60}; they must be real numbers")
+            raise UsageError(f"one of the {what} is {_shown(value)}; they must be real numbers")
     return values, missing
+
+
+def _float(value: Real | Decimal, what: str) -> float:
+    """A real number of any type; only what is infinite or no number already is so afterwards."""
+    if value.is_nan() if isinstance(value, Decimal) else value != value:
+        return np.nan
+    try:
+        with np.errstate(over="ignore"):
+            found = float(value)
+        if np.isfinite(found) or value == found:
+            return found
+    except (OverflowError, ValueError):
+        pass
+    raise UsageError(f"one of the {what} is beyond the largest number: {_shown(value)}")
+
+
+def _shown(value: Any) -> str:
+    """What was given, in a few words of one line."""
+    try:
+        return f"{_line(repr(value)):.60}"
+    except ValueError:  # a whole number of thousands of digits
+        return f"a {type(value).__name__}"
+
+
+def _line(text: object) -> str:
+    return f"{' '.join(str(text).split()):.200}"
 
 
 def _is(given: Any, package: str, *names: str) -> bool:

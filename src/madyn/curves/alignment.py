@@ -111,6 +111,11 @@ def aligned(t: Any, y: Any, weights: Any = None) -> Aligned:
         steps = _own_steps(values, axis)
     elif values.named and values.ndim and not steps.named and steps.ndim == 1:
         _require_order(steps.values, values.labels[axis], "steps")
+    if steps.merged is not None:
+        raise UsageError(
+            f"different steps are the same number of 64 bits, {steps.merged:.17g}; they are too large to be told "
+            "apart: count them from a later start"
+        )
     found = np.moveaxis(values.values, axis, -1) if values.ndim else values.values
     t_there, lost = (_placed(part, steps, values, axis, "steps") for part in (steps.values, steps.missing))
     if np.any(lost) and lost.shape[-1:] == found.shape[-1:]:
@@ -209,7 +214,7 @@ def _own_steps(values: Labelled, axis: int) -> Labelled:
             "index called step)"
         )
     found = read(labels, "steps")
-    return Labelled(found.values, found.missing, True, (values.dims[axis],), (labels,))
+    return Labelled(found.values, found.missing, True, (values.dims[axis],), (labels,), merged=found.merged)
 
 
 def _placed(array: NDArray[Any], of: Labelled, values: Labelled, axis: int, what: str) -> NDArray[Any]:

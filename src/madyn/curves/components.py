@@ -115,7 +115,8 @@ class Part:
         places = (np.arange(n) + 0.5) / n
         chosen = np.stack([np.searchsorted(np.cumsum(w) / np.sum(w), places).clip(0, J - 1) for w in self.mix.weight])
         z = _normal(n, k)
-        return self._parameters(chosen, np.broadcast_to(z, (S, n, k)))
+        # In one order in memory, so that what is made of them rounds alike, however many series there are.
+        return np.ascontiguousarray(self._parameters(chosen, np.broadcast_to(z, (S, n, k))))
 
     def _parameters(self, chosen: Rows, z: Array) -> Array:
         pick = np.arange(len(chosen))[:, np.newaxis]

@@ -6,22 +6,35 @@ error is as large as itself has no negative draws.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
 from madyn.curves.fits import Fits
+from madyn.curves.separable import SeparableModel
 
 Array = NDArray[np.float64]
+Rows = NDArray[np.intp]
 
 DRAWS = 1000
+AT_ONCE = 100  # series
 _SEED = 11
 
 
-def covariance_draws(fits: Fits, n: int = DRAWS) -> Array:
-    """(..., n, p), the same at every call; nan where there is no fit, or no finite covariance."""
-    p, logs = fits.model.num_params, np.zeros(fits.model.num_params, bool)
-    logs[: fits.model.num_nonlinear] = fits.model.log_scale
+def covariance_draws(fits: Fits, n: int = DRAWS) -> Iterator[tuple[Rows, Array]]:
+    """(some of the series, their draws (S, n, p)), the same at every call; nan where there is no fit, or no finite
+    covariance."""
+    p = fits.model.num_params
     popt, pcov = fits.popt.reshape(-1, p), fits.pcov.reshape(-1, p, p)
+    for i in range(0, len(popt), AT_ONCE):
+        rows = np.arange(i, min(i + AT_ONCE, len(popt)))
+        yield rows, _drawn(fits.model, popt[rows], pcov[rows], n)
+
+
+def _drawn(model: SeparableModel, popt: Array, pcov: Array, n: int) -> Array:
+    p, logs = model.num_params, np.zeros(model.num_params, bool)
+    logs[: model.num_nonlinear] = model.log_scale
     z = np.random.default_rng(_SEED).standard_normal((n, p))
     found = np.full((len(popt), n, p), np.nan)
     known = np.all(np.isfinite(popt), axis=-1) & np.all(np.isfinite(pcov), axis=(-2, -1))
@@ -30,7 +43,7 @@ def covariance_draws(fits: Fits, n: int = DRAWS) -> Array:
         moves = z @ _root(scale[:, np.newaxis] * pcov[i] * scale).T
         with np.errstate(over="ignore"):
             found[i] = np.where(logs, popt[i] * np.exp(np.where(logs, moves, 0.0)), popt[i] + moves)
-    return found.reshape(*fits.popt.shape[:-1], n, p)
+    return found
 
 
 def _root(cov: Array) -> Array:

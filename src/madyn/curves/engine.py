@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from madyn.curves import varpro
+from madyn.curves.grouping import alike
 from madyn.curves.hypotheses import Hypothesis
 from madyn.curves.objective import Objective, penalty_rows
 from madyn.curves.separable import SeparableModel
@@ -18,13 +19,17 @@ from madyn.curves.solution import RANK, Solution
 
 Array = NDArray[np.float64]
 
+# Times the largest value: an amplitude beyond it has a variance that is no number, and says nothing.
+ABSURD = 1e100
+
 
 def solve(model: SeparableModel, t: Array, y: Array, weights: Array) -> Solution:
     """Fit every series of y.
 
     The covariance is s^2 (J'WJ)^-1 with s^2 = F/(n - p), J the Jacobian by all parameters at the optimum, F the
     weighted residual sum of squares and n the points of weight above 0. For a regularised hypothesis the penalty's rows
-    count as data, in J, in F and in n. It is infinite where J has not full rank or n = p.
+    count as data, in J, in F and in n. It is infinite where J has not full rank or n = p, and nan
+    where a variance is smaller than the smallest number.
 
     Args:
         model: the curve.
@@ -44,9 +49,19 @@ def solve(model: SeparableModel, t: Array, y: Array, weights: Array) -> Solution
         found = varpro.search(part.objective)
         popt[members], pcov[members], residuals[members], jacobian[members] = part.back(found)
         at_low[members], at_high[members] = found.at_low, found.at_high
+    size = np.max(np.abs(y), axis=1, where=seen, initial=0.0)
     for i in np.flatnonzero(~np.all(np.isfinite(popt), axis=1)):
         messages[i] = "the curve is not finite at these steps for any parameters in its box"
-        pcov[i] = np.nan
+    with np.errstate(invalid="ignore"):
+        absurd = np.max(np.abs(popt[:, q:]), axis=1, initial=0.0) > ABSURD * size
+    for i in np.flatnonzero(absurd):
+        j = q + int(np.argmax(np.abs(popt[i, q:])))
+        messages[i] = (
+            f"no sensible parameters: {model.param_names[j]} would be {popt[i, j]:.1g}, since no point lies where the "
+            "curve begins; count the steps from a later start"
+        )
+        popt[i], residuals[i] = np.nan, np.nan
+    pcov[[bool(message) for message in messages]] = np.nan
     return Solution(popt, pcov, messages, at_low, at_high, residuals, jacobian)
 
 
@@ -55,10 +70,7 @@ def _sharing_points(model: SeparableModel, t: Array, seen: Array) -> list[NDArra
     keys = np.nan_to_num(t, nan=-1.0)
     if isinstance(model, Hypothesis):
         keys = np.concatenate([keys, np.nanmax(seen, axis=1, keepdims=True)], axis=1)
-    if np.all(keys == keys[:1]):
-        return [np.arange(len(t))] if len(t) else []
-    _, which = np.unique(keys, axis=0, return_inverse=True)
-    return [np.flatnonzero(which == i) for i in range(which.max() + 1)]
+    return alike(keys)
 
 
 class _Scaled:
@@ -90,6 +102,10 @@ class _Scaled:
 
     def back(self, found: varpro.Found) -> tuple[Array, Array, Array, Array]:
         """(popt, pcov, residuals, jacobian) in the series' own units."""
+        with np.errstate(all="ignore"):  # what is not finite afterwards is told of
+            return self._back(found)
+
+    def _back(self, found: varpro.Found) -> tuple[Array, Array, Array, Array]:
         theta = self.model.nonlinear_at(found.u)
         curve = np.einsum("mnk,mk->mn", self.model.columns(self.objective.x, theta), found.linear)
         residuals = self.y - (curve * self.R[:, np.newaxis] + self.low[:, np.newaxis])
@@ -106,11 +122,13 @@ class _Scaled:
         lost = ~np.all(np.isfinite(covariance), axis=(1, 2))
         covariance[lost] = 0.0
         pcov = change @ covariance @ np.swapaxes(change, 1, 2)
-        pcov[lost] = np.inf
+        pcov[lost | ~np.all(np.isfinite(pcov), axis=(1, 2))] = np.inf
+        known = np.diagonal(covariance, axis1=1, axis2=2) > 0
+        pcov[np.any(known & (np.diagonal(pcov, axis1=1, axis2=2) == 0), axis=1)] = np.nan
         none = ~np.isfinite(found.loss)
         popt[none], residuals[none] = np.nan, np.nan
         # J by popt of the curve in its own units, from J by (theta, coefficients) of the scaled one.
-        jacobian = np.swapaxes(np.linalg.solve(np.swapaxes(change, 1, 2), np.swapaxes(jacobian, 1, 2)), 1, 2)
+        jacobian = np.swapaxes(_solved(np.swapaxes(change, 1, 2), np.swapaxes(jacobian, 1, 2)), 1, 2)
         return popt, pcov, residuals, jacobian * self.R[:, np.newaxis, np.newaxis]
 
     def _rescale(self, R: float) -> Array:
@@ -154,3 +172,14 @@ class _Scaled:
         scale = size[which]
         covariance[which] = variance[:, np.newaxis, np.newaxis] * inverse / (scale[:, :, None] * scale[:, None, :])
         return covariance
+
+
+def _solved(matrices: Array, right: Array) -> Array:
+    """The solutions of many systems; nan for a matrix that is singular, which must not take the others with it."""
+    try:
+        return np.asarray(np.linalg.solve(matrices, right), float)
+    except np.linalg.LinAlgError:
+        if len(matrices) == 1:
+            return np.full(right.shape, np.nan)
+        each = [_solved(matrices[i : i + 1], right[i : i + 1]) for i in range(len(matrices))]
+    return np.asarray(np.concatenate(each), float)

@@ -7,7 +7,9 @@ error: one bad layer must not take the others with it.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -33,6 +35,9 @@ Array = NDArray[np.float64]
 # The fewest points of a series in the published work. A shorter one is fitted all the same.
 PAPER_MINIMUM_POINTS = 27
 
+AT_ONCE = 2048  # series
+POINTS_AT_ONCE = 300_000  # of all series together
+
 METHODS: dict[str, Callable[[Any, Array, Array, Array], Solution]] = {"varpro": engine.solve, "trf": trf.solve}
 """Fitting methods by name: `(model, t (m, n), y (m, n), weights (m, n)) -> Solution`."""
 
@@ -45,7 +50,8 @@ class Fits:
         model: the curve; `model.param_names` names the last axis of popt, nonlinear parameters first.
         popt: (..., p), in raw steps and data units; nan where there is no fit.
         pcov: (..., p, p), s^2 (J'WJ)^-1 with s^2 = RSS/(n - p); infinite where the data do not determine every
-            parameter, nan where there is no fit. For a regularised curve it includes the penalty.
+            parameter, nan where there is no fit or a variance is below the smallest number. For a regularised curve it
+            includes the penalty.
         r2: (...), 1 - RSS/TSS of the data, without the penalty; with weights, of weighted sums.
         aic: (...), n log(RSS/n) + 2p in squared data units, n the points fitted. RSS is not taken below
             n (eps max|y|)^2, the rounding of the data, so that a perfect fit has a finite AIC. Weights count as inverse
@@ -185,7 +191,7 @@ def fit_curves(
         return _reparametrised(same, chosen)
     series = checked(t, y, weights, chosen)
     messages = refusals(chosen, *series.rows)
-    solution, fitted = _solve(chosen, METHODS[method], series.rows, messages, robust)
+    solution, fitted = _solve_all(chosen, METHODS[method], series.rows, messages, robust)
     return _assembled(chosen, method, series, fitted, solution)
 
 
@@ -206,6 +212,37 @@ def fit_each(
         else:
             found[model.name] = fit_curves(t, y, model, method, robust=robust)
     return [found[model.name] for model in chosen]
+
+
+def _solve_all(
+    model: SeparableModel,
+    find: Callable[[Any, Array, Array, Array], Solution],
+    flat: Sequence[Array],
+    messages: list[str],
+    robust: str | None,
+) -> tuple[Solution, Array]:
+    """`_solve`, so many series at a time that their number costs time alone and not memory.
+
+    A piece has the same results as if it were all there is. Pieces are shared among the processor's cores, since NumPy
+    works outside the interpreter's lock.
+    """
+    m, n = flat[1].shape
+    size = max(1, min(AT_ONCE, POINTS_AT_ONCE // n))
+    pieces = [slice(i, i + size) for i in range(0, m, size)] or [slice(0, 0)]
+
+    def solve(piece: slice) -> tuple[Solution, Array]:
+        return _solve(model, find, [part[piece] for part in flat], messages[piece], robust)
+
+    if len(pieces) == 1:
+        return solve(pieces[0])
+    with ThreadPoolExecutor(min(len(pieces), _cores())) as pool:
+        found = list(pool.map(solve, pieces))
+    return Solution.joined([one for one, _ in found]), np.concatenate([used for _, used in found])
+
+
+def _cores() -> int:
+    """The processor's cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _solve(

@@ -24,6 +24,7 @@ Rows = NDArray[np.intp]
 
 COARSE = {1: 128, 2: 24, 3: 12}  # cells along each axis of the first grid, by the number of nonlinear parameters
 COMPONENTS = 256
+AT_ONCE = 4_000_000  # values of a column of the basis, of all nodes and series together
 LEVELS = 9  # nodes of sigma, a standard deviation of its logarithm apart
 
 
@@ -70,16 +71,36 @@ class Marginal:
     def _first_curve(self) -> Array:
         """(S, n), the posterior mean of the curve over the coarse grid, with white noise of equal variance."""
         grid = cells.grid(self.prior.box, COARSE[len(self.prior.mean)])[np.newaxis]
-        columns, _, bad = self._columns(grid)
-        moments, prior_mean = self._moments(columns, self.everyone), self._prior_mean(grid)
+        moments, _, bad = self._seen(grid, self.everyone)
+        prior_mean = self._prior_mean(grid)
         fixed = np.where(bad, -np.inf, self._u_log(grid))
         found = [evidence.conditional(moments, self.precision, prior_mean, np.array(level)) for level in self._levels()]
         logs = np.array(
             [one.log_evidence[0] + self._sigma_log(s) + fixed for one, s in zip(found, self._levels(), strict=True)]
         )
         weight = np.exp(logs - _log_sum(logs, axis=(0, 2), keepdims=True))
-        mean = sum(w * one.mean[:, 0] for w, one in zip(weight, found, strict=True))
-        return np.einsum("ksN,Nnk->sn", mean, columns[0], optimize=True)
+        mean = np.sum([w * one.mean[:, 0] for w, one in zip(weight, found, strict=True)], axis=0)
+        blocks = [np.einsum("ksN,Nnk->sn", mean[:, :, some], self._columns(grid[:, some])[0][0], optimize=True)
+                  for some in self._blocks(grid)]  # fmt: skip
+        return blocks[0] if len(blocks) == 1 else np.sum(blocks, axis=0)
+
+    def _blocks(self, u: Array) -> list[slice]:
+        """The nodes of u (S, N, q), as many at a time as memory is meant for."""
+        size = max(1, AT_ONCE // (len(u) * len(self.x)))
+        return [slice(i, i + size) for i in range(0, u.shape[1], size)]
+
+    def _seen(self, u: Array, rows: Rows) -> tuple[Moments, Array, NDArray[np.bool_]]:
+        """(the moments at nodes u, the sizes of the columns (S, N, k), where they are not finite (S, N))."""
+        parts = []
+        for some in self._blocks(u):
+            columns, size, bad = self._columns(u[:, some])
+            parts.append((self._moments(columns, rows), size, bad))
+        if len(parts) == 1:
+            return parts[0]
+        moments, sizes, bad = zip(*parts, strict=True)
+        gram, cross = (np.concatenate([getattr(one, name) for one in moments], axis=-1) for name in ("gram", "cross"))
+        whole = moments[0]._replace(gram=gram, cross=cross)
+        return whole, np.concatenate(sizes, axis=1), np.concatenate(bad, axis=1)
 
     def _columns(self, u: Array) -> tuple[Array, Array, NDArray[np.bool_]]:
         """(columns (S, N, n, k) divided by their sizes, the sizes (S, N, k), where they are not finite (S, N))."""
@@ -132,8 +153,8 @@ class Marginal:
 
     def _log_density(self, u: Array, rows: Rows) -> Array:
         """(S, N), with the lengths summed over and the noise level at its best: it only says where to look."""
-        columns, _, bad = self._columns(u)
-        moments, prior_mean = self._moments(columns, rows), self._prior_mean(u)
+        moments, _, bad = self._seen(u, rows)
+        prior_mean = self._prior_mean(u)
         sigma = self._best_level(moments, prior_mean)
         logs = evidence.log_evidence(moments, self.precision, prior_mean, sigma) + self._sigma_log(sigma)
         return np.where(bad, -np.inf, np.logaddexp.reduce(logs + self.length_logs, axis=0) + self._u_log(u))
@@ -179,9 +200,8 @@ class Marginal:
 
         Noise level and length are those at which their distribution function, given u, reaches `chance` (J,).
         """
-        columns, size, bad = self._columns(u)
+        moments, size, bad = self._seen(u, self.everyone)
         prior_mean, fixed = self._prior_mean(u), np.where(bad, -np.inf, self._u_log(u))
-        moments = self._moments(columns, self.everyone)
         sigma, spacing = self._nodes(moments, prior_mean, fixed)
         logs = [
             evidence.log_evidence(moments, self.precision, prior_mean, level) + self._sigma_log(level)

@@ -14,23 +14,24 @@ grid with equal variances.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from madyn.arrays import read_row
+from madyn.arrays import number, read_row, whole_number
 from madyn.curves.alignment import Lead
 from madyn.curves.components import DRAWS, Components, Part
+from madyn.curves.grouping import alike
 from madyn.curves.hypotheses import Hypothesis, resolve
 from madyn.curves.marginal import COMPONENTS
 from madyn.curves.peaks import observable, peak
 from madyn.curves.priors import Prior, curve_of
 from madyn.curves.quantities import intervals_of, plateau_of
 from madyn.curves.separable import SeparableModel
-from madyn.curves.series import checked
+from madyn.curves.series import LARGEST_STEP, beyond, checked
 from madyn.errors import UsageError
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ Array = NDArray[np.float64]
 Rows = NDArray[np.intp]
 
 AT_ONCE = 40  # series
+POINTS_AT_ONCE = 20_000  # of all of them together
+STEPS_AT_ONCE = 4_000_000  # of a forecast, of all components of all series together
 _RARE = 0.01
 
 
@@ -81,9 +84,13 @@ def posterior(
     series = checked(t, y, None, chosen)
     shape, (steps, values, weights) = series.y.shape[:-1], series.rows
     there = weights > 0
-    messages = [_refusal(*series, planned=last_step is not None) for series in zip(steps, values, there, strict=True)]
+    end = None if last_step is None else _end(last_step)
+    messages = [
+        _refusal(*series, planned=end is not None)
+        for series in zip(steps, values, there, beyond(chosen, steps, values, there & np.isfinite(values)), strict=True)
+    ]
     parts = [
-        Part.of(prior, steps[rows], values[rows], there[rows], rows, last_step)
+        Part.of(prior, steps[rows], values[rows], there[rows], rows, end)
         for rows in _alike(steps, there, np.array([not m for m in messages], bool))
     ]
     return Posterior(asked, prior, shape, np.array(messages, dtype=object).reshape(shape), tuple(parts), series.lead)
@@ -124,15 +131,17 @@ class Posterior:
 
     def sample(self, n: int, seed: int = 0) -> Array:
         """Independent draws of the parameters, (..., n, p), in the order of `model.param_names`."""
+        n, seed = _count(n, "the number of draws"), _count(seed, "seed")
         return self._collected(
             lambda part: self._as_asked(part.draws(n, np.random.default_rng(seed))), (n, self.model.num_params)
         )
 
     def interval(self, level: float = 0.9) -> xr.Dataset:
         """Median and central interval of each parameter: dims are those of y's leading shape, then parameter."""
-        with warnings.catch_warnings():  # of series without a posterior
-            warnings.simplefilter("ignore", RuntimeWarning)
-            lower, median, upper = np.nanquantile(self.quasi_draws(), _tails(level), axis=-2)
+        tails, p = _tails(level), self.model.num_params
+        lower, median, upper = self._summed(
+            lambda draws: _quantiles(self._as_asked(draws), tails, -2, "linear"), (p,), len(tails)
+        )
         return self._labelled(
             {"median": median, "lower": lower, "upper": upper},
             ("parameter",),
@@ -161,15 +170,18 @@ class Posterior:
         Raises:
             UsageError: it is not known what the curve tends to.
         """
-        limits = plateau_of(self.prior.model, self._curve_draws())
-        if np.all(np.isnan(limits)) and not np.all(self.message):
-            raise UsageError(f"it is not known what {self.model.name} tends to")
         tails = _tails(level)
-        if self.prior.positive:
-            limits = np.where(limits < 0, np.nan, limits)
-        with warnings.catch_warnings():  # of series without a posterior
-            warnings.simplefilter("ignore", RuntimeWarning)
-            lower, median, upper = np.nanquantile(limits, tails, axis=-1, method="inverted_cdf")
+
+        def limits(draws: Array) -> Array:
+            found = plateau_of(self.prior.model, draws)
+            return np.where(found < 0, np.nan, found) if self.prior.positive else found
+
+        known = (not np.all(np.isnan(plateau_of(self.prior.model, part.quasi_draws()))) for part in self.parts)
+        if self.parts and not any(known):
+            raise UsageError(f"it is not known what {self.model.name} tends to")
+        lower, median, upper = self._summed(
+            lambda draws: _quantiles(limits(draws), tails, -1, "inverted_cdf"), (), len(tails)
+        )
         return self._labelled({"median": median, "lower": lower, "upper": upper}, (), {})
 
     def quantities(self, level: float = 0.9, at: ArrayLike = ()) -> xr.Dataset:
@@ -183,8 +195,8 @@ class Posterior:
         ends = {part.time.start + part.time.length for part in self.parts}
         if len(ends) > 1:
             raise UsageError(f"the runs end at different steps, {min(ends):g} to {max(ends):g}; give their last step")
-        draws, end = self._curve_draws(), ends.pop() if ends else 1.0
-        return intervals_of(self.prior.model, draws, self.lead, end, level, at)
+        draws = ((part.rows, part.quasi_draws()) for part in self.parts)
+        return intervals_of(self.prior.model, draws, self.shape, self.lead, ends.pop() if ends else 1.0, level, at)
 
     def peak(self, level: float = 0.9) -> xr.Dataset:
         """Step and height of the curve's maximum, and whether it lies inside the run.
@@ -195,30 +207,24 @@ class Posterior:
             (...), that it lies inside and after the last point seen. nan where `inside` is below 1 %.
         """
         self._needs_a_formula()
-        step, height, end, seen = self._peaks()
-        there = observable(step, end[..., np.newaxis])
-        inside = np.mean(there, axis=-1)
-        found = np.full((3, *self.shape, 2), np.nan)
-        for i in np.ndindex(self.shape):
-            told = there[i] & ((height[i] >= 0) | (not self.prior.positive))
-            if inside[i] >= _RARE and np.any(told):
-                both = np.stack([step[i][told], height[i][told]])
-                found[:, *i] = np.quantile(both, _tails(level), axis=1)
-        ahead = np.mean(there & (step > seen[..., np.newaxis]), axis=-1)
-        nothing = np.array([bool(message) for message in self.message.flat]).reshape(self.shape)
-        lower, median, upper = found
+        tails = _tails(level)
+        lower, median, upper = np.moveaxis(self._collected(lambda part: self._peaks(part, tails)[0], (3, 2)), -2, 0)
+        inside, ahead = np.moveaxis(self._collected(lambda part: self._peaks(part, tails)[1], (2,)), -1, 0)
         labelled = self._labelled(
             {"median": median, "lower": lower, "upper": upper}, ("quantity",), {"quantity": ["step", "height"]}
         )
-        chances = {"inside": np.where(nothing, np.nan, inside), "ahead": np.where(nothing, np.nan, ahead)}
-        return labelled.merge(self._labelled(chances, (), {}))
+        return labelled.merge(self._labelled({"inside": inside, "ahead": ahead}, (), {}))
 
-    def _peaks(self) -> tuple[Array, Array, Array, Array]:
-        """(step and height of the maximum (..., draws), the run's last step (...), the last one seen (...))."""
-        end = self._collected(lambda part: np.full(len(part.rows), part.time.start + part.time.length), ())
-        seen = self._collected(lambda part: np.full(len(part.rows), part.last), ())
-        step, height = peak(*np.moveaxis(self._curve_draws(), -1, 0))
-        return step, height, end, seen
+    def _peaks(self, part: Part, tails: tuple[float, ...]) -> tuple[Array, Array]:
+        """Of one part: (quantiles (S, tails, 2) of step and height, chances (S, 2) of inside and ahead)."""
+        step, height = peak(*np.moveaxis(part.quasi_draws(), -1, 0))
+        there = observable(step, part.time.start + part.time.length)
+        chances = np.stack([np.mean(there, axis=-1), np.mean(there & (step > part.last), axis=-1)], axis=-1)
+        found = np.full((len(step), len(tails), 2), np.nan)
+        for i, told in enumerate(there & ((height >= 0) | (not self.prior.positive))):
+            if chances[i, 0] >= _RARE and np.any(told):
+                found[i] = np.quantile(np.stack([step[i][told], height[i][told]]), tails, axis=1)
+        return found, chances
 
     def quasi_draws(self) -> Array:
         """(..., draws, p), draws of equal weight from a fixed quasi-random sequence."""
@@ -254,9 +260,20 @@ class Posterior:
         if isinstance(self.model, Hypothesis) and np.any(t < 0):
             raise UsageError(f"a step is {t.min():g}; training steps are not negative")
         tails = _tails(level)
-        found = self._collected(lambda part: np.moveaxis(part.over_steps(t, tails, noisy), 0, -1), (t.size, 3))
+
+        def over(part: Part) -> Array:
+            size = max(1, STEPS_AT_ONCE // part.mix.weight.size)
+            each = [part.over_steps(t[i : i + size], tails, noisy) for i in range(0, t.size, size)]
+            return np.moveaxis(np.concatenate(each, axis=-1), 0, -1) if each else np.empty((len(part.rows), 0, 3))
+
+        found = self._collected(over, (t.size, 3))
         names = ("lower", "median", "upper")
         return self._labelled({name: found[..., i] for i, name in enumerate(names)}, ("step",), {"step": t})
+
+    def _summed(self, of: Callable[[Array], Array], shape: tuple[int, ...], count: int) -> Array:
+        """`count` numbers of draws (S, draws, p) -> (count, S, ...), part by part, since draws take most room."""
+        found = self._collected(lambda part: np.moveaxis(of(part.quasi_draws()), 0, -1), (*shape, count))
+        return np.moveaxis(found, -1, 0)
 
     def _collected(self, of: Any, shape: tuple[int, ...]) -> Array:
         found = np.full((int(np.prod(self.shape)), *shape), np.nan)
@@ -273,20 +290,44 @@ class Posterior:
         return xr.Dataset(variables, coords={**labels, **coords})
 
 
+def _quantiles(draws: Array, tails: tuple[float, ...], axis: int, method: Literal["linear", "inverted_cdf"]) -> Array:
+    """(len(tails), ...), without draws that are nan; nan where all are, as those of a series without a posterior."""
+    if not draws.size:  # NumPy gives no quantiles at all of no series
+        return np.empty((len(tails), *np.delete(draws.shape, axis)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        return np.asarray(np.nanquantile(draws, tails, axis=axis, method=method), float)
+
+
+def _end(last_step: float) -> float:
+    end = number(last_step, "the last step")
+    if not 0 < abs(end) <= LARGEST_STEP:
+        raise UsageError(f"the last step is {end:g}; it is a step after the first, up to {LARGEST_STEP:g}")
+    return end
+
+
+def _count(given: int, what: str) -> int:
+    found = whole_number(given, what)
+    if found < 0:
+        raise UsageError(f"{what} is {found}; it must not be negative")
+    return found
+
+
 def _tails(level: float) -> tuple[float, float, float]:
+    level = number(level, "level")
     if not 0 < level < 1:
         raise UsageError(f"level is {level}; it lies between 0 and 1, as 0.9")
     return (1 - level) / 2, 0.5, (1 + level) / 2
 
 
-def _refusal(t: Array, y: Array, there: NDArray[np.bool_], planned: bool) -> str:
+def _refusal(t: Array, y: Array, there: NDArray[np.bool_], unfit: str, planned: bool) -> str:
     if np.any(np.isinf(y[there])):
         return "a value is infinite: mark missing points with nan, and measure broken ones again"
     if np.sum(there) < 2:
         return f"too few points: {np.sum(there)} finite; a posterior needs 2"
     if np.ptp(t[there]) == 0 and not planned:
         return f"all points are at step {t[there][0]:g}: the run has no length; give its last step"
-    return ""
+    return unfit
 
 
 def _alike(t: Array, there: NDArray[np.bool_], ready: NDArray[np.bool_]) -> list[Rows]:
@@ -294,6 +335,6 @@ def _alike(t: Array, there: NDArray[np.bool_], ready: NDArray[np.bool_]) -> list
     rows = np.flatnonzero(ready)
     if not rows.size:
         return []
-    _, which = np.unique(np.where(there, t, -1.0)[rows], axis=0, return_inverse=True)
-    groups = [rows[which == i] for i in range(which.max() + 1)]
-    return [part for group in groups for part in np.array_split(group, -(-len(group) // AT_ONCE))]
+    at_once = max(1, min(AT_ONCE, POINTS_AT_ONCE // t.shape[1]))
+    groups = [rows[some] for some in alike(np.where(there, t, -1.0)[rows])]
+    return [part for group in groups for part in np.array_split(group, -(-len(group) // at_once))]

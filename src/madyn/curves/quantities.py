@@ -17,12 +17,13 @@ is exact (`peaks`); for any other curve it is looked for on a fine grid and refi
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from madyn.arrays import read_row
+from madyn.arrays import number, read_row
 from madyn.curves.alignment import Lead, one_for_each, parameters
 from madyn.curves.draws import covariance_draws
 from madyn.curves.fits import Fits
@@ -96,8 +97,7 @@ def _quantities(
     """`curve_quantities` of parameters (..., p) whose leading axes are known."""
     import xarray as xr
 
-    if not (np.isfinite(last_step) and last_step > 0):
-        raise UsageError(f"the last step is {last_step}; a run ends after step 0")
+    last_step = _positive(last_step)
     flat, lead = params.reshape(-1, params.shape[-1]), params.shape[:-1]
     flat_noise = np.zeros(len(flat)) if noise is None else one_for_each(noise, "noise", series, lead).ravel()
     at = read_row(at, "steps")
@@ -150,7 +150,8 @@ def quantity_intervals(
     """
     if isinstance(model, Fits):
         drawn = _drawn(model, draws)
-        return intervals_of(drawn.model, covariance_draws(drawn), drawn.lead, _last(model, last_step), level, at)
+        lead, last = drawn.success.shape, _last(model, last_step)
+        return intervals_of(drawn.model, covariance_draws(drawn), lead, drawn.lead, last, level, at)
     chosen = resolve([model])[0]
     if draws is None or last_step is None:
         raise UsageError(f"draws of the parameters and the last step are needed of a curve of {chosen.name}")
@@ -159,35 +160,85 @@ def quantity_intervals(
         raise UsageError(f"draws have shape {params.shape}; they are (..., draws, parameters), or labelled with 'draw'")
     axis = lead.dims.index("draw") if "draw" in lead.dims else params.ndim - 2
     params = np.moveaxis(params, axis, -2)
-    return intervals_of(chosen, params, lead.less(axis), last_step, level, at)
+    rows = params.reshape(-1, *params.shape[-2:])
+    size = max(1, _AT_ONCE // max(1, rows.shape[1]))
+    parts = ((np.arange(len(rows))[i : i + size], rows[i : i + size]) for i in range(0, len(rows), size))
+    return intervals_of(chosen, parts, params.shape[:-2], lead.less(axis), last_step, level, at)
 
 
 def intervals_of(
-    model: SeparableModel, draws: Array, series: Lead, last_step: float, level: float, at: ArrayLike
+    model: SeparableModel,
+    draws: Iterable[tuple[NDArray[np.intp], Array]],
+    shape: tuple[int, ...],
+    series: Lead,
+    last_step: float,
+    level: float,
+    at: ArrayLike,
 ) -> xr.Dataset:
-    """`quantity_intervals` of draws (..., d, p) whose leading axes are known."""
+    """`quantity_intervals` of series of leading shape `shape`, some at a time: which, of them all in one row, and their
+    draws (m, d, p). Series that do not occur have none."""
     import xarray as xr
 
+    level = number(level, "level")
     if not 0 < level < 1:
         raise UsageError(f"level is {level}; it lies between 0 and 1, as 0.9")
-    lead = draws.shape[:-2]
-    one = _quantities(model, draws, Lead((None,) * (len(lead) + 1)), last_step, at)
-    dims, labels = series.names(_OWN), series.labels(_OWN)
-    tails = (0.5, (1 - level) / 2, (1 + level) / 2)
-    inside = one["peak_observable"].values
-    found: dict[str, tuple[tuple[str, ...], Array]] = {}
-    for name in ("peak_step", "peak_height", "top", "half_rise_step", "plateau"):
-        values = one[name].values
-        values = np.where(inside, values, np.nan) if name.startswith("peak") else values
-        found[name] = ((*dims, "bound"), _quantiles(values, tails))
-    by_step = np.moveaxis(one["value"].values, -1, -2)  # (..., m, d)
-    found["value"] = ((*dims, "step", "bound"), _quantiles(by_step, tails))
-    nothing = np.all(one["class"].values == "", axis=-1)
-    found["peak_observable"] = (dims, np.where(nothing, np.nan, np.mean(inside, axis=-1)))
-    chances = np.stack([np.mean(one["class"].values == kind, axis=-1) for kind in CLASSES], axis=-1)
-    found["class_probability"] = ((*dims, "class"), np.where(nothing[..., np.newaxis], np.nan, chances))
-    coords = {"bound": ["median", "lower", "upper"], "class": list(CLASSES), "step": one["step"].values}
-    return xr.Dataset(found, coords={**labels, **coords})
+    tails, at, last_step = (0.5, (1 - level) / 2, (1 + level) / 2), read_row(at, "steps"), _positive(last_step)
+    dims, labels, found = series.names(_OWN), series.labels(_OWN), _Intervals.none(int(np.prod(shape)), at.size)
+    for rows, some in draws:
+        for all_of, part in zip(found, _intervals(model, some, last_step, tails, at), strict=True):
+            all_of[rows] = part
+    last = {"value": ("step", "bound"), "peak_observable": (), "class_probability": ("class",)}
+    variables = {
+        name: ((*dims, *last.get(name, ("bound",))), part.reshape((*shape, *part.shape[1:])))
+        for name, part in found._asdict().items()
+    }
+    coords = {"bound": ["median", "lower", "upper"], "class": list(CLASSES), "step": at}
+    return xr.Dataset(variables, coords={**labels, **coords})
+
+
+class _Intervals(NamedTuple):
+    """Of m series; three numbers of each quantity."""
+
+    peak_step: Array
+    peak_height: Array
+    top: Array
+    half_rise_step: Array
+    plateau: Array
+    value: Array
+    peak_observable: Array
+    class_probability: Array
+
+    @classmethod
+    def none(cls, m: int, steps: int) -> _Intervals:
+        shapes = [(m, 3)] * 5 + [(m, steps, 3), (m,), (m, len(CLASSES))]
+        return cls(*(np.full(shape, np.nan) for shape in shapes))
+
+
+def _intervals(
+    model: SeparableModel, draws: Array, last_step: float, tails: tuple[float, float, float], at: Array
+) -> _Intervals:
+    """Of draws (m, d, p)."""
+    one = _quantities(model, draws, Lead((None,) * 2), last_step, at)
+    inside, kinds = one["peak_observable"].values, one["class"].values
+    found = {name: one[name].values for name in _Intervals._fields[:5]}
+    for name in ("peak_step", "peak_height"):
+        found[name] = np.where(inside, found[name], np.nan)
+    value = _quantiles(np.moveaxis(one["value"].values, -1, -2), tails)  # (m, steps, d)
+    nothing = np.all(kinds == "", axis=-1)
+    chances = np.stack([np.mean(kinds == kind, axis=-1) for kind in CLASSES], axis=-1)
+    return _Intervals(
+        **{name: _quantiles(values, tails) for name, values in found.items()},
+        value=value,
+        peak_observable=np.where(nothing, np.nan, np.mean(inside, axis=-1)),
+        class_probability=np.where(nothing[..., np.newaxis], np.nan, chances),
+    )
+
+
+def _positive(last_step: float) -> float:
+    last_step = number(last_step, "the last step")
+    if not (np.isfinite(last_step) and last_step > 0):
+        raise UsageError(f"the last step is {last_step}; a run ends after step 0")
+    return last_step
 
 
 def _drawn(fits: Fits, params: ArrayLike | None) -> Fits:
@@ -213,7 +264,8 @@ def plateau_of(model: SeparableModel, params: Array) -> Array:
     names = model.param_names
     if isinstance(model, Hypothesis) and model.limit is not None:
         with np.errstate(all="ignore"):
-            return np.asarray(model.limit(*np.moveaxis(params, -1, 0)), float)
+            limit = np.asarray(model.limit(*np.moveaxis(params, -1, 0)), float)
+        return np.where(np.any(np.isnan(params), axis=-1), np.nan, limit)
     if isinstance(model, Hypothesis) and "K" in names:
         return params[..., names.index("K")]
     return np.full(params.shape[:-1], np.nan)

@@ -16,6 +16,12 @@ Array = NDArray[np.float64]
 
 # Beyond this, the squares of differences are not numbers any more.
 LARGEST = np.sqrt(np.finfo(float).max) / 2**8
+# Below this, a value has not all of its digits.
+SMALLEST = np.finfo(float).tiny / np.finfo(float).eps
+# Rates and times are told with their variances, the squares of what the last step is.
+LARGEST_STEP = 1e100
+# Weights are divided by their mean, and multiply squares.
+LARGEST_WEIGHT = 1e100
 
 
 class Series(NamedTuple):
@@ -50,7 +56,7 @@ def checked(t: Any, y: Any, weights: Any, model: SeparableModel) -> Series:
     read = aligned(t, y, weights)
     steps, y, lead = read.t, read.y, read.lead
     given = np.ones(()) if read.weights is None else read.weights
-    if steps.ndim == 0 or steps.size == 0:
+    if steps.ndim == 0 or steps.shape[-1] == 0:
         raise UsageError(f"steps have shape {steps.shape}; they must hold at least one step")
     if y.ndim == 0 or y.shape[-1] != steps.shape[-1]:
         raise UsageError(
@@ -64,6 +70,11 @@ def checked(t: Any, y: Any, weights: Any, model: SeparableModel) -> Series:
         raise UsageError(f"weights have shape {given.shape}; expected {y.shape[-1:]} or that of the values, {y.shape}")
     if not np.all(np.isfinite(given) & (given >= 0)):
         raise UsageError("a weight is negative or not finite; 0 leaves a point out")
+    if np.any((given > LARGEST_WEIGHT) | ((given < 1 / LARGEST_WEIGHT) & (given > 0))):
+        raise UsageError(
+            f"a weight above 0 is not between {1 / LARGEST_WEIGHT:g} and {LARGEST_WEIGHT:g}; weights count by their "
+            "proportions"
+        )
     t, given = np.broadcast_to(steps, y.shape), np.broadcast_to(given, y.shape)
     there = ~np.isnan(y)
     bad = t[there & ~np.isfinite(t)]
@@ -83,22 +94,44 @@ def refusals(model: SeparableModel, t: Array, y: Array, weights: Array) -> list[
     scale = np.maximum(np.abs(low), np.abs(high))
     with np.errstate(all="ignore"):
         constant = high / 2 - low / 2 <= 4 * np.finfo(float).eps * scale
-    # Steps are divided by the last one, which has to be another than 0.
-    timeless = isinstance(model, Hypothesis) & (np.max(t, axis=1, where=seen, initial=0.0) == 0)
+    first, last = np.min(t, axis=1, where=seen, initial=np.inf), np.max(t, axis=1, where=seen, initial=-np.inf)
+    alone = first == last
+    unfit = beyond(model, t, y, seen)
     messages = [""] * len(y)
-    broken = np.any(infinite, axis=1) | (count < model.num_params) | timeless | constant | (scale > LARGEST)
+    broken = np.any(infinite, axis=1) | alone | (count < model.num_params) | constant | np.array(unfit, bool)
     for i in np.flatnonzero(broken):
         if np.any(infinite[i]):
             step = t[i, np.argmax(infinite[i])]
             messages[i] = f"infinite at step {step:g}: mark missing points with nan, and measure broken ones again"
         elif count[i] < model.num_params:
             messages[i] = _too_few(model, y[i], int(count[i]))
-        elif timeless[i]:
-            messages[i] = "all points are at step 0: a curve needs a later one"
+        elif alone[i]:
+            step = t[i, np.argmax(seen[i])]
+            messages[i] = f"all points are at step {step:g}: a curve needs {'a later one' if step == 0 else 'others'}"
         elif constant[i]:
             messages[i] = f"the series is constant ({high[i]:g}): no curve is identified"
         else:
+            messages[i] = unfit[i]
+    return messages
+
+
+def beyond(model: SeparableModel, t: Array, y: Array, seen: NDArray[np.bool_]) -> list[str]:
+    """For each series of t and y (m, n), finite where `seen`, why no arithmetic of 64 bits could hold its fit; ""."""
+    low, high = np.min(y, axis=1, where=seen, initial=np.inf), np.max(y, axis=1, where=seen, initial=-np.inf)
+    scale = np.where(np.any(seen, axis=1), np.maximum(np.abs(low), np.abs(high)), 0.0)
+    last = np.max(np.abs(t), axis=1, where=seen, initial=0.0)
+    counted = isinstance(model, Hypothesis)  # steps are divided by the last one, which has to be another than 0
+    large, small = scale > LARGEST, (scale < SMALLEST) & (scale > 0)
+    late, early = counted & (last > LARGEST_STEP), counted & (last < 1 / LARGEST_STEP) & (last > 0)
+    messages = [""] * len(y)
+    for i in np.flatnonzero(large | small | late | early):
+        if large[i]:
             messages[i] = f"values reach {scale[i]:g}: their squares cannot be summed"
+        elif small[i]:
+            messages[i] = f"values reach {scale[i]:g} only, where digits are lost: give them in a smaller unit"
+        else:
+            what = "" if late[i] else " only"
+            messages[i] = f"steps reach {last[i]:g}{what}: squares of rates are no numbers; count in another unit"
     return messages
 
 

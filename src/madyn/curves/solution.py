@@ -45,3 +45,11 @@ class Solution(NamedTuple):
         jacobian[chosen], low[chosen], high[chosen] = self.jacobian, self.at_low, self.at_high
         said = [next(own) if tried else message for tried, message in zip(chosen, messages, strict=True)]
         return Solution(popt, pcov, said, low, high, residuals, jacobian)
+
+    @classmethod
+    def joined(cls, parts: list[Solution]) -> Solution:
+        """The solutions of several lots of series, one after the other."""
+        messages = [message for part in parts for message in part.messages]
+        arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in cls._fields
+                  if name != "messages"}  # fmt: skip
+        return cls(messages=messages, **arrays)

@@ -12,13 +12,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from madyn.arrays import number, whole_number
 from madyn.curves.fits import fit_curves
+from madyn.curves.grouping import alike
 from madyn.curves.hypotheses import resolve
 from madyn.curves.separable import SeparableModel
 from madyn.curves.series import checked
 from madyn.errors import UsageError
 
 Array = NDArray[np.float64]
+
+AT_ONCE = 2048  # series
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +57,7 @@ def kfold_scores(
     Raises:
         UsageError: fewer than two folds, shapes that do not match, an unknown model.
     """
+    folds = whole_number(folds, "folds")
     if folds < 2:
         raise UsageError(f"folds is {folds}; two or more are needed")
     steps, values, there, lead = _series(t, y, model)
@@ -82,6 +87,7 @@ def holdout_scores(
     Raises:
         UsageError: a share that is not between 0 and 1, shapes that do not match, an unknown model.
     """
+    share = number(share, "share")
     if not 0 < share < 1:
         raise UsageError(f"share is {share}; it lies between 0 and 1, as 0.2")
     steps, values, there, lead = _series(t, y, model)
@@ -115,28 +121,44 @@ def _scored(
     lead: tuple[int, ...],
 ) -> Scores:
     """The error over the points of held (folds, S, n), each predicted without its fold."""
+    pieces = [slice(i, i + AT_ONCE) for i in range(0, len(values), AT_ONCE)] or [slice(0, 0)]
+    each = [_errors(steps[i], values[i], there[i], held[:, i], model, method) for i in pieces]
+    error, messages = (np.concatenate(parts) for parts in zip(*each, strict=True))
+    return Scores(error.reshape(lead), messages.reshape(lead))
+
+
+def _errors(
+    steps: Array,
+    values: Array,
+    there: NDArray[np.bool_],
+    held: NDArray[np.bool_],
+    model: str | SeparableModel,
+    method: str,
+) -> tuple[Array, NDArray[Any]]:
+    """(error, message) of each series."""
     kept = np.where(held, np.nan, values)
     fits = fit_curves(np.broadcast_to(steps, kept.shape), kept, model, method)
     predicted = _at_own_steps(fits, steps)
     off = np.where(held, predicted - values, 0.0)
     count = np.sum(held, axis=(0, 2))
+    some = np.any(there, axis=1)
+    spread = np.full(len(values), np.nan)
     with np.errstate(all="ignore"):
         mean_square = np.sum(off * off, axis=(0, 2)) / count
-        spread = np.nanstd(np.where(there, values, np.nan), axis=1)
+        spread[some] = np.nanstd(np.where(there, values, np.nan)[some], axis=1)
         error = np.sqrt(mean_square) / spread
     needed = np.any(held, axis=2)
     failed = needed & ~fits.success
     first = np.argmax(failed, axis=0)
     messages = np.where(np.any(failed, axis=0), fits.message[first, np.arange(len(error))], "")
     messages = np.where(count == 0, "no point can be held out", messages)
-    return Scores(np.where(messages == "", error, np.nan).reshape(lead), messages.reshape(lead))
+    return np.where(messages == "", error, np.nan), messages
 
 
 def _at_own_steps(fits: Any, steps: Array) -> Array:
     """The curves (folds, S) at each series' own steps (S, n)."""
-    rows, which = np.unique(steps, axis=0, return_inverse=True)
     predicted = np.empty((*fits.success.shape, steps.shape[1]))
-    for i, row in enumerate(rows):
-        mine = which.ravel() == i
-        predicted[:, mine] = fits.predict(np.where(np.isfinite(row), row, 0.0))[:, mine]
+    finite, curve = np.where(np.isfinite(steps), steps, 0.0), fits if fits.drawn_by is None else fits.drawn_by
+    for mine in alike(finite):
+        predicted[:, mine] = curve.model.values(finite[mine[0]], curve.popt[:, mine])
     return predicted

@@ -19,8 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import minimum_filter
 
+from madyn.curves.grouping import alike
 from madyn.curves.hypotheses import HYPOTHESES, Hypothesis
 from madyn.curves.objective import Objective, Point
+from madyn.curves.shortening import shortened
 
 Array = NDArray[np.float64]
 Rows = NDArray[np.intp]
@@ -33,6 +35,11 @@ ANGLE = 1e-7  # a search ends where the residual is this close to orthogonal to 
 # Rounds of a search: with the Hessian or not, and how many steps. Where residuals are small the Gauss-Newton matrix is
 # the better guide through a narrow valley, where they are large the Hessian.
 ROUNDS = ((False, 4), (True, 5), (False, 12), (True, 12), (False, 30), (True, 30), (False, 100))
+LAST_ROUNDS = ((True, 5), (False, 12), (True, 30))  # of a long series, on all of its points
+USUAL = 37  # points
+CLOSE = (
+    1e-2  # of the least sum of squares, and of the box: how far from the best a shortened series' second best may be
+)
 DROPPING = 2  # rounds after which searches are dropped
 LEAST = 1e-10  # eigenvalue of a scaled Hessian
 STAGES = 8  # of the way from one search to a better one
@@ -62,14 +69,42 @@ class Found(NamedTuple):
 
 def search(objective: Objective) -> Found:
     """The global minimum of the objective in its box, for every series."""
-    u, owner = _basins(objective)
-    mapped, whose = _mapped_basins(objective)
+    short = shortened(objective)
+    if short is None:
+        return best_of(objective, *_searched(objective, FLOOR))
+    # The floor is for a series of about the usual number of points; the sum of squares grows with them.
+    u, owner = _searched(short, FLOOR * max(1.0, objective.x.size / USUAL))
+    u, owner = _rivals(short, u, owner)
+    for exact, steps in LAST_ROUNDS:
+        u = _descend(objective, u, owner, steps, exact)
+    return best_of(objective, u, owner)
+
+
+def _searched(objective: Objective, floor: float) -> tuple[Array, Rows]:
+    """The ends of the searches from all basins, (P, q), and whose they are, (P,)."""
+    u, owner = _basins(objective, floor)
+    mapped, whose = _mapped_basins(objective, floor)
     u, owner = np.concatenate([u, mapped]), np.concatenate([owner, whose])
     for number, (exact, steps) in enumerate(ROUNDS):
         u = _descend(objective, u, owner, steps, exact)
         if number < DROPPING:
             u, owner = _promising(objective, u, owner)
-    return best_of(objective, u, owner)
+    return u, owner
+
+
+def _rivals(short: Objective, u: Array, owner: Rows) -> tuple[Array, Rows]:
+    """The ends of searches on a shortened series that may be the lowest on the series itself, one of each place."""
+    loss = short.at(u, owner).loss
+    order = np.lexsort((loss, owner))
+    u, owner, loss = u[order], owner[order], loss[order]
+    first = np.searchsorted(owner, owner)
+    power = np.einsum("pm,pm->p", short.target, short.target)[owner]
+    keep = loss <= (1 + CLOSE) * loss[first] + CLOSE**2 * power
+    low, high = short.model.search_box.T
+    for back in range(1, CANDIDATES):
+        near = np.all(np.abs(u[back:] - u[:-back]) < CLOSE * (high - low), axis=1)
+        keep[back:] &= ~(near & keep[:-back] & (owner[back:] == owner[:-back]))
+    return u[keep], owner[keep]
 
 
 def _promising(objective: Objective, u: Array, owner: Rows) -> tuple[Array, Rows]:
@@ -108,7 +143,7 @@ def best_of(objective: Objective, u: Array, owner: Rows) -> Found:
     return Found(u, point.linear, point.loss, u <= low + margin, u >= high - margin)
 
 
-def _basins(objective: Objective) -> tuple[Array, Rows]:
+def _basins(objective: Objective, floor: float) -> tuple[Array, Rows]:
     """Where to search from, (P, q), and whose starts they are, (P,)."""
     model = objective.model
     axes, turn = model.start_grid
@@ -117,19 +152,19 @@ def _basins(objective: Objective) -> tuple[Array, Rows]:
     starts, owners = [], []
     for series in _sharing_weights(objective.root):
         for part, loss in _losses(objective, grid, series):
-            whose, where = _minima(loss.reshape(len(part), *model.grid_points))
+            whose, where = _minima(loss.reshape(len(part), *model.grid_points), floor)
             starts.append(np.clip(_between(axes, where) @ turn.T, low, high))
             owners.append(part[whose])
     return np.concatenate(starts), np.concatenate(owners)
 
 
-def _mapped_basins(objective: Objective) -> tuple[Array, Rows]:
+def _mapped_basins(objective: Objective, floor: float) -> tuple[Array, Rows]:
     """The basins of the curve without the penalty and in other parameters, where there is one, as starts."""
     model = objective.model
     if not isinstance(model, Hypothesis) or model.starts_from is None or model.mapped is None:
         return np.empty((0, model.num_nonlinear)), np.empty(0, np.intp)
     other = Objective(HYPOTHESES[model.starts_from], objective.x, objective.y, objective.root)
-    u, owner = _basins(other)
+    u, owner = _basins(other, floor)
     theta = other.model.nonlinear_at(u)
     coefficients = other.project(theta, owner)[2]
     linear = np.einsum("pij,pj->pi", HYPOTHESES[model.starts_from].combine_matrix(theta), coefficients)
@@ -140,7 +175,7 @@ def _mapped_basins(objective: Objective) -> tuple[Array, Rows]:
     return starts[exists], owner[exists]
 
 
-def _minima(loss: Array) -> tuple[Rows, Array]:
+def _minima(loss: Array, floor: float) -> tuple[Rows, Array]:
     """The basins of grids (S, m1, ..., mq): whose they are, (P,), and where, (P, q) in grid points and parts of them.
 
     A valley is narrower than the grid is fine in one direction where the noise is small, and then a grid hides how low
@@ -164,7 +199,7 @@ def _minima(loss: Array) -> tuple[Rows, Array]:
         depth.append(flat[whose, where])
         owner.append(whose)
         place.append(np.insert(rest, axis - 1, at[whose, where], axis=1))
-    return _distinct(np.concatenate(depth), np.concatenate(owner), np.concatenate(place))
+    return _distinct(np.concatenate(depth), np.concatenate(owner), np.concatenate(place), floor)
 
 
 def _along(loss: Array, axis: int) -> tuple[Array, Array]:
@@ -184,13 +219,13 @@ def _along(loss: Array, axis: int) -> tuple[Array, Array]:
     return np.where(inside, low, least), at + np.where(inside, shift, 0.0)
 
 
-def _distinct(depth: Array, owner: Rows, place: Array) -> tuple[Rows, Array]:
+def _distinct(depth: Array, owner: Rows, place: Array, floor: float) -> tuple[Rows, Array]:
     """The deepest places of each owner, without those within a grid point of a deeper one and without plateaus."""
     order = np.lexsort((depth, owner))
     depth, owner, place = depth[order], owner[order], place[order]
     first = np.searchsorted(owner, np.unique(owner))
     best = np.repeat(depth[first], np.diff([*first, len(owner)]))
-    keep = depth <= NEAR * np.maximum(best, 0) + np.where(best > 0, 0, FLOOR) + FLOOR
+    keep = depth <= NEAR * np.maximum(best, 0) + np.where(best > 0, 0, floor) + floor
     depth, owner, place = depth[keep], owner[keep], place[keep]
     new = np.ones(len(owner), bool)
     for back in range(1, CANDIDATES):
@@ -222,10 +257,7 @@ def _losses(objective: Objective, grid: Array, series: Rows) -> Iterator[tuple[R
 
 def _sharing_weights(root: Array) -> list[Rows]:
     """The rows of each set of equal weights: a grid is projected once for all of them."""
-    if np.all(root == root[:1]):
-        return [np.arange(len(root))]
-    _, which = np.unique(root, axis=0, return_inverse=True)
-    return [np.flatnonzero(which == i) for i in range(which.max() + 1)]
+    return alike(root)
 
 
 def _descend(objective: Objective, u: Array, owner: Rows, steps: int, exact: bool) -> Array:
