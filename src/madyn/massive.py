@@ -53,6 +53,7 @@ from typing import Any
 
 import numpy as np
 
+from madyn.arrays import number, read, whole_number
 from madyn.errors import UsageError
 
 PUBLISHED_VALUE = 100
@@ -61,6 +62,7 @@ FALSE_ALARMS = 0.01  # of a scan, or of a checkpoint in a dataset: all its layer
 
 _VALUE_RANKS = (64, 640)
 _FEATURE_RANKS = (8, 64)
+_STARTING = ("the largest values", "the medians", "the largest values of the start", "the medians of the start")
 _POINTS = 4001  # of a grid for integrals over one variable; twice as many change no digit that is shown
 
 
@@ -80,9 +82,20 @@ class Verdict:
 
 
 def massive_published(top1: Any, median: Any) -> np.ndarray:
-    """The published rule: |a| > 100, and at least 1000 times the median of its sequence."""
-    top1, median = np.asarray(top1), np.asarray(median)
-    return (top1 > PUBLISHED_VALUE) & (top1 >= PUBLISHED_RATIO * median)
+    """The published rule: |a| > 100, and at least 1000 times the median of its sequence.
+
+    What is missing (nan, masked, NA) is not massive.
+
+    Raises:
+        UsageError: these are not real numbers, or their shapes do not go together.
+    """
+    top1, median = read(top1, "the largest values").values, read(median, "the medians").values
+    try:
+        return (top1 > PUBLISHED_VALUE) & (top1 >= PUBLISHED_RATIO * median)
+    except ValueError:
+        raise UsageError(
+            f"largest values of shape {top1.shape} and medians of {median.shape} do not go together"
+        ) from None
 
 
 def massive_by_tail(hidden: Any, false_alarms: float = FALSE_ALARMS) -> Verdict:
@@ -96,16 +109,20 @@ def massive_by_tail(hidden: Any, false_alarms: float = FALSE_ALARMS) -> Verdict:
         arrays of shape (...).
 
     Raises:
-        UsageError: there are no tokens or features, or the rate is not between 0 and 1.
+        UsageError: there are no tokens or features, a value is missing or not finite, or the rate is not between 0
+            and 1.
 
     >>> values = np.random.default_rng(0).standard_normal((2, 128, 64))
     >>> values[1, 0, 5] = 60
     >>> massive_by_tail(values).massive.tolist()
     [False, True]
     """
-    size = np.abs(np.asarray(hidden, dtype=float))
+    size = np.abs(read(hidden, "hidden states").values)
     if size.ndim < 2 or 0 in size.shape[-2:]:
         raise UsageError(f"hidden states of shape {size.shape}; they need tokens and features (..., S, d)")
+    lost = int(np.sum(~np.isfinite(size)))
+    if lost:
+        raise UsageError(f"{lost} of the hidden states are missing or not finite; a tail is told from all of them")
     flat = size.reshape(-1, *size.shape[-2:])
     tails = np.array([_tail(rows) for rows in flat]).reshape(*size.shape[:-2], 4)
     return judge_tails(size.max((-2, -1)), tails, size.shape[-2] * size.shape[-1], size.shape[-1], false_alarms)
@@ -155,6 +172,7 @@ def massive_by_start(
     Args:
         top1, median: of one checkpoint, shape (B, L): sequences and layers.
         start_top1, start_median: the same of step 0, shape (B0, L).
+            What is missing of either is not massive, and says nothing of the start.
         values: how many values |h| a sequence has at a layer: S*d.
         false_alarms: of all sequences and layers of the checkpoint together.
 
@@ -162,26 +180,31 @@ def massive_by_start(
         arrays of shape (B, L); the threshold is of `top1`.
 
     Raises:
-        UsageError: the shapes do not go together, or the rate is not between 0 and 1.
+        UsageError: these are not real numbers, the shapes do not go together, or the rate is not between 0 and 1.
     """
     top1, median, start_top1, start_median = (
-        np.asarray(a, dtype=float) for a in (top1, median, start_top1, start_median)
+        read(a, what).values for a, what in zip((top1, median, start_top1, start_median), _STARTING, strict=True)
     )
     shapes = top1.shape, median.shape, start_top1.shape, start_median.shape
     if top1.ndim != 2 or start_top1.shape[1:] != top1.shape[1:] or shapes[0] != shapes[1] or shapes[2] != shapes[3]:
         raise UsageError(
             f"arrays of shapes {', '.join(map(str, shapes))}; (B, L) twice, then (B0, L) twice, are needed"
         )
+    values = whole_number(values, "values")
     if values < 8:
         raise UsageError(f"values is {values}; a sequence of fewer than 8 has no tail")
     reach = _start_factor(_share(false_alarms, top1.size), values, len(start_top1))
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        threshold = median * (start_top1 / start_median).max(axis=0) ** reach
+        ratio = start_top1 / start_median
+        # Where nothing is known of a layer's start, there is no telling.
+        largest = np.max(ratio, axis=0, where=~np.isnan(ratio), initial=-np.inf)
+        threshold = median * np.where(np.isneginf(largest), np.inf, largest) ** reach
     return Verdict(top1 > threshold, threshold, false_alarms)
 
 
 def _share(false_alarms: float, tests: int) -> float:
     """Of one test, such that all together (however they depend on one another) keep the rate: Bonferroni."""
+    false_alarms = number(false_alarms, "the rate of false alarms")
     if not 0 < false_alarms < 1:
         raise UsageError(f"the rate of false alarms is {false_alarms}; it lies between 0 and 1")
     return false_alarms / max(1, tests)

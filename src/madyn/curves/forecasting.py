@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from madyn.arrays import number
 from madyn.curves.hypotheses import Hypothesis
 from madyn.curves.kept import learned_once
 from madyn.curves.learning import FEWEST, learn_prior
@@ -72,11 +73,13 @@ def forecast_dataset(
         SeriesError: fewer than two steps were measured up to `at`, or "learn" finds fewer than four finished runs.
         UsageError: `at` is not before the last step, or an unknown model, quantity, hypothesis or prior.
     """
+    at = number(at, "at")
+    last_step = None if last_step is None else number(last_step, "the last step")
     dataset = dataset if isinstance(dataset, Dataset) else open_dataset(dataset)
     dataset.select(model)
     series = dataset.trajectories(model, quantity, ratio_of)
     steps = series["step"].values.astype(float)
-    end = _end(dataset, steps) if last_step is None else float(last_step)
+    end = _end(dataset, steps) if last_step is None else last_step
     if not at < end:
         raise UsageError(f"at is step {at:g}, and the run's last step is {end:g}: nothing is left to forecast")
     seen = steps <= at

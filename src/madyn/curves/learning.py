@@ -16,10 +16,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from madyn.arrays import number
 from madyn.curves.posteriors import posterior
 from madyn.curves.priors import LENGTHS, Prior, curve_of
 from madyn.curves.separable import SeparableModel
-from madyn.curves.series import checked
+from madyn.curves.series import beyond, checked
 from madyn.curves.widening import how_far
 from madyn.errors import SeriesError, UsageError
 
@@ -60,15 +61,18 @@ def learn_prior(
         SeriesError: there are fewer than four runs.
         UsageError: shapes or labels do not match, or steps are negative or not finite.
     """
+    seen = None if seen is None else number(seen, "seen")
+    last_step = None if last_step is None else number(last_step, "the last step")
     series = checked(t, y, None, curve_of(model))
     if series.y.ndim != 2:
         raise UsageError(f"values have shape {series.y.shape}; expected (series, steps)")
     labels: list[Any] = list(range(len(series.y))) if runs is None else list(getattr(runs, "values", runs))
     if len(labels) != len(series.y):
         raise UsageError(f"{len(labels)} labels of runs for {len(series.y)} series")
-    t, y = _ascending(series.steps, series.y)
+    t, y = _ascending(np.where(np.isfinite(series.steps), series.steps, np.nan), series.y)
     scale = levels(np.broadcast_to(t, y.shape), y, seen)
     good = np.isfinite(scale) & (scale > 0) & (np.sum(np.isfinite(y), axis=1) >= 3) & ~np.any(np.isinf(y), axis=1)
+    good &= ~np.array(beyond(curve_of(model), np.broadcast_to(t, y.shape), y, np.isfinite(y)), bool)
     names, which = np.unique(np.array([str(label) for label in labels])[good], return_inverse=True)
     if len(names) < FEWEST:
         raise SeriesError(f"a prior is learned from at least {FEWEST} finished runs, and there are {len(names)}")

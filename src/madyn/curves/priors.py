@@ -20,7 +20,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from madyn.arrays import read_row
+from madyn.arrays import number, read, read_row, whole_number
 from madyn.curves import noise
 from madyn.curves.hypotheses import HYPOTHESES, Hypothesis, resolve
 from madyn.curves.separable import SeparableModel
@@ -87,16 +87,22 @@ class Prior:
         q, k = self.model.num_nonlinear, len(self.model.linear)
         shapes = {"mean": (q,), "cov": (q, q), "linear_mean": (k,), "linear_slope": (k, q), "linear_cov": (k, k)}
         for name, shape in shapes.items():
-            value = np.asarray(getattr(self, name), float)
+            value = read(getattr(self, name), f"the prior's {name}").values
             if value.shape != shape or not np.all(np.isfinite(value)):
                 raise UsageError(f"the prior's {name} has shape {value.shape}; expected finite numbers, {shape}")
             object.__setattr__(self, name, value)
         for name in ("cov", "linear_cov"):
             if np.any(np.linalg.eigvalsh(getattr(self, name)) <= 0):
                 raise UsageError(f"the prior's {name} is not positive definite")
-        chances = np.asarray(self.lengths, float)
+        chances = read(self.lengths, "the prior's lengths").values
         if chances.shape != (len(LENGTHS),) or np.any(chances < 0) or not np.isclose(chances.sum(), 1):
             raise UsageError(f"the prior's lengths are {self.lengths}; expected {len(LENGTHS)} probabilities")
+        for name in ("growth", "center", "scale", "widening"):
+            if not np.isfinite(number(getattr(self, name), f"the prior's {name}")):
+                raise UsageError(f"the prior's {name} is infinite")
+        noise_level = read(self.log_sigma, "the prior's log_sigma").values
+        if noise_level.shape != (2,) or not np.all(np.isfinite(noise_level)):
+            raise UsageError("the prior's log_sigma is not two finite numbers, a mean and a standard deviation")
         if not 0 <= self.growth < 1 or not self.scale > 0 or not self.log_sigma[1] > 0:
             raise UsageError("the prior needs growth in [0, 1), scale above 0 and a noise that is uncertain")
 
@@ -149,6 +155,9 @@ class Prior:
         Raises:
             UsageError: the steps are not finite and ascending.
         """
+        n, seed = whole_number(n, "the number of series"), whole_number(seed, "seed")
+        if n < 0 or seed < 0:
+            raise UsageError(f"{min(n, seed)} series or seed; neither may be negative")
         rng = np.random.default_rng(seed)
         t = read_row(t, "steps")
         if not np.all(np.isfinite(t)) or np.any(np.diff(t) < 0):

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from madyn.arrays import read_row
+from madyn.arrays import read, read_row
 from madyn.curves.alignment import parameters
 from madyn.errors import UsageError
 
@@ -87,7 +87,8 @@ class SeparableModel:
                 f"{MOST_NONLINEAR}"
             )
         for name, pair in self.nonlinear.items():
-            if np.shape(pair) != (2,) or not np.all(np.isfinite(pair)) or not pair[0] < pair[1]:
+            bounds = read(pair, f"{self.name}: the bounds of {name}").values
+            if bounds.shape != (2,) or not np.all(np.isfinite(bounds)) or not bounds[0] < bounds[1]:
                 raise UsageError(f"{self.name}: the bounds of {name} are {pair}; expected two numbers, low < high")
         unknown = set(self.linear_scale) - set(self.nonlinear)
         if unknown:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from madyn.arrays import whole_numbers
+from madyn.arrays import read, whole_numbers
 from madyn.errors import MadynError, UsageError
 
 
@@ -90,14 +90,14 @@ def _from_mapping(given: Mapping[str, Any]) -> tuple[Any, Any]:
 
 def _as_tensor(values: Any, name: str) -> torch.Tensor:
     try:
-        return torch.as_tensor(values)
+        return values if isinstance(values, torch.Tensor) else torch.as_tensor(values)
     except (TypeError, ValueError, RuntimeError) as e:
         raise UsageError(f"{name} are not an array of numbers of one length: {e}") from e
 
 
 def _spans(attention_mask: Any, values: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
     """Where each sequence's own tokens begin and end."""
-    mask = _as_tensor(attention_mask, "attention_mask").cpu()
+    mask = _mask(attention_mask).cpu()
     mask = mask.unsqueeze(0) if mask.ndim == 1 else mask
     if values.ndim != 2 or mask.shape != values.shape or not ((mask == 0) | (mask == 1)).all():
         raise UsageError(
@@ -112,6 +112,16 @@ def _spans(attention_mask: Any, values: torch.Tensor) -> tuple[np.ndarray, np.nd
         if not kept[row, start:stop].all():
             raise UsageError(f"attention_mask of sequence {row} has zeros between tokens; padding stands at the ends")
     return starts, stops
+
+
+def _mask(given: Any) -> torch.Tensor:
+    """An attention mask: an array without holes of its own."""
+    if isinstance(given, torch.Tensor):
+        return given
+    found = read(given, "attention_mask", truth=True)
+    if np.any(found.missing):
+        raise UsageError("entries of attention_mask are missing; one 0 or 1 for each token id")
+    return torch.as_tensor(found.values)
 
 
 def _values(given: Any) -> torch.Tensor:
