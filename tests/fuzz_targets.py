@@ -238,9 +238,9 @@ def _kept_result(call: Callable[[], Any]) -> Callable[[], Any]:
 
 
 def _corpus_calls(root: Path, file: Path) -> Calls:
-    from madyn.lab.corpora import _refuse_other_text
+    from madyn.lab.corpora import _known_corpus, _refuse_other_text
 
-    return {"corpus": lambda: _refuse_other_text(root, file, dict(_CORPUS))}
+    return {"corpus": lambda: _refuse_other_text(root, _known_corpus(file), dict(_CORPUS))}
 
 
 def _whole(root: Path, file: Path) -> Calls:

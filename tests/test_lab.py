@@ -109,7 +109,7 @@ def test_measures_what_trace_measures_of_the_kept_checkpoints(trained, book, tmp
             assert ours.read_bytes() == theirs.read_bytes()
             units = [json.loads(layout.manifest_path(r, folder.name, step).read_text()) for r in (trained, report.path)]
             differ = {key for key in units[0] if units[0][key] != units[1][key]}
-            assert differ == {"source", "weights_xxh3"}
+            assert differ == {"source", "weights_xxh3", "run_sha256", "seal"}
 
 
 def test_a_record_says_how_a_model_was_trained_and_its_losses(trained):
@@ -302,8 +302,8 @@ def stop_here(*_):
 def test_one_lab_at_a_time_in_a_folder(book, tmp_path):
     from filelock import FileLock
 
-    (tmp_path / ".lab").mkdir()
-    with FileLock(tmp_path / ".lab" / "lock"), pytest.raises(UsageError, match="another process trains in"):
+    (tmp_path / ".locks").mkdir()
+    with FileLock(tmp_path / ".locks" / ".lab"), pytest.raises(UsageError, match="another process trains in"):
         run_suite(suite_on(book), tmp_path)
 
 

@@ -12,13 +12,17 @@ from functools import partial
 from pathlib import Path
 
 from madyn.checking.fits import fit_faults
+from madyn.checking.lab import lab_faults
 from madyn.checking.manifests import failures_of, manifest_faults, remarks_of, training_faults
 from madyn.checking.statistics import statistics_faults
 from madyn.checking.table import table_faults
 from madyn.checking.units import location_faults, probe_faults, unit_faults
 from madyn.dataset import Dataset, layout, open_dataset
+from madyn.dataset.leftovers import find_leftovers
 from madyn.dataset.repeats import describe_repeats
 from madyn.errors import MadynError, one_line
+
+_LEFT = "left by a process that was killed as it wrote; the next command that writes here removes it"
 
 
 @dataclass
@@ -74,7 +78,9 @@ def check_dataset(path: str | Path) -> CheckReport:
             if not any((folder / pictures).rglob("*.png")):
                 report.absences.append(f"{folder / pictures}: no figures")
     report.take(root / layout.PARAMETER_TABLE, partial(table_faults, dataset, report.absences))
+    report.take(root / "training", partial(lab_faults, dataset))
     report.faults = list(dict.fromkeys(report.faults))
+    report.remarks += [f"{path}: {_LEFT}" for path in find_leftovers(root)]
     return report
 
 

@@ -139,6 +139,21 @@ def folders_of_units(root: Path, model: str) -> list[Path]:
     return [root / name / model for name in ("manifest", "locations", "positions")]
 
 
+def tokens_path(root: Path) -> Path:
+    """The token ids of the text that the lab's models learn from."""
+    return lab_folder(root) / "tokens.npy"
+
+
+def state_path(root: Path, model: str) -> Path:
+    """What the lab needs to go on training a model."""
+    return lab_folder(root) / f"{model}.pt"
+
+
+def training_lock_path(root: Path, model: str) -> Path:
+    """Held by the process that trains a model; gone afterwards."""
+    return lab_folder(root) / f"{model}.lock"
+
+
 def lock_path(root: Path, model: str, step: int) -> Path:
     """Held while a unit is measured; gone afterwards."""
     return root / ".locks" / model / f"step{step}"

@@ -55,13 +55,25 @@ def hold(path: Path, wait: float = 0.0, *, remove: bool = False) -> Iterator[boo
         return
     except OSError as e:
         raise storage_error(path, e) from e
+    place = place_of(path)
     try:
         yield True
     finally:
-        if remove:  # before it is given up: whoever waits then sees that it locked nothing, and takes another
+        # Before it is given up: whoever waits then sees that it locked nothing, and takes another. One that lies in the
+        # place of ours, where the folder was removed and made again, is not ours to remove.
+        if remove and place_of(path) == place:
             with suppress(OSError):
                 path.unlink(missing_ok=True)
         lock.release()
+
+
+def place_of(path: Path) -> tuple[int, int] | None:
+    """Which file a name stands for now; None for none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 @contextmanager

@@ -49,6 +49,7 @@ class Unit:
             them; None where there is no such file.
         probe_sha256: hash of the text, as the probe's record has it.
         versions: of Python and of the packages that the numbers depend on.
+        run_sha256: of a model of the lab, which run it was measured in: `TrainingRecord.run_sha256`.
         failure: why there are no statistics; None where there are.
         remarks: what is worth knowing of a unit that was measured all the same, a sentence each; `madyn check` says it.
     """
@@ -79,6 +80,7 @@ class Unit:
     locations_sha256: Line | None = None
     positions_sha256: Line | None = None
     probe_sha256: Line | None = None
+    run_sha256: Line | None = None
     failure: Line | None = None
     remarks: Annotated[list[Line], _Many] = field(default_factory=list)
 
@@ -120,18 +122,22 @@ def read_sound_units(root: Path, model: str) -> tuple[dict[int, Unit], list[str]
     return units, faults
 
 
-def is_measured(root: Path, model: str, step: int, path: Path | None = None) -> bool:
+def is_measured(root: Path, model: str, step: int, path: Path | None = None, run_sha256: str | None = None) -> bool:
     """Whether a unit's statistics are there and whole: what its manifest has the hash of or, where nothing says what
     they were, what can be read. A unit whose manifest is damaged counts as not measured.
 
     Args:
         path: of the statistics, where they lie under a name that another program gave them.
+        run_sha256: the run of the lab that it is to be of; what another one measured does not count.
     """
     path, said = path or layout.statistics_path(root, model, step), layout.manifest_path(root, model, step)
     try:
         if not is_there(path):
             return False
-        known = _read(said, Unit).statistics_sha256 if is_there(said) else None
+        unit = _read(said, Unit) if is_there(said) else None
+        if unit is not None and run_sha256 is not None and unit.run_sha256 not in (None, run_sha256):
+            return False
+        known = unit.statistics_sha256 if unit else None
         if known is not None:
             return hashlib.sha256(read_bytes(path)).hexdigest() == known
         read_statistics(path)

@@ -6,6 +6,7 @@ step by the process that trains the model.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,9 +14,9 @@ from typing import Annotated, Any
 from annotated_types import MaxLen
 
 from madyn.dataset import layout
-from madyn.dataset.files import is_there, write_json
+from madyn.dataset.files import is_there, sha256, write_json
 from madyn.dataset.schema import Count, Line, Name, Number, Step, read_as
-from madyn.dataset.seals import sealed
+from madyn.dataset.seals import canonical, sealed
 from madyn.errors import one_line
 
 _MOST_BYTES = 1 << 25
@@ -39,6 +40,17 @@ class TrainingRecord:
     losses: Annotated[dict[Step, dict[Name, Number | None]], MaxLen(100_000)] = field(default_factory=dict)
     complete: bool = False
     failure: Line | None = None
+
+    @property
+    def run_sha256(self) -> str:
+        """Which run this is: what its units and its saved state carry."""
+        return hash_plan(self.plan)
+
+
+def hash_plan(plan: Mapping[str, Any]) -> str:
+    """The hash of all that determines a run; what its suite is called does not."""
+    told = {key: value for key, value in plan.items() if key != "suite"}
+    return sha256(canonical(told).encode())
 
 
 def write_record(root: Path, model: str, record: TrainingRecord) -> None:

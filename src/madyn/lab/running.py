@@ -17,18 +17,18 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
-from madyn.dataset import Dataset, layout, open_dataset
-from madyn.dataset.files import storage_error
+from madyn.dataset import Dataset, layout, manifest, open_dataset
+from madyn.dataset.files import is_local, root_path
+from madyn.dataset.leftovers import sweep
+from madyn.dataset.locking import hold, training_alone
 from madyn.dataset.training import TrainingRecord, read_record
 from madyn.errors import MadynError, UsageError
 from madyn.lab.corpora import Corpus, prepare_corpus, probe_of
-from madyn.lab.jobs import Job, remove_model, train_and_measure
+from madyn.lab.jobs import Job, in_training, train_and_measure
 from madyn.lab.suites import LabSuite, Run, read_suite
 from madyn.processes import DiedError, Workers
 from madyn.sweep.settings import resolve_device
-from madyn.terminal import counted, few, progress_display
+from madyn.terminal import counted, few, note, progress_display
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,8 @@ def run_suite(
         device: a torch device.
         keep_weights: save a checkpoint at every step that is measured from now on, as `out/checkpoints/MODEL/stepN`, to
             trace or to use.
-        retry: train models that failed before once more, from the start.
+        retry: train models that failed before once more, from the start. What they measured stays until it is measured
+            anew.
 
     Returns:
         what was trained, what was there already, and what failed.
@@ -89,10 +90,14 @@ def run_suite(
         MadynError: a process ended early.
     """
     suite = suite if isinstance(suite, LabSuite) else read_suite(suite)
-    root, device = Path(out), resolve_device(device)
+    root, device = root_path(out), resolve_device(device)
     at_once = models_at_once(jobs, threads, device)
     runs = select_runs(suite, models)
-    with _alone(root):
+    if not is_local(root):
+        raise UsageError(f"{out}: a lab trains into a folder of this machine")
+    with training_alone(root):
+        _refuse_left_training(root)
+        sweep(root)
         return _run_in(root, suite, runs, at_once, threads, device, keep_weights, retry)
 
 
@@ -109,15 +114,12 @@ def _run_in(
     corpus = prepare_corpus(suite, root)
     todo = []
     report = LabReport(root)
-    for run in runs:
-        plan = make_plan(suite, run, corpus, threads, device)
-        record = _own_record(root, run.name, plan)
-        if record is not None and record.failure and retry:
-            remove_model(root, run.name)
-            record = None
-        if record is not None and record.failure:
+    plans = [make_plan(suite, run, corpus, threads, device) for run in runs]
+    records = [_own_record(root, run.name, plan) for run, plan in zip(runs, plans, strict=True)]
+    for run, plan, record in zip(runs, plans, records, strict=True):
+        if record is not None and record.failure and not retry:
             report.failures[run.name] = record.failure
-        elif record is not None and record.complete:
+        elif record is not None and record.complete and _is_whole(root, run, suite, record):
             report.already.append(run.name)
         else:
             todo.append(Job(root, suite, run, corpus, probe_of(suite), plan, threads, device, keep_weights))
@@ -126,22 +128,21 @@ def _run_in(
     return report
 
 
-@contextmanager
-def _alone(root: Path) -> Iterator[None]:
-    """Hold a dataset's lab while the block runs: two would write the same states and the same tokenizer."""
-    path = layout.lab_folder(root) / "lock"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path)
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise UsageError(f"another process trains in {root}: wait for it, or use another --out") from None
-    except OSError as e:
-        raise storage_error(path, e) from e
-    try:
-        yield
-    finally:
-        lock.release()
+def _refuse_left_training(root: Path) -> None:
+    """Refuse a folder in which a process still trains that a lab left when it was killed."""
+    for path in sorted(layout.lab_folder(root).glob("*.lock")):
+        with hold(path, remove=True) as free:
+            if not free:
+                raise UsageError(f"{in_training(root, path.stem)}, left by an earlier lab: end it, or wait for it")
+
+
+def _is_whole(root: Path, run: Run, suite: LabSuite, record: TrainingRecord) -> bool:
+    """Whether all that a complete run measured is there as it was measured."""
+    for step in suite.measured_steps:
+        if step not in record.losses or not manifest.is_measured(root, run.name, step, run_sha256=record.run_sha256):
+            note(f"{run.name}: step {step} is not there as it was measured; it is trained again, and the rest stays")
+            return False
+    return True
 
 
 def models_at_once(jobs: int | None, threads: int, device: str) -> int:

@@ -6,6 +6,7 @@ the same weights, bit for bit, on the same machine with the same number of threa
 
 from __future__ import annotations
 
+import copy
 import io
 import math
 import time
@@ -16,11 +17,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from madyn.dataset.files import write_bytes
-from madyn.errors import MadynError, UsageError
+from madyn.dataset.lab_files import read_state, write_state
+from madyn.errors import DatasetError, MadynError, UsageError
 from madyn.lab.recipe import Recipe
+from madyn.terminal import note
 
 _SECONDS_UNSAVED = 120.0  # at the most, of training; a run also saves its state wherever it is measured
+_TIMES_WEIGHTS = 8  # a state is the weights and what AdamW keeps of each, three times as much
+_BESIDE = 1 << 26  # bytes of a state besides
 
 
 class DivergedError(MadynError, ArithmeticError):
@@ -37,6 +41,7 @@ def train(
     stop_at: Collection[int],
     on_stop: Callable[[int, float | None], None],
     state: Path,
+    run_sha256: str = "",
     on_step: Callable[[int], None] = lambda step: None,
 ) -> None:
     """Train a model, or go on training it.
@@ -50,6 +55,8 @@ def train(
             loss of the updates since the stop before (None where there were none).
         state: a file for what is needed to go on; it is gone when the last step is made. At the stop that the state
             was saved at, `on_stop` is called again when the run goes on.
+        run_sha256: which run this is. A state of another one, or one that is damaged, is not used: the training begins
+            anew, and says so.
         on_step: called with the number of updates made, after each. What it raises ends the run; the state stays.
 
     Raises:
@@ -61,7 +68,7 @@ def train(
         raise UsageError(f"the training text has {len(tokens)} tokens; a sequence needs {recipe.length}")
     device = next(model.parameters()).device
     optimizer = make_optimizer(model, recipe)
-    step, losses = _resume(state, model, optimizer)
+    optimizer, step, losses = _resume(state, run_sha256, model, optimizer, recipe)
     data = torch.from_numpy(np.asarray(tokens, dtype=np.int64)).to(device)
     saved = time.monotonic()
     model.train()
@@ -71,7 +78,7 @@ def train(
         if step == recipe.steps:
             break
         if step in stop_at or time.monotonic() - saved > _SECONDS_UNSAVED:
-            _save(state, step, losses, model, optimizer)
+            _save(state, run_sha256, step, losses, model, optimizer)
             saved = time.monotonic()
         losses = [] if step in stop_at else losses
         loss = update(model, optimizer, recipe, step, draw_batch(data, recipe, seed, step, bos_token_id))
@@ -130,19 +137,38 @@ def mean_loss(model: Any, sequences: np.ndarray) -> float:
     return math.fsum(sums) / len(sequences)
 
 
-def _save(state: Path, step: int, losses: list[float], model: Any, optimizer: torch.optim.Optimizer) -> None:
+def _save(
+    state: Path, run_sha256: str, step: int, losses: list[float], model: Any, optimizer: torch.optim.Optimizer
+) -> None:
     content = io.BytesIO()
     torch.save(
         {"step": step, "losses": losses, "model": model.state_dict(), "optimizer": optimizer.state_dict()}, content
     )
-    write_bytes(state, content.getvalue())
+    write_state(state, run_sha256, step, content.getvalue())
 
 
-def _resume(state: Path, model: Any, optimizer: torch.optim.Optimizer) -> tuple[int, list[float]]:
-    """Bring model and optimizer to the saved step; gives it, and the losses since the stop before."""
+def _resume(
+    state: Path, run_sha256: str, model: Any, optimizer: torch.optim.Optimizer, recipe: Recipe
+) -> tuple[torch.optim.Optimizer, int, list[float]]:
+    """Bring model and optimizer to the saved step; gives the optimizer, the step, and the losses since the stop before.
+
+    A state that cannot be used leaves both as they were at the first step.
+    """
     if not state.exists():
-        return 0, []
-    saved = torch.load(state, weights_only=True, map_location=next(model.parameters()).device)
-    model.load_state_dict(saved["model"])
-    optimizer.load_state_dict(saved["optimizer"])
-    return saved["step"], saved["losses"]
+        return optimizer, 0, []
+    fresh = copy.deepcopy(model.state_dict())
+    weights = sum(tensor.numel() * tensor.element_size() for tensor in fresh.values())
+    try:
+        header, content = read_state(state, run_sha256, limit=_TIMES_WEIGHTS * weights + _BESIDE)
+        saved = torch.load(io.BytesIO(content), weights_only=True, map_location=next(model.parameters()).device)
+        step, losses = saved["step"], [float(loss) for loss in saved["losses"]]
+        if step != header.step or not 0 <= step <= recipe.steps:
+            raise DatasetError(f"{state}: at step {step}, of a run of {recipe.steps} steps")
+        model.load_state_dict(saved["model"])
+        optimizer.load_state_dict(saved["optimizer"])
+    except Exception as e:  # what a file holds can make the loaders raise anything at all
+        reason = str(e) if isinstance(e, MadynError) else f"{state}: cannot be loaded ({type(e).__name__})"
+        note(f"{reason}; the training begins anew at step 0, and what was measured stays")
+        model.load_state_dict(fresh)
+        return make_optimizer(model, recipe), 0, []
+    return optimizer, step, losses
