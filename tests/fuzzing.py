@@ -36,6 +36,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from fuzz_targets import TARGETS, Target, hold_line, remove_kept
 from madyn import terminal
+from madyn.dataset.table_cells import as_number
 from madyn.errors import MadynError
 from mutations import mutations_of
 
@@ -183,7 +184,7 @@ def noticed(seeds: Iterable[int], kinds: Iterable[str]) -> dict[str, tuple[int, 
             for seed in seeds:
                 file, data = sample.spoilt(seed)
                 whole = file.read_bytes()
-                if _content(file, data) == _content(file, whole):
+                if says_the_same(file, whole, data):
                     continue
                 count += 1
                 file.write_bytes(data)
@@ -198,13 +199,29 @@ def noticed(seeds: Iterable[int], kinds: Iterable[str]) -> dict[str, tuple[int, 
     return found
 
 
-def _content(file: Path, data: bytes) -> Any:
-    """What a file says, apart from how it is written; its bytes where they say nothing."""
+def says_the_same(file: Path, whole: bytes, data: bytes) -> bool:
+    """Whether a change is one of writing alone: of spaces, of a number's digits past its value, or, in a table, of the
+    order of rows and of columns that somebody added."""
     try:
-        text = data.decode("utf-8-sig")
-        return list(csv.reader(io.StringIO(text))) if file.suffix == ".csv" else json.dumps(json.loads(text))
+        before, after = whole.decode("utf-8-sig"), data.decode("utf-8-sig")
+        if file.suffix == ".csv":
+            return _cells(before, before) == _cells(after, before)
+        return json.dumps(json.loads(before)) == json.dumps(json.loads(after))
     except (ValueError, RecursionError, csv.Error):
-        return data
+        return False
+
+
+def _cells(text: str, whole: str) -> list[list[str]]:
+    """The rows of a table in order, in the columns that the whole one has."""
+    columns = next(csv.reader(io.StringIO(whole)))
+    header, *rows = [row for row in csv.reader(io.StringIO(text)) if row]
+    named = [dict(zip(header, row, strict=True)) for row in rows]
+    return sorted([_as_value(row.get(column, "no such column")) for column in columns] for row in named)
+
+
+def _as_value(cell: str) -> str:
+    value = as_number(cell)
+    return cell if value is None else repr(value)
 
 
 CHECKED = ("statistics", "params", "table", "manifest", "probe", "locations", "positions", "training")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from rich.progress import (
@@ -28,6 +28,7 @@ console = Printer()
 class _Voice:
     verbose: bool = False
     quiet: bool = False
+    wrong: set[str] = field(default_factory=set)
 
 
 _voice = _Voice()
@@ -36,6 +37,25 @@ _voice = _Voice()
 def set_voice(*, verbose: bool = False, quiet: bool = False) -> None:
     """How much is said in this process: everything; or results and errors alone, without progress and notes."""
     _voice.verbose, _voice.quiet = verbose, quiet
+
+
+def say_wrong(message: str) -> None:
+    """Say once on standard error what is wrong with data that a command goes on without; it then exits with 1."""
+    if message not in _voice.wrong:
+        count_wrong(message)
+        Printer(stderr=True).print(f"wrong: {message}")
+
+
+def count_wrong(message: str) -> None:
+    """As `say_wrong`, of what the command says itself."""
+    _voice.wrong.add(message)
+
+
+def take_wrong() -> bool:
+    """Whether anything was wrong since this was last asked."""
+    found = bool(_voice.wrong)
+    _voice.wrong.clear()
+    return found
 
 
 def is_verbose() -> bool:

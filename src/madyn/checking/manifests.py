@@ -45,6 +45,13 @@ def missing_units(dataset: Dataset, model: str) -> list[str]:
     return missing
 
 
+def damaged_records(root: Path, model: str) -> list[str]:
+    """What is wrong with the manifests and the training record of a model that cannot be read."""
+    _, damaged = manifest.read_sound_units(root, model)
+    _, record = _record(root, model)
+    return [*damaged, *([record] if record else [])]
+
+
 def failures_of(root: Path, model: str) -> list[str]:
     """The units of a model that have a manifest and no statistics, each with the reason; manifests that are damaged."""
     measured = layout.statistics_files(root, model)

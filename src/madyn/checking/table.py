@@ -62,7 +62,7 @@ def _model_faults(dataset: Dataset, model: str, rows: Sequence[Row]) -> Iterator
     if len(by_layer) < len(rows) or sorted(by_layer) != list(range(layers)):
         yield f"{model}: the layers of its rows are not 0 to {layers - 1}, once each"
         return
-    if not any(row.get("statistics_sha256") for row in rows):
+    if not any(row.get("statistics_sha256") or row.get("madyn") for row in rows):
         return  # made by another program, which may mean its columns in other ways
     current = dataset.statistics_hash(model)
     for layer, row in by_layer.items():
@@ -74,9 +74,10 @@ def _model_faults(dataset: Dataset, model: str, rows: Sequence[Row]) -> Iterator
     else:
         expected = [_by_itself(dataset, model, number, by_layer[number]) for number in range(layers)]
     for layer, whole in enumerate(expected):
-        wrong = [name for name, value in whole.items() if not _same(by_layer[layer].get(name, ""), value)]
+        wrong = [name for name, value in whole.items() if not _same(by_layer[layer].get(name), value)]
         if wrong:
-            found = f"{one_line(repr(by_layer[layer].get(wrong[0], '')[:80]), 40)}"
+            cell = by_layer[layer].get(wrong[0])
+            found = "not there" if cell is None else one_line(repr(cell[:80]), 40)
             yield (
                 f"{model}: layer {layer}: {wrong[0]} is {found}, where its fit and its model say "
                 f"{one_line(repr(whole[wrong[0]]), 60)}; run `madyn fit` again"
@@ -120,8 +121,10 @@ def _r2_of(dataset: Dataset, model: str, layer: int, parameters: Mapping[str, An
         return float(1 - np.sum((values - drawn) ** 2) / np.sum((values - values.mean()) ** 2))
 
 
-def _same(cell: str, value: Any) -> bool:
-    """Whether a cell says a value."""
+def _same(cell: str | None, value: Any) -> bool:
+    """Whether a cell says a value; one that is not there says nothing."""
+    if cell is None:
+        return False
     if value is None:
         return cell == ""
     if isinstance(value, (int, float)) and not isinstance(value, bool):

@@ -54,6 +54,7 @@ def main() -> None:
     # transformers' remarks on every model loaded would drown the command's own lines.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     terminal.set_voice()
+    terminal.take_wrong()
     with guarded(), stoppable() as stop:
         try:
             code = _run()
@@ -75,6 +76,7 @@ def _run() -> int:
     try:
         code = app(sys.argv[1:] or ["--help"], prog_name="madyn", standalone_mode=False)
         sys.stdout.flush()
+        code = code or int(terminal.take_wrong())
     except MadynError as e:
         _say(str(e))
         code = e.exit_code

@@ -123,6 +123,7 @@ def compare_dataset(
         raise UsageError(f"two hypotheses have one name: {', '.join(model.name for model in chosen)}")
     dataset = dataset if isinstance(dataset, Dataset) else open_dataset(dataset)
     dataset = dataset if models is None else dataset.select(models)
+    dataset = dataset.sound()
     not_ranked = _not_ranked(chosen)
     tables: list[pd.DataFrame] = []
     alike = _sharing_steps(dataset, quantity, ratio_of)

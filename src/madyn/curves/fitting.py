@@ -285,7 +285,10 @@ def _join(
 
 def _write_table(dataset: Dataset) -> None:
     """Write the rows of the models that were fitted, from the ratio's reparam fits; those of other models stay."""
-    rows = [row for row in read_table_rows(dataset.path) if row["model"] not in dataset.models]
+    try:
+        rows = [row for row in read_table_rows(dataset.path) if row["model"] not in dataset.models]
+    except DatasetError as e:
+        raise DatasetError(f"{e}; mend it, or delete it and run `madyn fit` again") from e
     for model in dataset.models:
         try:
             records = dataset.fit_records(model, "ratio")

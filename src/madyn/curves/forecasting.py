@@ -136,6 +136,7 @@ def finished_runs(
     Returns:
         (t (S, n), y (S, n), run (S,)); nan in y where a run has fewer steps.
     """
+    dataset = dataset.sound()
     last = {name: dataset.steps(name)[-1] for name in dataset.models if name != without and dataset.steps(name)}
     enough = min(end, _AS_FAR * max(last.values(), default=0))
     t: list[Array] = []

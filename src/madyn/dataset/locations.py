@@ -73,6 +73,11 @@ def read_locations(dataset: Dataset, model: str) -> xr.Dataset:
     )
 
 
+def has_locations(dataset: Dataset, model: str) -> bool:
+    """Whether a model has any locations, sound or not."""
+    return any(is_there(layout.locations_path(dataset.path, model, step)) for step in dataset.steps(model))
+
+
 def read_unit_locations(path: Path) -> Locations:
     """The locations of a unit. Raises DatasetError where the file is malformed, or its lists differ in shape."""
     found = read_as(path, Locations, _MOST_BYTES, "a file of locations")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from madyn.architecture import Architecture
 from madyn.dataset import fit_files, layout, manifest
 from madyn.dataset.copying import bring
-from madyn.dataset.files import read_bytes, root_path, sha256
+from madyn.dataset.files import is_there, read_bytes, root_path, sha256
 from madyn.dataset.leftovers import sweep
 from madyn.dataset.remote import is_shipped, locate, match_remote
 from madyn.dataset.statistics import MAX_BYTES, parse_statistics, read_statistics
@@ -23,7 +23,7 @@ from madyn.dataset.table_cells import as_number
 from madyn.dataset.training import TrainingRecord, read_record
 from madyn.errors import ArchitectureError, DatasetError, UsageError, one_line
 from madyn.suites import PYTHIA
-from madyn.terminal import few
+from madyn.terminal import few, say_wrong
 
 if TYPE_CHECKING:
     import numpy as np
@@ -126,6 +126,30 @@ class Dataset:
         for model in wanted:
             self._known(model)
         return Dataset(self.path, wanted, self._shared)
+
+    def sound(self) -> Dataset:
+        """The same dataset without the models whose statistics or training records are damaged; each of those is said
+        on standard error, and costs the others nothing.
+
+        Raises:
+            DatasetError: no model is left; the first one's error.
+        """
+        errors: dict[str, DatasetError] = {}
+        for model in self.models:
+            try:
+                self.statistics(model)
+                self.training(model)
+            except DatasetError as e:
+                errors[model] = e
+        if errors and len(errors) == len(self.models):
+            raise next(iter(errors.values()))
+        for model, error in errors.items():
+            say_wrong(f"{model} is left out: {error}")
+        if not errors:
+            return self
+        rest = self.select([model for model in self.models if model not in errors])
+        rest._statistics.update({model: self._statistics[model] for model in rest.models})
+        return rest
 
     def require_own_folder(self) -> None:
         """Raise DatasetError where this dataset lies in the Hub's cache, which is never written to."""
@@ -274,6 +298,16 @@ class Dataset:
         """The fits as they are on disk: a list by layer of {hypothesis: record}."""
         return fit_files.read_fit_records(self.path, self._known(model), quantity)
 
+    def has_fits(self, model: str, quantity: str) -> bool:
+        """Whether a quantity was fitted, and the fits can be read; damaged ones are said on standard error."""
+        try:
+            self.fit_records(model, quantity)
+        except DatasetError as e:
+            if is_there(layout.params_path(self.path, model, quantity)):
+                say_wrong(str(e))
+            return False
+        return True
+
     def fits(self, model: str, quantity: str = "ratio") -> xr.Dataset:
         """The fits of a quantity as labelled arrays.
 
@@ -301,10 +335,14 @@ class Dataset:
             ArchitectureError: none of the three knows it.
         """
         self._known(model)
-        for unit in self.units(model).values():
+        units, damaged = manifest.read_sound_units(self.path, model)
+        for unit in units.values():
             if unit.architecture:
                 return Architecture.from_config(unit.architecture)
-        table = {row["model"]: row for row in reversed(fit_files.read_table_rows(self.path))}
+        try:
+            table = {row["model"]: row for row in reversed(fit_files.read_table_rows(self.path))}
+        except DatasetError as e:
+            table, damaged = {}, [*damaged, str(e)]
         if table.get(model, {}).get("hidden_size"):
             row = {name: as_number(cell) for name, cell in table[model].items() if name in fit_files.SHAPE_COLUMNS}
             kind = {"model_type": table[model].get("model_type") or None}
@@ -312,11 +350,13 @@ class Dataset:
         for name, architecture in PYTHIA.architectures.items():
             if layout.directory_name(name) == model:
                 return architecture
-        raise ArchitectureError(f"{self.path / model}: its architecture is neither in a manifest nor in the table")
+        why = f" ({damaged[0]})" if damaged else ""
+        raise ArchitectureError(f"{self.path / model}: its architecture is neither in a manifest nor in the table{why}")
 
     def parameter_count(self, model: str) -> int:
         """The number of parameters as counted when measured, else that of a GPT-NeoX of the same shape."""
-        counts = [unit.parameters for unit in self.units(model).values() if unit.parameters]
+        units, _ = manifest.read_sound_units(self.path, self._known(model))
+        counts = [unit.parameters for unit in units.values() if unit.parameters]
         return counts[0] if counts else self.architecture(model).num_parameters
 
     def units(self, model: str) -> dict[int, manifest.Unit]:

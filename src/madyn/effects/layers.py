@@ -13,7 +13,9 @@ import numpy as np
 from madyn.curves.fits import fit_curves
 from madyn.curves.quantities import CLASSES, curve_quantities
 from madyn.dataset import Dataset
-from madyn.dataset.locations import locked_in, read_locations
+from madyn.dataset.locations import has_locations, locked_in, read_locations
+from madyn.errors import DatasetError
+from madyn.terminal import say_wrong
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -180,7 +182,13 @@ def location_table(dataset: Dataset) -> tuple[pd.DataFrame, pd.DataFrame]:
 
     over, final = [], []
     for model in dataset:
-        found = read_locations(dataset, model)
+        try:
+            found = read_locations(dataset, model)
+        except DatasetError as e:
+            if not has_locations(dataset, model):
+                raise
+            say_wrong(f"{model} is left out of the locations: {e}")
+            continue
         top = found.sel(rank=1).transpose("step", "layer", "sequence")
         position, feature = top["position"].values, top["feature"].values
         steps, layers = found["step"].values, position.shape[1]
@@ -196,4 +204,6 @@ def location_table(dataset: Dataset) -> tuple[pd.DataFrame, pd.DataFrame]:
         final.append(
             locked.assign(model=model, place=places, last_step=int(steps[-1]), shared_feature=shared).reset_index()
         )
+    if not over:
+        raise DatasetError(f"{dataset.path}: no model in it has locations that can be read")
     return pd.concat(over).reset_index(), pd.concat(final, ignore_index=True)

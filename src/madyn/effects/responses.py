@@ -100,6 +100,7 @@ def whole_family(dataset: Dataset) -> tuple[Dataset, dict[str, str]]:
     Raises:
         DatasetError: the family is measured at one step only.
     """
+    dataset = dataset.sound()
     last = {model: dataset.steps(model)[-1] for model in dataset}
     end = max(last.values())
     if end == 0:

@@ -35,6 +35,7 @@ import madyn.figures.surface
 import madyn.figures.trajectories  # noqa: F401
 from madyn.dataset import Dataset, open_dataset, open_to_write
 from madyn.dataset.files import sha256, write_bytes
+from madyn.dataset.layout import FITTED_QUANTITIES
 from madyn.errors import MadynError, StorageError, UsageError
 from madyn.figures.registry import PICTURES, Case, Source
 from madyn.processes import DiedError, Workers
@@ -128,6 +129,10 @@ def draw_figures(
         dataset.require_own_folder()
     dataset = dataset if models is None else dataset.select(models)
     folder = Path(out) if out is not None else dataset.path
+    dataset = dataset.sound()
+    for model in dataset:
+        for quantity in FITTED_QUANTITIES:
+            dataset.has_fits(model, quantity)  # which says what is damaged; pictures of it are left out
     source = Source(dataset, predictor)
     result = Drawing()
     single: list[list[_Task]] = []

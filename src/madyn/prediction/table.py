@@ -105,6 +105,7 @@ def curve_table(dataset: Dataset) -> CurveTable:
     Raises:
         DatasetError: there is none.
     """
+    dataset = dataset.sound()
     subjects, measured, losses, left_out = {}, {}, {}, {}
     for model in dataset.models:
         try:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from madyn.checking import CheckReport, failures_of, missing_units
-from madyn.summaries.fitting import has_fits
+from madyn.checking import CheckReport, damaged_records, failures_of, missing_units
 from madyn.summaries.grouping import print_grouped
-from madyn.terminal import console, counted, print_table
+from madyn.terminal import console, count_wrong, counted, print_table, say_wrong
 
 if TYPE_CHECKING:
     from madyn.dataset import Dataset
@@ -32,6 +31,8 @@ def dataset_contents(dataset: Dataset) -> dict[str, Any]:
         missing = missing_units(dataset, model)
         part, damaged = dataset.sound_part(model)
         missing += damaged
+        for fault in [*damaged, *damaged_records(dataset.path, model)]:
+            count_wrong(fault)
         steps: list[int] = []
         known: dict[str, Any] = dict.fromkeys(("layers", "sequences", "largest_ratio", "in_layer", "massive"))
         try:
@@ -46,7 +47,7 @@ def dataset_contents(dataset: Dataset) -> dict[str, Any]:
             }
         except MadynError as e:
             missing += [] if damaged else [str(e)]
-        fitted = [quantity for quantity in FITTED_QUANTITIES if has_fits(dataset, model, quantity)]
+        fitted = [quantity for quantity in FITTED_QUANTITIES if dataset.has_fits(model, quantity)]
         own = {"steps": steps, "complete": not missing, "fitted": fitted, "missing": missing}
         models.append({"model": model, **known, **own})
     for model in manifest_models(dataset.path):
@@ -101,10 +102,17 @@ def print_contents(dataset: Dataset) -> None:
 def print_locations(dataset: Dataset) -> None:
     """Where the largest value of each layer stands, and at which step it locked in."""
     from madyn.dataset.locations import locked_in, read_locations
+    from madyn.errors import DatasetError
 
     rows, last = [], set()
     for model in dataset:
-        found = read_locations(dataset, model)
+        try:
+            found = read_locations(dataset, model)
+        except DatasetError as e:
+            if len(dataset) == 1:
+                raise
+            say_wrong(f"{model} is left out: {e}")
+            continue
         table = locked_in(found)
         last.add(int(found["step"].values[-1]))
         rows += [
@@ -112,6 +120,8 @@ def print_locations(dataset: Dataset) -> None:
              f"{100 * row['position_share']:.0f} %", row["locked_in_step"]]
             for layer, row in zip(table.index, table.to_dict("records"), strict=True)
         ]  # fmt: skip
+    if not rows:
+        raise DatasetError(f"{dataset.path}: no model in it has locations")
     when = f"step {last.pop()}" if len(last) == 1 else "the last step"
     columns = ["model", "layer", "feature", "of sequences", "position", "of sequences", "locked in at step"]
     print_table(f"where the largest |h| stands at {when}", columns, rows, left=["model"], most=_MOST)

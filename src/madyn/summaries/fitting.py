@@ -29,7 +29,7 @@ def fit_tables(dataset: Dataset, models: Iterable[str] | None = None, quantity: 
     by_hypothesis: dict[str, list[np.ndarray]] = {}
     edges: Counter[str] = Counter()
     for model in dataset if models is None else models:
-        if not has_fits(dataset, model, quantity):
+        if not dataset.has_fits(model, quantity):
             continue
         r2 = dataset.fits(model, quantity)["r2"]
         means = r2.mean("layer", skipna=True)
@@ -58,7 +58,7 @@ def print_fits(dataset: Dataset) -> None:
     """How well the curves describe the layers, by hypothesis and by model, for the first quantity that was fitted."""
     from madyn.dataset.layout import FITTED_QUANTITIES
 
-    quantity = next((q for q in FITTED_QUANTITIES if any(has_fits(dataset, model, q) for model in dataset)), "ratio")
+    quantity = next((q for q in FITTED_QUANTITIES if any(dataset.has_fits(model, q) for model in dataset)), "ratio")
     tables = fit_tables(dataset, quantity=quantity)
     overall, models = tables["hypotheses"], tables["models"]
     if models:
@@ -84,13 +84,3 @@ def print_fits(dataset: Dataset) -> None:
                 style="yellow",
             )
     console.print(f"written: {dataset.path}/*/params/ and {dataset.path}/fitted_param_dataset_reparam.csv")
-
-
-def has_fits(dataset: Dataset, model: str, quantity: str) -> bool:
-    from madyn.errors import DatasetError
-
-    try:
-        dataset.fit_records(model, quantity)
-    except DatasetError:
-        return False
-    return True
