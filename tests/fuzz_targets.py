@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 import madyn
+from fuzz_others import OTHERS
 from madyn import terminal
 from madyn.dataset import fit_files, layout, manifest
 from madyn.dataset.files import write_json
@@ -292,6 +293,7 @@ TARGETS: dict[str, Target] = {
         _of_dataset("positions", "positions/*/*.json", _location_calls),
         _of_dataset("training", "training/*.json", _training_calls),
         _of_dataset("corpus", ".lab/*.json", _corpus_calls),
+        *(Target(name, make, files, calls, rare or _none) for name, make, files, calls, rare in OTHERS),
     )
 }
 """Every target by name."""

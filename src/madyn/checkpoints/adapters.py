@@ -6,10 +6,12 @@ it is, with what to do, where it is found.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
+from madyn.checkpoints.records import read_json_as
 from madyn.errors import CheckpointError
 
 CONFIG = "adapter_config.json"
@@ -50,8 +52,7 @@ def refuse_adapter_beside(where: object, names: Collection[str]) -> None:
 
 
 def _base_of(config: Path) -> str:
-    try:
-        base = json.loads(config.read_text(encoding="utf-8"))["base_model_name_or_path"]
-    except (OSError, ValueError, KeyError, TypeError):
-        base = None
-    return str(base or "a model that it does not name")
+    base = None
+    with suppress(CheckpointError):
+        base = read_json_as(config, dict[str, Any]).get("base_model_name_or_path")
+    return " ".join(str(base).split())[:200] if base else "a model that it does not name"

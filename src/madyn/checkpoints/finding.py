@@ -33,6 +33,7 @@ from madyn.checkpoints.naming import (
     step_of,
 )
 from madyn.checkpoints.placing import judge, renamings
+from madyn.checkpoints.records import refuse_absurd_config
 from madyn.checkpoints.remote_code import describe_failure
 from madyn.checkpoints.tokenizers import OTHERWISE, is_empty
 from madyn.checkpoints.weights import Weights, hash_files, local_weight_files
@@ -79,7 +80,9 @@ class Checkpoint:
         if self.revision is None and not self.gguf_file and not self.load:
             refuse_adapter_folder(Path(self.source))
         try:
-            return self._load(AutoConfig.from_pretrained, folder=folder)
+            # What a GGUF file says is bounded where it is read.
+            load = AutoConfig.from_pretrained if self.gguf_file else _bounded(AutoConfig)
+            return self._load(load, folder=folder)
         except CheckpointError as e:
             if self.revision is not None and "config.json" in str(e):
                 self._refuse_adapter_of_the_hub()
@@ -236,6 +239,18 @@ class Checkpoint:
         except Exception as e:  # a hostile or broken file can make the loaders raise anything at all
             reason = describe_failure(e, folder or self.source, trusted=self.trust_remote_code)
             raise CheckpointError(f"{what} {self} cannot be loaded: {reason}") from e
+
+
+def _bounded(auto_config: Any) -> Callable[..., Any]:
+    """`AutoConfig.from_pretrained`, once what the config says has been looked at: some build a list a layer."""
+    from transformers import PreTrainedConfig
+
+    def load(source: Any, **options: Any) -> Any:
+        found, _ = PreTrainedConfig.get_config_dict(source, **options)
+        refuse_absurd_config(found, source)
+        return auto_config.from_pretrained(source, **options)
+
+    return load
 
 
 @dataclass(frozen=True)

@@ -8,15 +8,20 @@ read: where training has gone on, they differ. Only what agrees in all blocks is
 from __future__ import annotations
 
 import json
-import re
+import os
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from io import RawIOBase
 from pathlib import Path
-from typing import BinaryIO
+from typing import Annotated, Any, BinaryIO
+
+from annotated_types import Ge, Lt
 
 from madyn.checkpoints.naming import MOST_DIGITS
+from madyn.checkpoints.records import read_json_as
 from madyn.errors import CheckpointError
+from madyn.regular import open_regular
 
 _BLOCK = 1 << 12  # bytes
 _BLOCKS = 4  # spread over a tensor
@@ -62,7 +67,7 @@ def hash_piece(piece: Piece) -> str:
 
     digest, at, end = xxhash.xxh3_128(), piece.start, piece.start + piece.size
     try:
-        with piece.path.open("rb") as file:
+        with open_regular(piece.path) as file:
             file.seek(at)
             while at < end and (chunk := file.read(min(_CHUNK, end - at))):
                 digest.update(chunk)
@@ -73,16 +78,16 @@ def hash_piece(piece: Piece) -> str:
 
 
 def _file(path: Path) -> dict[str, Piece]:
-    with path.open("rb", buffering=0) as file:
-        size = path.stat().st_size
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
         sample, _ = _sample(file, 0, size, _FILE_BLOCKS)
     return {path.name: Piece(path, 0, size, sample)}
 
 
 def _tensors(path: Path) -> dict[str, Piece]:
     """The tensors of a safetensors file; the whole file where it is not what its name says, which loading will tell."""
-    size = path.stat().st_size
-    with path.open("rb", buffering=0) as file:
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
         length = int.from_bytes(file.read(8), "little")
         if length > min(_HEADER, size):
             return _file(path)
@@ -125,24 +130,35 @@ def _sample(file: BinaryIO | RawIOBase, start: int, size: int, count: int) -> tu
     return digest.hexdigest(), len(whole) < 16 or whole[8:] == whole[:-8]
 
 
-_TRAINER_STEP = re.compile(rb'"global_step"\s*:\s*(\d{1,%d})(?!\d)' % MOST_DIGITS)
+TRAINER_STATE = "trainer_state.json"
 _CONFIG_STEPS = ("global_step", "training_step", "train_step", "checkpoint_step", "step")
 
 
 def step_inside(folder: Path) -> tuple[int, str] | None:
     """The training step that a checkpoint's folder says itself, and the file that says it: the Trainer's record, else
     its config; None where neither does."""
-    try:
-        found = _TRAINER_STEP.search((folder / "trainer_state.json").read_bytes())
-        if found:
-            return int(found[1]), "trainer_state.json"
-    except OSError:
-        pass  # there is none
-    try:
-        config = json.loads((folder / "config.json").read_bytes())
+    with suppress(CheckpointError):  # `trainer_step` tells whoever needs it
+        step = trainer_step(folder)
+        if step is not None:
+            return step, TRAINER_STATE
+    with suppress(CheckpointError):  # loading will tell
+        config = read_json_as(folder / "config.json", dict[str, Any])
         step = next((config[name] for name in _CONFIG_STEPS if name in config), None)
-    except (OSError, ValueError, TypeError, RecursionError):
-        return None  # loading will tell
-    if not isinstance(step, int) or isinstance(step, bool) or not 0 <= step < 10**MOST_DIGITS:
-        return None
-    return step, "config.json"
+        if isinstance(step, int) and not isinstance(step, bool) and 0 <= step < 10**MOST_DIGITS:
+            return step, "config.json"
+    return None
+
+
+def trainer_step(folder: Path) -> int | None:
+    """The training step that the Trainer's record in a folder says; None where there is no record.
+
+    Raises:
+        CheckpointError: the record does not say a step.
+    """
+    path = folder / TRAINER_STATE
+    return read_json_as(path, _TrainerState).global_step if path.exists() else None
+
+
+@dataclass
+class _TrainerState:
+    global_step: Annotated[int, Ge(0), Lt(10**MOST_DIGITS)]

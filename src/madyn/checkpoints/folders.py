@@ -12,7 +12,7 @@ from pathlib import Path
 
 from madyn.checkpoints.adapters import CONFIG as ADAPTER_CONFIG
 from madyn.checkpoints.adapters import refuse_adapter
-from madyn.checkpoints.fingerprints import sample_files, step_inside
+from madyn.checkpoints.fingerprints import sample_files, step_inside, trainer_step
 from madyn.checkpoints.naming import NO_MATCH, LeftOut, Named, read_names, step_of
 from madyn.checkpoints.weights import local_weight_files, weight_files
 from madyn.errors import CheckpointError
@@ -88,11 +88,10 @@ def recorded_step(folder: Path) -> int | None:
     Raises:
         CheckpointError: there is a Trainer's state, and it says none.
     """
+    step = trainer_step(folder)
+    if step is not None:
+        return step
     found = step_inside(folder)
-    if (found is None or found[1] == "config.json") and (folder / "trainer_state.json").exists():
-        raise CheckpointError(
-            f"{folder / 'trainer_state.json'}: does not give the training step (no global_step in it)"
-        )
     return None if found is None else found[0]
 
 

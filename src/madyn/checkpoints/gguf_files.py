@@ -16,6 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from madyn.checkpoints.records import refuse_absurd_config
 from madyn.errors import CheckpointError
 
 
@@ -76,6 +77,7 @@ def _cut_short(path: object, size: int) -> CheckpointError:
 def _strict_reader() -> Any:
     """The package's reader, which of a file that is cut short would say that some array cannot be reshaped."""
     import numpy as np
+    from gguf import GGUFValueType
     from gguf.gguf_reader import GGUFReader
 
     class Strict(GGUFReader):
@@ -83,6 +85,39 @@ def _strict_reader() -> Any:
             if int(offset) + np.dtype(dtype).itemsize * int(count) > len(self.data):
                 raise _cut_short(self.data.filename, len(self.data))
             return super()._get(offset, dtype, count, override_order)
+
+        def _get_field_parts(self, orig_offs: Any, raw_type: Any) -> Any:
+            if raw_type == GGUFValueType.ARRAY:
+                # A number for the kind of its items stands before their count.
+                self._count(self._get(orig_offs + 4, np.uint64)[0])
+            return super()._get_field_parts(orig_offs, raw_type)
+
+        def _build_fields(self, offs: Any, count: Any) -> Any:
+            self._count(count)
+            return super()._build_fields(offs, count)
+
+        def _build_tensor_info(self, offs: Any, count: Any) -> Any:
+            self._count(count)
+            refuse_absurd_config(self._sizes(), self.data.filename)
+            return super()._build_tensor_info(offs, count)
+
+        _items = 0
+
+        def _count(self, items: Any) -> None:
+            """Each is read by itself: a count that nobody needs would take minutes."""
+            self._items += int(items)
+            if self._items > _MOST_ITEMS:
+                raise CheckpointError(
+                    f"{self.data.filename}: says that it holds {self._items} pieces of metadata; at most {_MOST_ITEMS} "
+                    "are read. Is the file damaged? fetch it again"
+                )
+
+        def _sizes(self) -> dict[str, int]:
+            """The whole numbers of the metadata, by name."""
+            values = {name: field.parts[-1] for name, field in self.fields.items() if len(field.types) == 1}
+            return {
+                name: int(value[0]) for name, value in values.items() if value.size == 1 and value.dtype.kind in "iu"
+            }
 
     return Strict
 
@@ -93,5 +128,8 @@ def _tensor_names(architecture: Any, layers: int) -> Any:
 
     return get_tensor_name_map(architecture, layers)
 
+
+_MOST_ITEMS = 1 << 23
+"""Of metadata; the words of a vocabulary and their merges are half a million."""
 
 _REMEMBERING = {"GGUFReader": _reader, "get_tensor_name_map": _tensor_names}

@@ -17,8 +17,8 @@ from typing import Any
 
 from madyn.checkpoints.finding import Checkpoint
 from madyn.checkpoints.placing import places, renamings, require_plain
+from madyn.checkpoints.records import read_json_as
 from madyn.checkpoints.weights import Weights
-from madyn.errors import CheckpointError
 
 # What a config says of itself and not of the model.
 _VOLATILE = ("transformers_version", "_name_or_path", "torch_dtype", "dtype")
@@ -145,8 +145,5 @@ def _agree(model: Any, weights: Weights, sources: Mapping[str, str]) -> bool:
 
 def _identity(folder: Path) -> str | None:
     """The config as a text that is equal for equal models."""
-    try:
-        config = json.loads((folder / "config.json").read_text())
-        return json.dumps({k: v for k, v in config.items() if k not in _VOLATILE}, sort_keys=True)
-    except (OSError, ValueError, AttributeError) as e:
-        raise CheckpointError(f"{folder / 'config.json'}: cannot be read as a config: {e}") from e
+    config = read_json_as(folder / "config.json", dict[str, Any])
+    return json.dumps({k: v for k, v in config.items() if k not in _VOLATILE}, sort_keys=True)

@@ -20,6 +20,7 @@ from typing import Any
 from madyn.checkpoints.adapters import refuse_adapter_beside
 from madyn.checkpoints.forms import KINDS
 from madyn.errors import CheckpointError
+from madyn.regular import open_regular, read_regular
 
 _INDEX = ".index.json"
 # What torch.compile, FSDP and activation checkpointing put before the names of what they wrap.
@@ -229,9 +230,12 @@ def local_weight_files(folder: Path, form: str = "auto") -> list[str]:
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_regular(path, _LARGEST_INDEX)
     except OSError as e:
         raise CheckpointError(f"{path}: cannot be read: {e.strerror}") from e
+
+
+_LARGEST_INDEX = 1 << 28  # bytes
 
 
 class _Reader:
@@ -288,7 +292,7 @@ def _open(path: Path, stack: ExitStack) -> Any:
     from safetensors import safe_open
 
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             pointer = file.read(len(_LFS_POINTER)) == _LFS_POINTER
         if pointer:
             raise CheckpointError(f"{path} is a Git LFS pointer and not the weights; `git lfs pull` fetches them")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import warnings
 from collections.abc import Callable, Iterable
 from concurrent.futures import as_completed
 from contextlib import contextmanager
@@ -39,6 +40,7 @@ from madyn.dataset.layout import FITTED_QUANTITIES
 from madyn.errors import MadynError, StorageError, UsageError
 from madyn.figures.registry import PICTURES, Case, Source
 from madyn.processes import DiedError, Workers
+from madyn.regular import open_regular
 from madyn.terminal import progress_display
 
 if TYPE_CHECKING:
@@ -271,12 +273,14 @@ def save_figure(figure: Figure, path: Path, dpi: int = 300) -> None:
 
 def _inputs_of(path: Path) -> str | None:
     """The hash that a picture was drawn with, None if there is no such picture or it is not one of ours."""
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     try:
-        with Image.open(path) as image:
-            return image.info.get(_KEY)
-    except (OSError, UnidentifiedImageError, SyntaxError):
+        with open_regular(path) as file, warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)  # no picture of ours is so large
+            found = Image.open(file, formats=["PNG"]).info.get(_KEY)
+            return found if isinstance(found, str) else None
+    except Exception:  # a file that only looks like a picture can make Pillow raise anything
         return None
 
 

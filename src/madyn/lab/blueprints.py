@@ -12,6 +12,8 @@ from typing import Any, Literal
 
 from madyn.errors import UsageError
 
+_LARGEST = 1 << 20  # of any size: what a lab trains is small
+
 
 @dataclass(frozen=True, kw_only=True)
 class Blueprint:
@@ -40,8 +42,8 @@ class Blueprint:
 
     def __post_init__(self) -> None:
         for name in ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name} is {getattr(self, name)}; it must be at least 1")
+            if not 1 <= getattr(self, name) <= _LARGEST:
+                raise UsageError(f"{name} is {getattr(self, name)!r:.40}; it is from 1 to {_LARGEST}")
         if self.hidden_size % self.num_attention_heads:
             raise UsageError(
                 f"num_attention_heads is {self.num_attention_heads}, which does not divide hidden_size "

@@ -48,9 +48,9 @@ class Recipe:
 
     def __post_init__(self) -> None:
         ranges = {
-            "steps": self.steps >= 1,
-            "batch_size": self.batch_size >= 1,
-            "length": self.length >= 2,  # a BOS token and one to predict
+            "steps": 1 <= self.steps <= 1 << 40,
+            "batch_size": 1 <= self.batch_size <= 1 << 20,
+            "length": 2 <= self.length <= 1 << 24,  # a BOS token and one to predict
             "learning_rate": self.learning_rate > 0,
             "warmup": 0 <= self.warmup < 1,
             "final_rate": 0 <= self.final_rate <= 1,
@@ -60,8 +60,9 @@ class Recipe:
             "clip": self.clip > 0,
         }
         for name, fine in ranges.items():
-            if not fine or not math.isfinite(getattr(self, name)):
-                raise UsageError(f"{name} is {getattr(self, name)!r}, which is out of range")
+            value = getattr(self, name)
+            if not fine or not math.isfinite(value):
+                raise UsageError(f"{name} is {value!r:.40}, which is out of range")
 
     def rate(self, step: int) -> float:
         """The learning rate of the update that follows `step` updates."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -21,12 +22,30 @@ from madyn.lab.blueprints import Blueprint
 from madyn.lab.designs import complete_shape, coordinates, draw_design, largest_correlation, spread_out
 from madyn.lab.recipe import Recipe, checkpoint_steps
 from madyn.paths import describe_missing, exists
+from madyn.regular import read_regular
 
 _STRICT: Any = {"extra": "forbid", "strict": True}
 
+_LARGEST = 1 << 20  # bytes of a file
+
 _UNKNOWN_KEY = ("unexpected_keyword_argument", "extra_forbidden")
 
+_MOST = 10_000
+"""Models, seeds, or sequences: more would be a mistake."""
+
 Level = int | float | str
+
+
+def _refuse_seeds(seeds: Sequence[int]) -> None:
+    strange = next((seed for seed in seeds if not 0 <= seed < 1 << 32), None)
+    if strange is not None:
+        raise UsageError(f"a seed is {_shown(strange)}; it is from 0 to {(1 << 32) - 1}")
+
+
+def _shown(value: object) -> str:
+    """A value for a message; a number of a thousand digits is not printed."""
+    text = "a huge number" if isinstance(value, int) and value.bit_length() > 200 else repr(value)
+    return text if len(text) <= 80 else f"{text[:80]}..."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +69,9 @@ class TrainingText:
 
     def __post_init__(self) -> None:
         if not 260 <= self.vocab_size <= 1 << 16:
-            raise UsageError(f"vocab_size is {self.vocab_size}; it is from 260 (the bytes and a few more) to 65536")
+            shown = _shown(self.vocab_size)
+            raise UsageError(f"vocab_size is {shown}; it is from 260 (the bytes and a few more) to 65536")
+        _refuse_seeds([self.seed])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,8 +98,10 @@ class Measuring:
     loss_documents: int | None = None
 
     def __post_init__(self) -> None:
-        if min(self.count, self.sequences, self.loss_sequences) < 1:
-            raise UsageError("count, sequences and loss_sequences must be at least 1")
+        for name in ("count", "sequences", "loss_sequences"):
+            if not 1 <= getattr(self, name) <= _MOST:
+                raise UsageError(f"{name} is {_shown(getattr(self, name))}; it is from 1 to {_MOST}")
+        _refuse_seeds([self.seed])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,9 +130,12 @@ class ModelEntry:
 
     def __post_init__(self) -> None:
         if self.name is not None and not is_directory_name(self.name):
-            raise UsageError(f"name is {self.name!r}; it is a folder's name of letters, digits and any of _ . + -")
-        if not self.seeds or min(self.seeds) < 0:
-            raise UsageError(f"seeds are {self.seeds}; at least one is needed, and none below 0")
+            raise UsageError(
+                f"name is {_shown(self.name)}; it is a folder's name of letters, digits and any of _ . + -"
+            )
+        if not 1 <= len(self.seeds) <= _MOST:
+            raise UsageError(f"{len(self.seeds)} seeds; an architecture has from 1 to {_MOST}")
+        _refuse_seeds(self.seeds)
 
     def blueprint(self) -> Blueprint:
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("name", "seeds")}
@@ -144,8 +170,13 @@ class Design:
                 raise UsageError(f"{name} is no field of an architecture; they are {', '.join(known)}")
             if name in self.factors and name in self.fixed:
                 raise UsageError(f"{name} is among the factors and among what is fixed; it can be one of them")
-        if self.count < 1 or not self.factors or self.repeats < 1 or not 0 <= self.repeated <= self.count:
-            raise UsageError("a design needs factors, a count and repeats of at least 1, and repeated from 0 to count")
+        fits = 1 <= self.count <= _MOST and 1 <= self.repeats <= _MOST and 0 <= self.repeated <= self.count
+        if not fits or not self.factors or self.count + self.repeated * (self.repeats - 1) > _MOST:
+            raise UsageError(
+                "a design needs factors, a count and repeats of at least 1, and repeated from 0 to count; it gives at "
+                f"most {_MOST} models"
+            )
+        _refuse_seeds([self.seed])
         for name, levels in [*self.factors.items(), *((name, [level]) for name, level in self.fixed.items())]:
             for level in levels:
                 _check_level(name, level)
@@ -202,11 +233,15 @@ class LabSuite:
         )
 
     def __post_init__(self) -> None:
+        if len(self.model) > _MOST:
+            raise UsageError(f"{len(self.model)} architectures; a suite has at most {_MOST}")
         if not self.model and self.design is None:
             raise UsageError("the suite has no architectures: give [[model]] tables, or a [design]")
         outside = [step for step in self.measure.steps or [] if not 0 <= step <= self.recipe.steps]
         if outside:
-            raise UsageError(f"a step to measure at is {outside[0]}, and the run goes from 0 to {self.recipe.steps}")
+            raise UsageError(
+                f"a step to measure at is {_shown(outside[0])}, and the run goes from 0 to {self.recipe.steps}"
+            )
 
     @property
     def measured_steps(self) -> list[int]:
@@ -233,7 +268,7 @@ class LabSuite:
         if self.design is not None:
             runs += self.design.runs()
         names = [run.name for run in runs]
-        twice = next((name for name in names if names.count(name) > 1), None)
+        twice = next((name for name, count in Counter(names).items() if count > 1), None)
         if twice:
             raise UsageError(f"two models of {self.name} are called {twice}: leave one out, or give it a name")
         return runs
@@ -253,11 +288,11 @@ def read_suite(path: str | Path) -> LabSuite:
             f"{path}: {describe_missing(path)}; suites that come with madyn are {', '.join(shipped_names())}"
         )
     try:
-        content = tomllib.loads(file.read_text(encoding="utf-8") if shipped is None else shipped)
+        content = tomllib.loads(read_regular(file, _LARGEST).decode() if shipped is None else shipped)
     except OSError as e:
         raise UsageError(f"{path}: cannot be read: {e.strerror}") from e
-    except ValueError as e:
-        raise UsageError(f"{path}: not a TOML file: {e}") from e
+    except (ValueError, RecursionError) as e:
+        raise UsageError(f"{path}: not a TOML file: {str(e)[:200]}") from e
     return suite_from_dict(content, str(path))
 
 
@@ -268,6 +303,8 @@ def suite_from_dict(content: dict[str, Any], where: str = "suite") -> LabSuite:
     try:
         # As JSON, because strict validation takes a table for a dataclass there, and nowhere a "3" for a 3.
         return TypeAdapter(LabSuite).validate_json(json.dumps(content, default=str))
+    except RecursionError as e:
+        raise UsageError(f"{where}: its tables are nested too deep") from e
     except ValidationError as e:
         # An unknown key first: the one that is missing may be the same, misspelt.
         first = min(e.errors(), key=lambda error: error["type"] not in _UNKNOWN_KEY)
@@ -293,7 +330,7 @@ def _check_level(name: str, level: Level) -> None:
     try:
         TypeAdapter(get_type_hints(ModelEntry)[name]).validate_python(level, strict=True)
     except ValidationError as e:
-        raise UsageError(f"a level of {name} is {level!r}: {_explain(dict(e.errors()[0]))}") from e
+        raise UsageError(f"a level of {name} is {_shown(level)}: {_explain(dict(e.errors()[0]))}") from e
 
 
 def _explain(error: dict[str, Any]) -> str:
@@ -305,7 +342,7 @@ def _explain(error: dict[str, Any]) -> str:
         return "is missing"
     if error["type"] == "value_error":
         return str(error["ctx"]["error"])
-    return f"{error['msg'][0].lower()}{error['msg'][1:]}, found {error['input']!r}"
+    return f"{error['msg'][0].lower()}{error['msg'][1:]}, found {_shown(error['input'])}"
 
 
 def _known_keys(place: Sequence[Any]) -> list[str]:

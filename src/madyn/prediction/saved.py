@@ -5,12 +5,16 @@ Nothing in such a file is executed: the fit is made again from its numbers, and 
 
 from __future__ import annotations
 
+import warnings
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from annotated_types import Ge, Le, MaxLen
 from numpy.typing import NDArray
 
+from madyn.dataset.schema import Count, Line, Number, Step
 from madyn.errors import DatasetError, MadynError
 from madyn.prediction.approaches import approach_named
 from madyn.prediction.calibrated import Calibrated, calibrated
@@ -19,6 +23,7 @@ from madyn.prediction.inputs import as_record, from_record
 from madyn.prediction.table import table_of
 
 Floats = NDArray[np.float64]
+Size = Annotated[int, Ge(0), Le(2**31)]
 
 _FORMAT = 1
 
@@ -53,33 +58,91 @@ def read_state(path: Path) -> tuple[str, int, Calibrated]:
     Raises:
         DatasetError: the file is not one of a predictor, or of another format, or damaged.
     """
-    from madyn.dataset.files import read_json
+    from madyn.dataset.schema import read_as
 
-    content = read_json(path)
-    if not isinstance(content, dict) or content.get("madyn_predictor") != _FORMAT:
+    content: _Saved = read_as(path, _Saved)
+    if content.madyn_predictor != _FORMAT:
         raise DatasetError(f"{path}: not a predictor that this version of madyn has saved")
     try:
-        approach, seed = content["approach"], int(content["seed"])
-        fit = approach_named(approach).fit
-        subjects = {name: from_record(record) for name, record in content["models"].items()}
-        table = table_of(
-            subjects, _floats(content["curves"]), _floats(content["positions"]),
-            {name: float(_floats(loss)) for name, loss in content["losses"].items()}, content["left_out"],
-        )  # fmt: skip
-        predicted, claimed = _floats(content["predicted"]), _floats(content["claimed"])
-        if not table.curves.shape == predicted.shape == claimed.shape or not (claimed > 0).all():
-            raise ValueError("its curves do not belong together")
-        rising = (np.diff(table.positions) > 0).all() and table.positions[0] >= 0
-        if not rising or np.abs(table.curves).max() > LARGEST_LOG:
-            raise ValueError("its curves are none of a ratio over the steps of a run")
-        fitted = fit(table.averaged(), seed, content["settings"])
-    except (AttributeError, KeyError, TypeError, ValueError, OverflowError, MadynError) as e:
-        raise DatasetError(f"{path}: damaged: {e}") from e
-    return approach, seed, calibrated(table, fitted, predicted, claimed)
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what cannot be fitted is refused below
+            state = _state_of(content)
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError, ArithmeticError, MadynError) as e:
+        raise DatasetError(f"{path}: damaged: {' '.join(str(e).split())[:300]}") from e
+    return content.approach, content.seed, state
 
 
-def _floats(value: Any) -> Floats:
-    array = np.asarray(value, float)
-    if not np.isfinite(array).all():
-        raise ValueError("a number in it is not finite")
-    return array
+def _state_of(content: _Saved) -> Calibrated:
+    """Raises one of several errors where the parts do not belong together."""
+    fit = approach_named(content.approach).fit
+    subjects = {name: from_record(asdict(record)) for name, record in content.models.items()}
+    layers = sum(subject.architecture.num_hidden_layers for subject in subjects.values())
+    curves, predicted, claimed = (_rectangle(c) for c in (content.curves, content.predicted, content.claimed))
+    if not layers == len(curves) or not curves.shape == predicted.shape == claimed.shape or not (claimed > 0).all():
+        raise ValueError("its curves do not belong together")
+    positions = np.array(content.positions, float)
+    if not len(positions) or (np.diff(positions) <= 0).any() or positions[0] < 0:
+        raise ValueError("its positions do not rise from 0")
+    if max(np.abs(curves).max(), np.abs(predicted).max(), claimed.max()) > LARGEST_LOG:
+        raise ValueError("its curves are none of a ratio over the steps of a run")
+    table = table_of(subjects, curves, positions, content.losses, content.left_out)
+    fitted = fit(table.averaged(), content.seed, content.settings)
+    state = calibrated(table, fitted, predicted, claimed)
+    if not all(np.isfinite(found).all() for found in fitted.predict(table.rows)):
+        raise ValueError("what it predicts of its own models is not finite")
+    return state
+
+
+def _rectangle(rows: list[list[float]]) -> Floats:
+    if not rows or len({len(row) for row in rows}) != 1:
+        raise ValueError("its curves are not all of one length")
+    return np.array(rows, float)
+
+
+_MOST_ROWS = 5000
+"""Layers that a predictor is fitted to: its matrix has their square."""
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """An architecture as it is written; what is missing is refused by `Architecture`."""
+
+    num_hidden_layers: Size
+    hidden_size: Size
+    num_attention_heads: Size
+    intermediate_size: Size = 0
+    rotary_pct: Number = 0.25
+    rotary_emb_base: Number | None = 10000.0
+    vocab_size: Size = 50304
+    max_position_embeddings: Size = 2048
+    model_type: Line = "gpt_neox"
+
+
+@dataclass(frozen=True)
+class _Trained:
+    steps: Step
+    learning_rate: Number | None = None
+    tokens_per_step: Count | None = None
+
+
+@dataclass(frozen=True)
+class _Learned:
+    architecture: _Shape
+    training: _Trained
+
+
+@dataclass(frozen=True)
+class _Saved:
+    """What `write_state` writes."""
+
+    madyn_predictor: int
+    approach: Line
+    seed: Annotated[int, Ge(0), Le(2**32 - 1)]
+    settings: dict[str, Any]
+    positions: Annotated[list[Number], MaxLen(100_000)]
+    models: dict[str, _Learned]
+    losses: dict[str, Number]
+    left_out: dict[str, Line]
+    curves: Annotated[list[list[Number]], MaxLen(_MOST_ROWS)]
+    predicted: Annotated[list[list[Number]], MaxLen(_MOST_ROWS)]
+    claimed: Annotated[list[list[Number]], MaxLen(_MOST_ROWS)]

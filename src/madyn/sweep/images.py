@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from madyn.checkpoints import Checkpoint
 from madyn.errors import TextError, UsageError
+from madyn.regular import open_regular
 
 if TYPE_CHECKING:
     import numpy as np
@@ -74,10 +76,11 @@ def read_images(folder: str | Path, checkpoint: Checkpoint, count: int) -> np.nd
 
 
 def _open(path: Path) -> Any:
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
-    except (OSError, UnidentifiedImageError, ValueError, Image.DecompressionBombError) as e:
-        raise TextError(f"{path}: cannot be read as an image: {e}") from e
+        with open_regular(path) as file, warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            return Image.open(file).convert("RGB")
+    except Exception as e:  # what only looks like an image can make Pillow raise anything
+        raise TextError(f"{path}: cannot be read as an image: {' '.join(str(e).split())[:200]}") from e

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from madyn.architecture import Architecture
 from madyn.checkpoints import Checkpoint
 from madyn.checkpoints.fetching import RemoteCheckpoint, fetch_file, fetch_needed, forget, is_cached
-from madyn.checkpoints.fingerprints import step_inside
+from madyn.checkpoints.fingerprints import TRAINER_STATE, step_inside
 from madyn.checkpoints.verifying import at_another_step
 from madyn.checkpoints.weights import read_ahead
 from madyn.dataset import layout, manifest
@@ -117,17 +117,14 @@ def _refuse_other_step(work: Work, remote: RemoteCheckpoint) -> None:
     The Trainer's record alone is asked. A config may be that of the model that the training began with, which only all
     of them together tell.
     """
-    if work.settings.allow_duplicates or _RECORD not in remote.files:
+    if work.settings.allow_duplicates or TRAINER_STATE not in remote.files:
         return
-    said = step_inside(fetch_file(remote, _RECORD).parent)
-    if said is not None and said[1] == _RECORD and at_another_step({work.step: said[0]}, work.steps):
+    said = step_inside(fetch_file(remote, TRAINER_STATE).parent)
+    if said is not None and said[1] == TRAINER_STATE and at_another_step({work.step: said[0]}, work.steps):
         raise CheckpointError(
             f"{work.checkpoint} is step {said[0]}, says {said[1]} in it: take other steps, or measure it all the "
             "same with --allow-duplicates"
         )
-
-
-_RECORD = "trainer_state.json"
 
 
 def _listed_hashes(remote: RemoteCheckpoint) -> dict[str, str]:

@@ -12,8 +12,8 @@ A new source is one entry in `_SOURCES`.
 from __future__ import annotations
 
 import codecs
-import gzip
 import hashlib
+import io
 import json
 import os
 import sysconfig
@@ -26,6 +26,7 @@ from urllib.parse import parse_qsl
 from madyn.errors import TextError, UsageError
 from madyn.hub import hub_errors
 from madyn.paths import describe_missing, exists, means_path
+from madyn.regular import open_gzip, open_regular
 
 PAPER_DOCUMENTS = 500
 REDPAJAMA = "togethercomputer/RedPajama-Data-1T-Sample"
@@ -166,14 +167,24 @@ def _from_jsonl(files: Sequence[Path], documents: int | None, seed: int) -> list
 
 def _lines(files: Sequence[Path]) -> Iterator[tuple[Path, int, str]]:
     for path in files:
+        number = 0
         try:
             with _open(path) as file:
-                for number, line in enumerate(file, start=1):
+                while line := file.readline(_LONGEST_LINE + 1):
+                    number += 1
+                    if len(line) > _LONGEST_LINE:
+                        raise TextError(f"{path}, line {number}: longer than {_LONGEST_LINE} characters")
                     if line.strip():
                         yield path, number, line
-        except (OSError, EOFError, UnicodeDecodeError) as e:
-            raise TextError(f"{path}: cannot be read: {e}") from e
+        except (OSError, EOFError, ValueError) as e:
+            raise TextError(f"{path}: cannot be read: {_reason(e)}") from e
 
+
+def _reason(e: Exception) -> str:
+    return (e.strerror if isinstance(e, OSError) else None) or " ".join(str(e).split())[:200]
+
+
+_LONGEST_LINE = 1 << 26  # characters: a document of 64 million
 
 # The longer marks first: that of UTF-32 begins with that of UTF-16.
 _MARKS = {
@@ -187,11 +198,11 @@ _MARKS = {
 
 def _open(path: Path) -> IO[str]:
     """A text file, unpacked where it is packed, read as the mark at its start says, and as UTF-8 without one."""
-    opened = gzip.open if path.suffix.lower() == ".gz" else open
-    with opened(path, "rb") as file:
+    opened = open_gzip if path.suffix.lower() == ".gz" else open_regular
+    with opened(path) as file:
         start = file.read(4)
     encoding = next((name for mark, name in _MARKS.items() if start.startswith(mark)), "utf-8")
-    return opened(path, "rt", encoding=encoding)
+    return io.TextIOWrapper(opened(path), encoding=encoding)
 
 
 def _text_field(path: Path, number: int, line: str) -> str:
@@ -212,8 +223,8 @@ def _text_file(name: str, documents: int | None, seed: int) -> list[str]:
     try:
         with _open(Path(name)) as file:
             content = file.read()
-    except (OSError, EOFError, UnicodeDecodeError) as e:
-        raise TextError(f"{name}: cannot be read as UTF-8 text: {e}") from e
+    except (OSError, EOFError, ValueError) as e:
+        raise TextError(f"{name}: cannot be read as UTF-8 text: {_reason(e)}") from e
     if "\0" in content:
         raise TextError(f"{name}: no text, or UTF-16 without its mark: it holds NUL characters")
     return [content]
