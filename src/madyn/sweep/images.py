@@ -80,6 +80,7 @@ def _open(path: Path) -> Any:
 
     try:
         with open_regular(path) as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of tags that no pixel depends on
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             return Image.open(file).convert("RGB")
     except Exception as e:  # what only looks like an image can make Pillow raise anything
