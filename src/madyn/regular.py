@@ -15,7 +15,7 @@ import zlib
 from pathlib import Path
 from typing import Any, BinaryIO
 
-UNPACKED = 200
+UNPACKED = 100
 """Text packs to a fifth or a tenth; a file that unpacks to so many times its size was made to."""
 
 _LEAST = 1 << 24  # bytes: small files may be all alike
@@ -58,7 +58,7 @@ def read_regular(path: str | Path, limit: int) -> bytes:
 
 
 def open_gzip(path: str | Path) -> gzip.GzipFile:
-    """Open a packed file to read what is in it, up to 200 times its size.
+    """Open a packed file to read what is in it, up to 100 times its size.
 
     Raises:
         OSError: as `open_regular`; from reading, where it is damaged or unpacks to more.

@@ -33,7 +33,7 @@ from madyn.checkpoints.naming import (
     step_of,
 )
 from madyn.checkpoints.placing import judge, renamings
-from madyn.checkpoints.records import refuse_absurd_config
+from madyn.checkpoints.records import read_json_as, refuse_absurd_config, refuse_other_than_files
 from madyn.checkpoints.remote_code import describe_failure
 from madyn.checkpoints.tokenizers import OTHERWISE, is_empty
 from madyn.checkpoints.weights import Weights, hash_files, local_weight_files
@@ -228,6 +228,8 @@ class Checkpoint:
             raise CheckpointError(f"{self} is made by a function, and has no {what} of its own")
         if self.gguf_file:
             options["gguf_file"] = self.gguf_file
+        if self.revision is None or folder is not None:
+            refuse_other_than_files(Path(folder or self.source))
         if folder is None:
             options["revision"] = self.commit or self.revision or "main"
         try:
@@ -246,7 +248,12 @@ def _bounded(auto_config: Any) -> Callable[..., Any]:
     from transformers import PreTrainedConfig
 
     def load(source: Any, **options: Any) -> Any:
-        found, _ = PreTrainedConfig.get_config_dict(source, **options)
+        own = Path(source) / "config.json"
+        found = (
+            read_json_as(own, dict[str, Any])
+            if own.exists()
+            else PreTrainedConfig.get_config_dict(source, **options)[0]
+        )
         refuse_absurd_config(found, source)
         return auto_config.from_pretrained(source, **options)
 

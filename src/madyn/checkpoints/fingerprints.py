@@ -156,7 +156,12 @@ def trainer_step(folder: Path) -> int | None:
         CheckpointError: the record does not say a step.
     """
     path = folder / TRAINER_STATE
-    return read_json_as(path, _TrainerState).global_step if path.exists() else None
+    if not path.exists():
+        return None
+    try:
+        return read_json_as(path, _TrainerState).global_step
+    except CheckpointError as e:
+        raise CheckpointError(f"{path}: does not give the training step{str(e).removeprefix(str(path))}") from e
 
 
 @dataclass

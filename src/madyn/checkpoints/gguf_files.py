@@ -129,7 +129,7 @@ def _tensor_names(architecture: Any, layers: int) -> Any:
     return get_tensor_name_map(architecture, layers)
 
 
-_MOST_ITEMS = 1 << 23
+_MOST_ITEMS = 1 << 22
 """Of metadata; the words of a vocabulary and their merges are half a million."""
 
 _REMEMBERING = {"GGUFReader": _reader, "get_tensor_name_map": _tensor_names}

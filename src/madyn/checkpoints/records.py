@@ -24,6 +24,17 @@ def read_json_as(path: Path, kind: Any) -> Any:
         raise CheckpointError(str(e)) from e
 
 
+def refuse_other_than_files(folder: Path) -> None:
+    """Raise CheckpointError where a folder holds a pipe or a device: transformers would wait for what it says."""
+    try:
+        entries = list(folder.iterdir())
+    except OSError:
+        return  # loading will tell
+    for path in entries:
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise CheckpointError(f"{path}: not a regular file; a checkpoint's folder holds files")
+
+
 def refuse_absurd_config(config: Mapping[str, Any], where: object) -> None:
     """Raise CheckpointError where a config asks for a model that nobody has: transformers would begin to build it."""
     for key, value in _numbers(config):
