@@ -64,7 +64,7 @@ def test_what_is_no_file_is_not_read(tmp_path, make, little_memory):
 def test_a_file_is_read_up_to_its_bound(tmp_path):
     (tmp_path / "a").write_bytes(b"x" * 100)
     assert read_regular(tmp_path / "a", 100) == b"x" * 100
-    with pytest.raises(OSError, match="100 bytes; at most 99"):
+    with pytest.raises(OSError, match="100 bytes, where at most 99"):
         read_regular(tmp_path / "a", 99)
     assert read_regular("/proc/self/cmdline", 10_000)  # whose size is said to be 0
 
@@ -90,9 +90,9 @@ def test_texts(tmp_path, make, name, little_memory):
 def test_packed_text_that_unpacks_to_gigabytes(tmp_path, name, content, little_memory):
     packer = zlib.compressobj(9, zlib.DEFLATED, 31)
     block = content * (1 << 20)
-    packed = b"".join(packer.compress(block) for _ in range(1 << 30 >> 20 >> len(content).bit_length() - 1))
+    packed = b"".join(packer.compress(block) for _ in range(1 << 28 >> 20 >> len(content).bit_length() - 1))
     (tmp_path / name).write_bytes(packed + packer.flush())
-    with pytest.raises(TextError, match=r"unpacks to more than 100 times its size|longer than"):
+    with pytest.raises(TextError, match="unpacks to more than 100 times its size"):
         read_text(str(tmp_path / name))
 
 

@@ -127,7 +127,7 @@ def test_bytes_that_are_no_text_and_files_too_large(tmp_path, monkeypatch):
         read_statistics(path)
     monkeypatch.setattr(statistics, "MAX_BYTES", 10)
     path.write_text("[[[1], [1], [1], [1]]]")
-    with pytest.raises(DatasetError, match="larger than 10"):
+    with pytest.raises(DatasetError, match="at most 10"):
         read_statistics(path)
     with pytest.raises(DatasetError, match="cannot be read"):
         read_statistics(tmp_path / "nothing")

@@ -53,8 +53,13 @@ def read_regular(path: str | Path, limit: int) -> bytes:
         if size < len(data) <= limit:  # it says less than it holds
             data += file.read(limit + 1 - len(data))
         if len(data) > limit:
-            raise OSError(errno.EFBIG, f"{max(size, len(data))} bytes; at most {limit} are read", str(path))
+            raise refuse_size(path, max(size, len(data)), limit)
         return data
+
+
+def refuse_size(path: object, size: int, limit: int) -> OSError:
+    """The error of a file that is too large."""
+    return OSError(errno.EFBIG, f"{size} bytes, where at most {limit} are read", str(path))
 
 
 def open_gzip(path: str | Path) -> gzip.GzipFile:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from madyn.checkpoints.records import read_json_as
-from madyn.errors import CheckpointError
+from madyn.errors import CheckpointError, one_line
 
 CONFIG = "adapter_config.json"
 
@@ -55,4 +55,4 @@ def _base_of(config: Path) -> str:
     base = None
     with suppress(CheckpointError):
         base = read_json_as(config, dict[str, Any]).get("base_model_name_or_path")
-    return " ".join(str(base).split())[:200] if base else "a model that it does not name"
+    return one_line(base) if base else "a model that it does not name"

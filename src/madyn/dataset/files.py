@@ -13,14 +13,13 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-import os
-import stat
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from madyn.dataset.partial import put_new, replacing
 from madyn.errors import DatasetError, StorageError, UsageError, one_line
+from madyn.regular import read_regular, refuse_size
 
 MAX_FILE_BYTES = 1 << 28  # no file of the layout comes near this; a larger one is a mistake or an attack
 
@@ -136,38 +135,13 @@ def read_bytes(path: Path, limit: int = MAX_FILE_BYTES) -> bytes:
             `limit`.
     """
     try:
-        return _read_regular(path, limit) if is_local(path) else _read_object(path, limit)
-    except (OSError, ValueError) as e:
-        raise _unreadable(path, e) from e
-
-
-def _read_regular(path: Path, limit: int) -> bytes:
-    # Without O_NONBLOCK a pipe that nobody writes to would be waited for.
-    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))) as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise DatasetError(f"{path}: cannot be read: not a regular file")
-        _refuse_size(path, status.st_size, limit)
-        data = file.read(status.st_size + 1)
-        if len(data) > status.st_size:  # it says less than it holds
-            data += file.read(limit + 1 - len(data))
-        _refuse_size(path, len(data), limit)
-        return data
-
-
-def _read_object(path: Path, limit: int) -> bytes:
-    try:
-        _refuse_size(path, path.stat().st_size, limit)
+        if is_local(path):
+            return read_regular(path, limit)
+        if path.stat().st_size > limit:
+            raise refuse_size(path, path.stat().st_size, limit)
         return path.read_bytes()
-    except (DatasetError, OSError):
-        raise
     except Exception as e:  # every store has errors of its own
         raise _unreadable(path, e) from e
-
-
-def _refuse_size(path: Path, size: int, limit: int) -> None:
-    if size > limit:
-        raise DatasetError(f"{path}: {size} bytes; no such file of a dataset is larger than {limit}")
 
 
 def _unreadable(path: Path, e: Exception) -> DatasetError:

@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Literal, get_type_hints
 
 from madyn.dataset.layout import is_directory_name
 from madyn.dataset.shipped import shipped_names, shipped_suite
-from madyn.errors import UsageError
+from madyn.errors import UsageError, one_line
 from madyn.lab.blueprints import Blueprint
 from madyn.lab.designs import complete_shape, coordinates, draw_design, largest_correlation, spread_out
 from madyn.lab.recipe import Recipe, checkpoint_steps
@@ -44,8 +44,7 @@ def _refuse_seeds(seeds: Sequence[int]) -> None:
 
 def _shown(value: object) -> str:
     """A value for a message; a number of a thousand digits is not printed."""
-    text = "a huge number" if isinstance(value, int) and value.bit_length() > 200 else repr(value)
-    return text if len(text) <= 80 else f"{text[:80]}..."
+    return "a huge number" if isinstance(value, int) and value.bit_length() > 200 else one_line(repr(value), 80)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -292,7 +291,7 @@ def read_suite(path: str | Path) -> LabSuite:
     except OSError as e:
         raise UsageError(f"{path}: cannot be read: {e.strerror}") from e
     except (ValueError, RecursionError) as e:
-        raise UsageError(f"{path}: not a TOML file: {str(e)[:200]}") from e
+        raise UsageError(f"{path}: not a TOML file: {one_line(e)}") from e
     return suite_from_dict(content, str(path))
 
 

@@ -15,7 +15,7 @@ from annotated_types import Ge, Le, MaxLen
 from numpy.typing import NDArray
 
 from madyn.dataset.schema import Count, Line, Number, Step
-from madyn.errors import DatasetError, MadynError
+from madyn.errors import DatasetError, MadynError, one_line
 from madyn.prediction.approaches import approach_named
 from madyn.prediction.calibrated import Calibrated, calibrated
 from madyn.prediction.derived import LARGEST_LOG
@@ -68,7 +68,7 @@ def read_state(path: Path) -> tuple[str, int, Calibrated]:
             warnings.simplefilter("ignore")  # what cannot be fitted is refused below
             state = _state_of(content)
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError, ArithmeticError, MadynError) as e:
-        raise DatasetError(f"{path}: damaged: {' '.join(str(e).split())[:300]}") from e
+        raise DatasetError(f"{path}: damaged: {one_line(e)}") from e
     return content.approach, content.seed, state
 
 

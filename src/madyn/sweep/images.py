@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from madyn.checkpoints import Checkpoint
-from madyn.errors import TextError, UsageError
+from madyn.errors import TextError, UsageError, one_line
 from madyn.regular import open_regular
 
 if TYPE_CHECKING:
@@ -84,4 +84,4 @@ def _open(path: Path) -> Any:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             return Image.open(file).convert("RGB")
     except Exception as e:  # what only looks like an image can make Pillow raise anything
-        raise TextError(f"{path}: cannot be read as an image: {' '.join(str(e).split())[:200]}") from e
+        raise TextError(f"{path}: cannot be read as an image: {one_line(e)}") from e

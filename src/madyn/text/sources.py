@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import parse_qsl
 
-from madyn.errors import TextError, UsageError
+from madyn.errors import TextError, UsageError, one_line
 from madyn.hub import hub_errors
 from madyn.paths import describe_missing, exists, means_path
 from madyn.regular import open_gzip, open_regular
@@ -167,13 +167,9 @@ def _from_jsonl(files: Sequence[Path], documents: int | None, seed: int) -> list
 
 def _lines(files: Sequence[Path]) -> Iterator[tuple[Path, int, str]]:
     for path in files:
-        number = 0
         try:
             with _open(path) as file:
-                while line := file.readline(_LONGEST_LINE + 1):
-                    number += 1
-                    if len(line) > _LONGEST_LINE:
-                        raise TextError(f"{path}, line {number}: longer than {_LONGEST_LINE} characters")
+                for number, line in enumerate(file, start=1):
                     if line.strip():
                         yield path, number, line
         except (OSError, EOFError, ValueError) as e:
@@ -181,10 +177,8 @@ def _lines(files: Sequence[Path]) -> Iterator[tuple[Path, int, str]]:
 
 
 def _reason(e: Exception) -> str:
-    return (e.strerror if isinstance(e, OSError) else None) or " ".join(str(e).split())[:200]
+    return (e.strerror if isinstance(e, OSError) else None) or one_line(e)
 
-
-_LONGEST_LINE = 1 << 26  # characters: a document of 64 million
 
 # The longer marks first: that of UTF-32 begins with that of UTF-16.
 _MARKS = {
