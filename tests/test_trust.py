@@ -13,9 +13,11 @@ import pytest
 from PIL import Image
 
 import madyn
-from madyn.errors import CheckpointError, DatasetError, TextError, UsageError
+from madyn.dataset.copying import bring
+from madyn.dataset.shipped import pack_dataset
+from madyn.errors import CheckpointError, DatasetError, StorageError, TextError, UsageError
 from madyn.paths import describe_missing, means_path
-from tiny import TEXT, save_checkpoints
+from tiny import TEXT, save_checkpoints, write_dataset
 
 PACKAGE = Path(madyn.__file__).parent
 
@@ -238,3 +240,101 @@ for arguments in json.loads(sys.argv[1]):
     assert done.returncode == 0, done.stderr
     assert len(done.stderr.splitlines()) == len(commands), done.stderr
     assert all(line.startswith("madyn: ") for line in done.stderr.splitlines())
+
+
+# Links
+
+
+@pytest.fixture
+def linked(tmp_path):
+    """A dataset, and a folder of somebody else's that a test may lead a link to; what that holds must stay."""
+    root = write_dataset(tmp_path / "d", models=("m",), steps=(0, 1, 2, 4, 8, 16, 32))
+    other = write_dataset(tmp_path / "other", models=("m",), steps=(0, 1, 2, 4, 8, 16, 32))
+    (other / "secret").write_text("secret")
+    return root, other
+
+
+def content(folder):
+    return {p.relative_to(folder): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def lead(path, to):
+    shutil.rmtree(path, ignore_errors=True)
+    path.symlink_to(to)
+
+
+@pytest.mark.parametrize("place", ["m", "m/params", "m/series"])
+def test_fit_and_figures_follow_no_link_out(linked, run, place):
+    root, other = linked
+    (other / place).mkdir(exist_ok=True)
+    lead(root / place, other / place)
+    before = content(other)
+    codes = []
+    for command in (["fit", root, "--hypothesis", "step1", "--quantity", "ratio"],
+                    ["figures", root, "--only", "*/series/*", "--jobs", "1"]):  # fmt: skip
+        code, _, err = run(*command)
+        codes.append(code)
+        if code:
+            assert err.splitlines()[-1].startswith("madyn: ")
+            assert f"{root / place} is a link that leads out of the dataset" in err
+    assert 1 in codes
+    assert content(other) == before
+
+
+@pytest.mark.parametrize("place", ["run", "run/stats", "manifest", "locations", "locations/run", ".locks"])
+def test_trace_and_lab_follow_no_link_out(tmp_path, plain, run, place):
+    other, root = tmp_path / "other", tmp_path / "d"
+    other.mkdir()
+    (tmp_path / "book.txt").write_text(TEXT)
+    probe = ["--probe", tmp_path / "book.txt", "--sequences", "1", "--length", "8"]
+    (root / place).parent.mkdir(parents=True)
+    (root / place).symlink_to(other)
+    code, _, err = run("trace", plain.parent, "--out", root, *probe)
+    assert code == 1
+    assert "is a link that leads out of the dataset" in err.splitlines()[-1]
+    assert list(other.iterdir()) == []
+
+
+@pytest.mark.parametrize("place", ["a_s0", "training", "manifest", "checkpoints", ".lab", "training/tokenizer"])
+def test_the_lab_follows_no_link_out(tmp_path, run, place):
+    other, root = tmp_path / "other", tmp_path / "d"
+    other.mkdir()
+    (tmp_path / "book.txt").write_text(TEXT)
+    (root / place).parent.mkdir(parents=True)
+    (root / place).symlink_to(other)
+    suite = tmp_path / "s.toml"
+    suite.write_text(
+        f'name = "s"\n[recipe]\nsteps = 2\nlength = 8\nbatch_size = 1\n[text]\nsource = "{tmp_path}/book.txt"\n'
+        f'vocab_size = 300\n[measure]\nsource = "{tmp_path}/book.txt"\nloss_sequences = 1\nsequences = 1\n[[model]]\n'
+        'hidden_size = 16\nnum_hidden_layers = 1\nnum_attention_heads = 1\nrotary_pct = 1.0\nname = "a"\n'
+    )
+    code, _, err = run("lab", suite, "--out", root, "--jobs", "1", "--keep-weights")
+    assert code == 1
+    assert "is a link that leads out of the dataset" in err.splitlines()[-1]
+    assert list(other.iterdir()) == []
+
+
+@pytest.mark.parametrize("place", ["m/stats/exp2_m_step0", "README.md", "m", "manifest"])
+def test_what_a_link_leads_to_is_not_packed_and_not_copied(linked, tmp_path, place):
+    root, other = linked
+    (root / place).unlink() if (root / place).is_file() else shutil.rmtree(root / place, ignore_errors=True)
+    (root / place).symlink_to(other / "secret" if place.startswith(("m/", "R")) else other)
+    if place in ("m", "manifest"):
+        (other / "stats").mkdir()
+        (other / "stats/exp2_m_step0").write_text("[[[1]]]")
+        (other / "step0.json").write_text("{}")
+    for call in (lambda: pack_dataset(root, tmp_path / "packed"), lambda: bring(root, tmp_path / "copy")):
+        with pytest.raises(StorageError, match="leads out of the dataset"):
+            call()
+    assert not (tmp_path / "packed").exists()
+
+
+def test_links_inside_and_the_root_itself_are_fine(linked, tmp_path, run):
+    root, _ = linked
+    (root / "m").rename(root / "real")
+    (root / "m").symlink_to("real")
+    (tmp_path / "link").symlink_to(root)
+    assert run("fit", tmp_path / "link", "--model", "m", "--hypothesis", "step1", "--quantity", "ratio")[0] == 0
+    assert (root / "real/params/layer_fit_params_ratio.json").is_file()
+    pack_dataset(tmp_path / "link", tmp_path / "packed.tar.xz")
+    assert (tmp_path / "packed.tar.xz").is_file()

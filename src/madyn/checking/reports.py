@@ -52,6 +52,19 @@ class CheckReport:
         )
 
 
+def _unread(root: Path) -> list[str]:
+    try:
+        return [f"{path}: not read: {_of_no_name(path)}" for path in layout.unread(root)]
+    except DatasetError as e:
+        return [str(e)]
+
+
+def _of_no_name(path: Path) -> str:
+    if path.is_dir():
+        return f"no name for a model (it {layout.fault_of_name(path.name)}); give it another"
+    return "no name of a unit of the layout, or a second one of its step; a step is a whole number from 0 to 2^53"
+
+
 def check_dataset(path: str | Path) -> CheckReport:
     """Validate a dataset's layout, shapes, values and hashes, and hold what was derived against what it came from.
 
@@ -61,6 +74,7 @@ def check_dataset(path: str | Path) -> CheckReport:
     dataset = open_dataset(path)
     root, report = dataset.path, CheckReport()
     report.take(layout.probe_path(root), lambda: probe_faults(root))
+    report.faults += _unread(root)
     for model in layout.manifest_models(root):
         if model not in dataset.models:
             report.take(root / "manifest" / model, partial(failures_of, root, model))

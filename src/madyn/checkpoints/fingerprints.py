@@ -16,10 +16,10 @@ from io import RawIOBase
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO
 
-from annotated_types import Ge, Lt
+from annotated_types import Ge, Le
 
-from madyn.checkpoints.naming import MOST_DIGITS
 from madyn.checkpoints.records import read_json_as
+from madyn.dataset.layout import MAX_STEP
 from madyn.errors import CheckpointError
 from madyn.regular import open_regular
 
@@ -144,7 +144,7 @@ def step_inside(folder: Path) -> tuple[int, str] | None:
     with suppress(CheckpointError):  # loading will tell
         config = read_json_as(folder / "config.json", dict[str, Any])
         step = next((config[name] for name in _CONFIG_STEPS if name in config), None)
-        if isinstance(step, int) and not isinstance(step, bool) and 0 <= step < 10**MOST_DIGITS:
+        if isinstance(step, int) and not isinstance(step, bool) and 0 <= step <= MAX_STEP:
             return step, "config.json"
     return None
 
@@ -166,4 +166,4 @@ def trainer_step(folder: Path) -> int | None:
 
 @dataclass
 class _TrainerState:
-    global_step: Annotated[int, Ge(0), Lt(10**MOST_DIGITS)]
+    global_step: Annotated[int, Ge(0), Le(MAX_STEP)]

@@ -18,6 +18,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from madyn.dataset.layout import MAX_STEP
 from madyn.errors import CheckpointError, UsageError
 from madyn.terminal import few
 
@@ -194,7 +195,8 @@ def _number(text: str | None) -> int | None:
     digits = (text or "").removesuffix("k").removesuffix("K")
     if not digits.isdecimal() or len(digits) > MOST_DIGITS - 3 * (digits != text):
         return None
-    return int(digits) * (1000 if digits != text else 1)
+    step = int(digits) * (1000 if digits != text else 1)
+    return step if step <= MAX_STEP else None
 
 
 def _why_not(name: str, revisions: re.Pattern[str] | None) -> str:

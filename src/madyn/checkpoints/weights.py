@@ -19,7 +19,7 @@ from typing import Any
 
 from madyn.checkpoints.adapters import refuse_adapter_beside
 from madyn.checkpoints.forms import KINDS
-from madyn.errors import CheckpointError
+from madyn.errors import CheckpointError, one_line
 from madyn.regular import open_regular, read_regular
 
 _INDEX = ".index.json"
@@ -311,7 +311,7 @@ def _open(path: Path, stack: ExitStack) -> Any:
 
 def _first_line(e: Exception) -> str:
     lines = [line.strip() for line in str(e).splitlines() if line.strip()]
-    return lines[0][:300] if lines else type(e).__name__
+    return one_line(lines[0]) if lines else type(e).__name__
 
 
 def read_ahead(folder: Path, form: str = "auto") -> None:

@@ -85,8 +85,8 @@ def _held(folder: Path, origin: str) -> str | None:
 def _copy(source: Path, folder: Path) -> None:
     for pattern in (*layout.PACKED, *_MADE):
         for path in sorted(p for p in source.glob(pattern) if p.is_file() and not layout.is_hidden(source, p)):
-            target = folder.joinpath(*path.relative_to(source).parts)
-            data = path.read_bytes()
+            target = layout.inside(folder, folder.joinpath(*path.relative_to(source).parts))
+            data = layout.inside(source, path).read_bytes()
             if pattern in _MADE:
                 create_bytes(target, data)  # what is made here stays, also what another process makes just now
             elif not target.exists() or target.read_bytes() != data:

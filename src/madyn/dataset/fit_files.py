@@ -110,7 +110,7 @@ def write_fit_records(root: Path, model: str, quantity: str, layers: Sequence[La
         }
         for number, layer in enumerate(layers)
     ]
-    write_json(layout.params_path(root, model, quantity), layers)
+    write_json(layout.inside(root, layout.params_path(root, model, quantity)), layers)
     by_quantity = {
         q: read_fit_records(root, model, q)
         for q in layout.FITTED_QUANTITIES
@@ -121,7 +121,7 @@ def write_fit_records(root: Path, model: str, quantity: str, layers: Sequence[La
         if len(records) == len(combined):
             for layer, record in zip(combined, records, strict=True):
                 layer[q] = record
-    write_json(layout.params_path(root, model), combined)
+    write_json(layout.inside(root, layout.params_path(root, model)), combined)
 
 
 def read_fit_records(root: Path, model: str, quantity: str) -> list[dict[str, dict[str, Any]]]:
@@ -178,7 +178,7 @@ def write_parameter_table(root: Path, rows: Sequence[Mapping[str, Any]]) -> None
     writer.writeheader()
     for row in rows:
         writer.writerow({name: table_cells.written(value, name in _TEXT_COLUMNS) for name, value in row.items()})
-    write_text(root / layout.PARAMETER_TABLE, text.getvalue())
+    write_text(layout.inside(root, root / layout.PARAMETER_TABLE), text.getvalue())
 
 
 def read_table_rows(root: Path) -> list[dict[str, Any]]:

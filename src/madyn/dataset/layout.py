@@ -1,18 +1,22 @@
 """The published layout: what each file of a dataset is called and where it lies.
 
 Nothing outside this file spells a path of a dataset. Names follow the dataset card; what the card does not have
-(`manifest/`, `locations/`, `positions/`, `training/`, `analysis/`) stands beside it.
+(`manifest/`, `locations/`, `positions/`, `training/`, `analysis/`) stands beside it. A name or a step that would not be
+read back is refused here, where every path is made, and `unread` tells of those that others left.
 """
 
 from __future__ import annotations
 
+import operator
 import re
 import unicodedata
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from madyn.dataset.files import is_folder, list_folder
 from madyn.dataset.schema import MAX_STEP
-from madyn.errors import UsageError
+from madyn.errors import StorageError, UsageError
 
 QUANTITIES = ("top1", "top2", "top3", "median")
 """The rows of a statistics file, in order."""
@@ -32,6 +36,13 @@ _STEP_FILE = re.compile(r"exp2_.*step([0-9]{1,16})(?:\.(?:json|txt))?")
 _MANIFEST_FILE = re.compile(r"step([0-9]{1,16})\.json")
 _LONGEST_NAME = 200  # bytes; a file system takes 255, and a statistics file is called after its model
 
+# What the layout calls its own, in upper or lower case: many file systems do not tell them apart.
+_TAKEN = frozenset(
+    ("manifest", "locations", "positions", "training", "analysis", "checkpoints", "stats", "params", "series",
+     "per_layer_evolution", "example_fits", "metrics", "probe.json", "readme.md", "license", PARAMETER_TABLE)
+)  # fmt: skip
+_DEVICES = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\..*)?", re.IGNORECASE)  # of Windows
+
 
 def directory_name(model: str | Path) -> str:
     """The directory of a model: its Hub name without the owner, or the base name of a path, `-` as `_`.
@@ -44,11 +55,9 @@ def directory_name(model: str | Path) -> str:
     """
     base = PurePosixPath(str(model).replace("\\", "/")).name.removesuffix(".gguf").replace("-", "_")
     name = unicodedata.normalize("NFC", base)  # file systems write one letter in two ways
-    if not is_directory_name(name):
-        raise UsageError(
-            f"{str(model)!r} gives no usable directory name; give one with --name: letters (of any script), digits and "
-            f"any of _ . + -, the first a letter or digit, at most {_LONGEST_NAME} bytes"
-        )
+    fault = fault_of_name(name)
+    if fault:
+        raise UsageError(f"{_short(str(model))} gives no usable directory name (it {fault}); give one with --name")
     return name
 
 
@@ -56,16 +65,87 @@ def is_directory_name(name: str) -> bool:
     """Whether a model's directory may be called so.
 
     Letters of any script with their marks, digits and any of _ . + -, the first a letter or digit: no separator, and
-    nothing that is hidden or leads elsewhere.
+    nothing that is hidden or leads elsewhere; nothing that the layout has a use for, or that Windows has.
 
-    >>> [name for name in ("pythia_14m", "模型", "été", "..", ".git", "a/b") if is_directory_name(name)]
+    >>> [name for name in ("pythia_14m", "模型", "été", "..", ".git", "a/b", "Manifest") if is_directory_name(name)]
     ['pythia_14m', '模型', 'été']
     """
-    return (
-        name[:1].isalnum()
-        and len(name.encode(errors="replace")) <= _LONGEST_NAME
-        and all(c.isalnum() or c in "_.+-" or unicodedata.category(c).startswith("M") for c in name)
-    )
+    return not fault_of_name(name)
+
+
+def check_name(name: str) -> str:
+    """A model's directory name as it is. Raises UsageError where it is none."""
+    fault = fault_of_name(name)
+    if fault:
+        raise UsageError(f"{_short(name)} cannot be a model's directory: it {fault}")
+    return name
+
+
+def _short(name: str) -> str:
+    return repr(name) if len(name) <= 100 else f"{name[:100]!r}..."
+
+
+def check_step(step: Any) -> int:
+    """A training step as a whole number. Raises UsageError where it is none, or one that would not be read back."""
+    try:
+        number = operator.index(step)
+    except TypeError:
+        raise UsageError(f"a step is {step!r}; it is a whole number") from None
+    if isinstance(step, bool) or not 0 <= number <= MAX_STEP:
+        shown = str(step) if abs(number) < 10**30 else "a huge number"
+        raise UsageError(f"a step is {shown}; it is a whole number from 0 to 2^53, {MAX_STEP}")
+    return number
+
+
+def same_name(name: str) -> str:
+    """What two names have in common that a file system may take for one."""
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+@lru_cache(maxsize=4096)
+def fault_of_name(name: str) -> str:
+    """Why a model's directory may not be called so; empty where it may."""
+    if same_name(name) in _TAKEN:
+        return "is a name of the layout's own"
+    if _DEVICES.fullmatch(name):
+        return "is a device's name on Windows"
+    if len(name.encode(errors="replace")) > _LONGEST_NAME:
+        return f"is longer than {_LONGEST_NAME} bytes"
+    if not name[:1].isalnum() or name.endswith("."):
+        return "does not begin with a letter or digit, or ends with a dot"
+    if not all(c.isalnum() or c in "_.+-" or unicodedata.category(c).startswith("M") for c in name):
+        return "holds something else than letters (of any script), digits and _ . + -"
+    if name != unicodedata.normalize("NFC", name):
+        return "is not written in composed letters (NFC), so that its twin would be another"
+    return ""
+
+
+def refuse_twin(root: Path, name: str) -> None:
+    """Raise UsageError where a dataset has a model whose name only a part of all file systems tells from this one."""
+    if isinstance(root, Path) and root.is_dir():
+        twin = next((p.name for p in root.iterdir() if p.name != name and same_name(p.name) == same_name(name)), None)
+        if twin is not None:
+            raise UsageError(f"{root} has {twin}, which many file systems do not tell from {name}: give another name")
+
+
+def inside(root: Path, path: Path) -> Path:
+    """A path below the root of a dataset as it is, where it leads nowhere else. The root itself may be a link.
+
+    What lies elsewhere is somebody else's: it is not written to, and not packed or copied as a part of the dataset.
+
+    Raises:
+        StorageError: a link on its way leads out of the dataset.
+    """
+    if isinstance(root, Path):
+        on_the_way = root
+        for part in path.relative_to(root).parts:
+            on_the_way /= part
+            if on_the_way.is_symlink() and not on_the_way.resolve().is_relative_to(root.resolve()):
+                raise StorageError(
+                    f"{on_the_way} is a link that leads out of the dataset, to {on_the_way.resolve()}; put a folder or "
+                    "a copy in its place, or work on the dataset that it leads to"
+                )
+    return path
 
 
 def is_hidden(root: Path, path: Path) -> bool:
@@ -74,11 +154,11 @@ def is_hidden(root: Path, path: Path) -> bool:
 
 
 def statistics_folder(root: Path, model: str) -> Path:
-    return root / model / "stats"
+    return root / check_name(model) / "stats"
 
 
 def statistics_path(root: Path, model: str, step: int) -> Path:
-    return statistics_folder(root, model) / f"exp2_{model}_step{step}"
+    return statistics_folder(root, model) / f"exp2_{model}_step{check_step(step)}"
 
 
 def statistics_files(root: Path, model: str) -> dict[int, Path]:
@@ -89,21 +169,27 @@ def statistics_files(root: Path, model: str) -> dict[int, Path]:
 def params_path(root: Path, model: str, quantity: str | None = None) -> Path:
     """The fits of one quantity, or those of all (the ratio's at the top level)."""
     suffix = f"_{quantity}" if quantity else ""
-    return root / model / "params" / f"layer_fit_params{suffix}.json"
+    return root / check_name(model) / "params" / f"layer_fit_params{suffix}.json"
 
 
 def manifest_path(root: Path, model: str, step: int) -> Path:
-    return root / "manifest" / model / f"step{step}.json"
+    return _unit_path(root, "manifest", model, step)
+
+
+def _unit_path(root: Path, folder: str, model: str, step: int) -> Path:
+    return root / folder / check_name(model) / f"step{check_step(step)}.json"
 
 
 def manifest_files(root: Path, model: str) -> dict[int, Path]:
     """The manifests that a model has, by step, ascending."""
-    return _by_step(_MANIFEST_FILE, root / "manifest" / model)
+    return _by_step(_MANIFEST_FILE, root / "manifest" / check_name(model))
 
 
 def _by_step(pattern: re.Pattern[str], folder: Path) -> dict[int, Path]:
-    matches = [(pattern.fullmatch(p.name), p) for p in list_folder(folder)]
-    return dict(sorted((int(m[1]), p) for m, p in matches if m and int(m[1]) <= MAX_STEP))
+    """Files by the step in their names, ascending. Of two for one step that with the shorter name is the layout's."""
+    found = [(int(m[1]), p) for p in list_folder(folder) if (m := pattern.fullmatch(p.name))]
+    found.sort(key=lambda one: (one[0], -len(one[1].name), one[1].name))
+    return {step: path for step, path in found if step <= MAX_STEP}
 
 
 def probe_path(root: Path) -> Path:
@@ -111,17 +197,22 @@ def probe_path(root: Path) -> Path:
 
 
 def locations_path(root: Path, model: str, step: int) -> Path:
-    return root / "locations" / model / f"step{step}.json"
+    return _unit_path(root, "locations", model, step)
 
 
 def positions_path(root: Path, model: str, step: int) -> Path:
     """The statistics of groups of positions, each B x Q x L."""
-    return root / "positions" / model / f"step{step}.json"
+    return _unit_path(root, "positions", model, step)
 
 
 def training_path(root: Path, model: str) -> Path:
     """How a model of the lab was trained, and its losses."""
-    return root / "training" / f"{model}.json"
+    return root / "training" / f"{check_name(model)}.json"
+
+
+def training_files(root: Path) -> list[Path]:
+    """The records of the lab's models, by name."""
+    return sorted(p for p in (root / "training").glob("*.json") if is_directory_name(p.stem))
 
 
 def tokenizer_folder(root: Path) -> Path:
@@ -136,7 +227,13 @@ def lab_folder(root: Path) -> Path:
 
 def folders_of_units(root: Path, model: str) -> list[Path]:
     """The folders, beside the model's own, that hold a file for each of its units."""
-    return [root / name / model for name in ("manifest", "locations", "positions")]
+    return [root / name / check_name(model) for name in ("manifest", "locations", "positions")]
+
+
+def paths_of_lab(root: Path, model: str) -> list[Path]:
+    """The folders and files that the lab writes for a model, and removes with it."""
+    own = [statistics_folder(root, model), training_path(root, model), root / "checkpoints" / check_name(model)]
+    return [*own, *folders_of_units(root, model), tokenizer_folder(root), lab_folder(root) / f"{model}.pt"]
 
 
 def tokens_path(root: Path) -> Path:
@@ -156,14 +253,29 @@ def training_lock_path(root: Path, model: str) -> Path:
 
 def lock_path(root: Path, model: str, step: int) -> Path:
     """Held while a unit is measured; gone afterwards."""
-    return root / ".locks" / model / f"step{step}"
+    return root / ".locks" / check_name(model) / f"step{check_step(step)}"
 
 
 def manifest_models(root: Path) -> list[str]:
     """The models that something was tried with, measured or not, by name."""
-    return sorted(p.name for p in list_folder(root / "manifest") if is_folder(p))
+    return sorted(p.name for p in list_folder(root / "manifest") if is_directory_name(p.name) and is_folder(p))
 
 
 def model_directories(root: Path) -> list[str]:
     """The models in a dataset: every directory that has a `stats` directory, by name."""
-    return sorted(p.name for p in list_folder(root) if not p.name.startswith(".") and is_folder(p / "stats"))
+    return sorted(p.name for p in list_folder(root) if is_directory_name(p.name) and is_folder(p / "stats"))
+
+
+def unread(root: Path) -> list[Path]:
+    """What lies where data of a dataset would, and has no name that is read: models and units of somebody else's."""
+    with_data = [p for p in list_folder(root) if is_folder(p / "stats")]
+    folders = [*with_data, *(p for p in list_folder(root / "manifest") if is_folder(p))]
+    models = [p for p in folders if not p.name.startswith(".") and not is_directory_name(p.name)]
+    units = [
+        p
+        for model in model_directories(root)
+        for read in [set(statistics_files(root, model).values())]
+        for p in list_folder(statistics_folder(root, model))
+        if p.name.startswith("exp2_") and p not in read
+    ]
+    return sorted((*models, *units))

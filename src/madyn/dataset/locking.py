@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from madyn.dataset.files import is_local, storage_error
+from madyn.dataset.layout import inside
 from madyn.dataset.partial import make_folder, try_lock
 from madyn.errors import StorageError, UsageError
 
@@ -112,7 +113,7 @@ def writing(root: Path, what: str) -> Iterator[None]:
         StorageError: another process goes on writing, or was killed as it wrote to an object store; or the store has
             no way to keep two writers apart.
     """
-    path = root / ".locks" / f".{what}"
+    path = inside(root, root / ".locks" / f".{what}")
     if not is_local(root):
         with _object(path, what):
             yield
@@ -237,4 +238,4 @@ def training_alone(root: Path) -> Iterator[None]:
 
 
 def _lab_lock(root: Path) -> Path:
-    return root / ".locks" / ".lab"
+    return inside(root, root / ".locks" / ".lab")

@@ -99,7 +99,7 @@ def write_unit(root: Path, unit: Unit) -> None:
     """Write a unit's manifest; a failure is one line, cut where a library says more than anyone reads."""
     failure = unit.failure and one_line(unit.failure, 2000)
     record = sealed({**asdict(unit), "failure": failure}, unit.model, unit.step)
-    write_json(layout.manifest_path(root, unit.model, unit.step), record)
+    write_json(layout.inside(root, layout.manifest_path(root, unit.model, unit.step)), record)
 
 
 def read_units(root: Path, model: str) -> dict[int, Unit]:
@@ -170,9 +170,8 @@ def claim_probe(root: Path, probe: ProbeRecord) -> None:
         ProbeMismatchError: the dataset was measured on another text.
     """
     refuse_other_probe(root, probe)
-    if read_probe(root) is None and not create_bytes(
-        layout.probe_path(root), encode_json(sealed(asdict(probe), "probe"))
-    ):
+    path = layout.inside(root, layout.probe_path(root))
+    if read_probe(root) is None and not create_bytes(path, encode_json(sealed(asdict(probe), "probe"))):
         refuse_other_probe(root, probe)  # another process was first, with the same text or another
 
 

@@ -100,7 +100,7 @@ def pack_dataset(root: Path, archive: Path) -> None:
         # Files that are alike stand together, which is what makes the archive small.
         for path in sorted(set(wanted), key=lambda p: (p.relative_to(root).parts[-2:-1], str(p))):
             info = tarfile.TarInfo(path.relative_to(root).as_posix())
-            data = path.read_bytes()
+            data = layout.inside(root, path).read_bytes()
             info.size = len(data)
             tar.addfile(info, io.BytesIO(data))
     write_bytes(archive, content.getvalue())

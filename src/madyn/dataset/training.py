@@ -57,7 +57,7 @@ def write_record(root: Path, model: str, record: TrainingRecord) -> None:
     value = asdict(record)
     value["failure"] = record.failure and one_line(record.failure, 2000)
     value["losses"] = {str(step): losses for step, losses in sorted(record.losses.items())}
-    write_json(layout.training_path(root, model), sealed(value, model))
+    write_json(layout.inside(root, layout.training_path(root, model)), sealed(value, model))
 
 
 def read_record(root: Path, model: str) -> TrainingRecord | None:

@@ -36,7 +36,7 @@ import madyn.figures.surface
 import madyn.figures.trajectories  # noqa: F401
 from madyn.dataset import Dataset, open_dataset, open_to_write
 from madyn.dataset.files import sha256, write_bytes
-from madyn.dataset.layout import FITTED_QUANTITIES
+from madyn.dataset.layout import FITTED_QUANTITIES, inside
 from madyn.errors import MadynError, StorageError, UsageError
 from madyn.figures.registry import PICTURES, Case, Source
 from madyn.processes import DiedError, Workers
@@ -229,7 +229,7 @@ def _draw(task: _Task, source: Source, folder: Path, dpi: int) -> tuple[str, str
     picture = PICTURES[task.pattern]
     try:
         figure = picture.draw(**(picture.derive or picture.data)(source, **task.case))
-        write_bytes(folder / task.name, _png(figure, dpi, task.inputs))
+        write_bytes(inside(folder, folder / task.name), _png(figure, dpi, task.inputs))
     except StorageError:
         raise
     except MadynError as e:
@@ -247,13 +247,22 @@ def _png(figure: Figure, dpi: int, inputs: str) -> bytes:
 
     figure.set_dpi(dpi)
     canvas = FigureCanvasAgg(figure)
-    canvas.draw()
+    with _letters_lacking():
+        canvas.draw()
     text, file = PngInfo(), io.BytesIO()
     text.add_text("Software", "madyn")
     text.add_text(_KEY, inputs)
     image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
     image.save(file, format="png", dpi=(dpi, dpi), pnginfo=text, compress_level=_COMPRESSION)
     return file.getvalue()
+
+
+@contextmanager
+def _letters_lacking() -> Iterator[None]:
+    """Names are of any script, and a font is not: what it lacks is drawn as a box, and not told of once a letter."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        yield
 
 
 def save_figure(figure: Figure, path: Path, dpi: int = 300) -> None:
@@ -265,7 +274,8 @@ def save_figure(figure: Figure, path: Path, dpi: int = 300) -> None:
     """
     file = io.BytesIO()
     try:
-        figure.savefig(file, format=path.suffix.removeprefix(".") or "png", dpi=dpi)
+        with _letters_lacking():
+            figure.savefig(file, format=path.suffix.removeprefix(".") or "png", dpi=dpi)
     except ValueError as e:
         raise UsageError(f"{path}: {e}") from e
     write_bytes(path, file.getvalue())

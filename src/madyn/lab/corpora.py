@@ -113,9 +113,7 @@ def _refuse_other_text(root: Path, found: CorpusRecord | None, record: dict[str,
     """
     known: list[Any] = [found.made_from] if found else []
     if not known and layout.tokenizer_folder(root).exists():  # a dataset that came without what the lab keeps
-        records = [
-            read_record(root, path.stem) for path in sorted(layout.training_path(root, "*").parent.glob("*.json"))
-        ]
+        records = [read_record(root, path.stem) for path in layout.training_files(root)]
         texts = [r.plan.get("text") for r in records[:1] if r]
         known = [{k: v for k, v in t.items() if k != "probe_sha256"} if isinstance(t, dict) else t for t in texts]
     if any(other != record for other in known):

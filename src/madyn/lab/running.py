@@ -111,6 +111,9 @@ def _run_in(
     keep_weights: bool,
     retry: bool,
 ) -> LabReport:
+    for run in runs:
+        for path in layout.paths_of_lab(root, run.name):
+            layout.inside(root, path)
     corpus = prepare_corpus(suite, root)
     todo = []
     report = LabReport(root)
@@ -178,6 +181,7 @@ def make_plan(suite: LabSuite, run: Run, corpus: Corpus, threads: int, device: s
 
 def _own_record(root: Path, model: str, plan: Mapping[str, Any]) -> TrainingRecord | None:
     """What the folder holds of a model, if that was trained in the same way."""
+    layout.refuse_twin(root, model)
     record = read_record(root, model)
     if record is None:
         if layout.statistics_files(root, model):

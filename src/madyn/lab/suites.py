@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_type_hints
 
-from madyn.dataset.layout import is_directory_name
+from madyn.dataset.layout import check_name, same_name
 from madyn.dataset.shipped import shipped_names, shipped_suite
 from madyn.errors import UsageError, one_line
 from madyn.lab.blueprints import Blueprint
@@ -128,10 +128,8 @@ class ModelEntry:
     seeds: list[int] = field(default_factory=lambda: [0])
 
     def __post_init__(self) -> None:
-        if self.name is not None and not is_directory_name(self.name):
-            raise UsageError(
-                f"name is {_shown(self.name)}; it is a folder's name of letters, digits and any of _ . + -"
-            )
+        if self.name is not None:
+            check_name(self.name)
         if not 1 <= len(self.seeds) <= _MOST:
             raise UsageError(f"{len(self.seeds)} seeds; an architecture has from 1 to {_MOST}")
         _refuse_seeds(self.seeds)
@@ -266,8 +264,9 @@ class LabSuite:
             runs += [Run(f"{stem}_s{seed}", blueprint, seed) for seed in entry.seeds]
         if self.design is not None:
             runs += self.design.runs()
-        names = [run.name for run in runs]
-        twice = next((name for name, count in Counter(names).items() if count > 1), None)
+        names = [same_name(check_name(run.name)) for run in runs]
+        counts = Counter(names)
+        twice = next((run.name for run, name in zip(runs, names, strict=True) if counts[name] > 1), None)
         if twice:
             raise UsageError(f"two models of {self.name} are called {twice}: leave one out, or give it a name")
         return runs

@@ -31,5 +31,5 @@ def claim(root: Path, model: str, step: int, *, wait: bool = False) -> Iterator[
     if not is_local(root):
         yield True
         return
-    with hold(layout.lock_path(root, model, step), -1.0 if wait else 0.0, remove=True) as mine:
+    with hold(layout.inside(root, layout.lock_path(root, model, step)), -1.0 if wait else 0.0, remove=True) as mine:
         yield mine

@@ -76,10 +76,12 @@ def plan_models(
             model, trust_remote_code=settings.trust_remote_code, revisions=revisions, form=settings.weights
         )  # fmt: skip
         directory = layout.directory_name(name or found.name)
-        if directory in plans:
-            raise UsageError(
-                f"{plans[directory].source} and {found.source} would both be {directory}; trace one with --name"
-            )
+        same = layout.same_name(directory)
+        twin = next((plan for other, plan in plans.items() if layout.same_name(other) == same), None)
+        if twin is not None:
+            raise UsageError(f"{twin.source} and {found.source} would both be {directory}; trace one with --name")
+        if root is not None:
+            layout.refuse_twin(root, directory)
         wanted = found.at(choose_steps(steps, found))
         present = _present(root, directory, {c.step for c in wanted}) if root is not None else set()
         plans[directory] = ModelPlan(
@@ -148,12 +150,12 @@ def choose_steps(steps: Steps, found: Checkpoints) -> list[int]:
             raise UsageError(f"{found.source} has none of the paper's steps; say --steps all, or which")
         return chosen
     try:
-        numbers = [int(s) for s in (steps.split(",") if isinstance(steps, str) else _listed(steps))]
+        numbers = [int(s) for s in steps.split(",")] if isinstance(steps, str) else list(_listed(steps))
     except (TypeError, ValueError) as e:
-        raise UsageError(f"steps {steps!r}: expected paper, all, or whole numbers such as 0,1,2") from e
-    if not numbers or min(numbers) < 0:
-        raise UsageError(f"steps {steps!r}: at least one step is needed, and none below 0")
-    return numbers
+        raise UsageError(f"steps {str(steps)[:60]!r}: expected paper, all, or whole numbers such as 0,1,2") from e
+    if not numbers:
+        raise UsageError("steps: at least one is needed")
+    return [layout.check_step(number) for number in numbers]
 
 
 def _listed(steps: int | Iterable[int]) -> Iterable[int]:

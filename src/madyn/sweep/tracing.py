@@ -17,6 +17,7 @@ from madyn.architecture import Architecture
 from madyn.checkpoints import Checkpoint, Checkpoints
 from madyn.dataset import Dataset, manifest, open_dataset
 from madyn.dataset.files import is_local, root_path, storage_error
+from madyn.dataset.layout import check_step
 from madyn.dataset.leftovers import sweep
 from madyn.dataset.locking import tracing
 from madyn.dataset.partial import make_folder
@@ -244,7 +245,7 @@ def _from_callable(names: Sequence[str | Path], steps: Steps, load: Callable[[in
     if steps is None or isinstance(steps, str):
         raise UsageError("load needs steps as a list of whole numbers: a function does not say which it can give")
     name = str(names[0])
-    numbers = [steps] if isinstance(steps, int) else [int(s) for s in steps]
+    numbers = [check_step(step) for step in ([steps] if isinstance(steps, int) else steps)]
     return Checkpoints(name, name, {s: Checkpoint(name, step=s, load=load) for s in sorted(set(numbers))})
 
 

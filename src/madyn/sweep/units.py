@@ -240,11 +240,12 @@ def write_measured(
         positions_sha256=None if positions is None else hashlib.sha256(positions).hexdigest(),
         probe_sha256=_probe_hash(root),
     )
-    write_bytes(layout.locations_path(root, unit.model, unit.step), locations)
+    paths = (path(root, unit.model, unit.step) for path in _PATHS)
+    locations_path, positions_path, path = (layout.inside(root, path) for path in paths)
+    write_bytes(locations_path, locations)
     if positions is not None:
-        write_bytes(layout.positions_path(root, unit.model, unit.step), positions)
+        write_bytes(positions_path, positions)
     manifest.write_unit(root, unit)
-    path = layout.statistics_path(root, unit.model, unit.step)
     if replace_old:
         write_bytes(path, data)
         return True
@@ -258,6 +259,8 @@ def _probe_hash(root: Path) -> str | None:
         return None  # `madyn check` tells of it, and what was measured is kept
     return probe.sha256 if probe else None
 
+
+_PATHS = (layout.locations_path, layout.positions_path, layout.statistics_path)
 
 _LOADERS: dict[tuple[str, str], Loader] = {}  # one a dtype and device: a process measures one model after another
 
