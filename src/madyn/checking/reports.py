@@ -52,11 +52,9 @@ class CheckReport:
         )
 
 
-def _unread(root: Path) -> list[str]:
-    try:
-        return [f"{path}: not read: {_of_no_name(path)}" for path in layout.unread(root)]
-    except DatasetError as e:
-        return [str(e)]
+def _unread(root: Path) -> Iterator[str]:
+    for path in layout.unread(root):
+        yield f"{path}: not read: {_of_no_name(path)}"
 
 
 def _of_no_name(path: Path) -> str:
@@ -74,7 +72,7 @@ def check_dataset(path: str | Path) -> CheckReport:
     dataset = open_dataset(path)
     root, report = dataset.path, CheckReport()
     report.take(layout.probe_path(root), lambda: probe_faults(root))
-    report.faults += _unread(root)
+    report.take(root, partial(_unread, root))
     for model in layout.manifest_models(root):
         if model not in dataset.models:
             report.take(root / "manifest" / model, partial(failures_of, root, model))
