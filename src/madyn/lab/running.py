@@ -133,7 +133,7 @@ def _run_in(
 
 def _refuse_left_training(root: Path) -> None:
     """Refuse a folder in which a process still trains that a lab left when it was killed."""
-    for path in sorted(layout.lab_folder(root).glob("*.lock")):
+    for path in sorted(layout.inside(root, layout.lab_folder(root)).glob("*.lock")):
         with hold(path, remove=True) as free:
             if not free:
                 raise UsageError(f"{in_training(root, path.stem)}, left by an earlier lab: end it, or wait for it")
