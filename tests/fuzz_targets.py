@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
 import io
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,10 +25,11 @@ import madyn
 from fuzz_others import OTHERS
 from madyn import terminal
 from madyn.dataset import fit_files, layout, manifest
-from madyn.dataset.files import write_json
+from madyn.dataset.files import write_bytes, write_json
+from madyn.dataset.lab_files import CorpusRecord, read_state, write_state
 from madyn.dataset.locations import locked_in, read_locations
 from madyn.dataset.statistics import read_statistics
-from madyn.dataset.training import TrainingRecord, write_record
+from madyn.dataset.training import TrainingRecord, read_record, write_record
 from tiny import grow, tiny_shape
 
 Calls = Mapping[str, Callable[[], Any]]
@@ -111,7 +113,12 @@ def _write_dataset(root: Path) -> None:
             complete=True,
         )
         write_record(root, model, record)
-    write_json(layout.lab_folder(root) / "corpus.json", _CORPUS)
+        write_state(layout.state_path(root, model), record.run_sha256, 3000, b"the weights and the like" * 20)
+    tokens = io.BytesIO()
+    np.save(tokens, np.arange(200, dtype=np.int32))
+    write_bytes(layout.tokens_path(root), tokens.getvalue())
+    corpus = CorpusRecord(_CORPUS, hashlib.sha256(tokens.getvalue()).hexdigest())
+    write_json(layout.lab_folder(root) / "corpus.json", asdict(corpus))
     madyn.fit_dataset(root)
 
 
@@ -244,6 +251,12 @@ def _corpus_calls(root: Path, file: Path) -> Calls:
     return {"corpus": lambda: _refuse_other_text(root, _known_corpus(file), dict(_CORPUS))}
 
 
+def _state_calls(root: Path, file: Path) -> Calls:
+    record = read_record(root, file.stem)
+    assert record is not None
+    return {"state": lambda: read_state(file, record.run_sha256, 10_000), "check": lambda: _check(root)}
+
+
 def _whole(root: Path, file: Path) -> Calls:
     """What takes long: commands over the whole dataset."""
     from madyn.effects import model_responses
@@ -294,6 +307,7 @@ TARGETS: dict[str, Target] = {
         _of_dataset("training", "training/*.json", _training_calls),
         _of_dataset("corpus", ".lab/*.json", _corpus_calls),
         *(Target(name, make, files, calls, rare or _none) for name, make, files, calls, rare in OTHERS),
+        _of_dataset("state", ".lab/*.pt", _state_calls),
     )
 }
 """Every target by name."""

@@ -205,10 +205,10 @@ def test_one_model_s_damaged_files_cost_the_others_nothing(root, run):
     assert code == 1
     assert "exp2_m_1_step64" in err
     assert madyn.open_dataset(root).has_fits(A, "ratio")
-    for command in (["show"], ["compare", "--hypothesis", "step1"]):
+    for command, what in ((["show"], A), (["compare", "--hypothesis", "step1"], "ratio: 2 layers of 1 model")):
         code, out, err = run(command[0], root, *command[1:])
         assert code == 1, command
-        assert A in out, command
+        assert what in out, command
         assert "exp2_m_1_step64" in out + err, command
     code, _, err = run("figures", root, "--only", "series", "--jobs", 1)
     assert code == 1
