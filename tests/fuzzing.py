@@ -224,7 +224,7 @@ def _as_value(cell: str) -> str:
     return cell if value is None else repr(value)
 
 
-CHECKED = ("statistics", "params", "table", "manifest", "probe", "locations", "positions", "training", "state")
+CHECKED = ("statistics", "params", "table", "manifest", "probe", "locations", "positions", "training")
 """The kinds of file whose changes `check` is to notice."""
 
 

@@ -15,9 +15,12 @@ import numpy as np
 from madyn.curves.hypotheses import HYPOTHESES
 from madyn.dataset import Dataset, fit_files, layout, seals
 from madyn.dataset.files import is_folder, is_there, read_json
+from madyn.dataset.view import RatioOf
 from madyn.errors import DatasetError, MadynError, one_line
 
 Layers = Sequence[Mapping[str, Mapping[str, Any]]]
+Values = Mapping[RatioOf, np.ndarray]
+"""The trajectories (step, layer) that records were fitted to, by the mean that they name."""
 
 _CLOSE = 1e-6  # of a series' range: rounding leaves 1e-10
 
@@ -47,7 +50,9 @@ def fit_faults(dataset: Dataset, model: str, absences: list[str]) -> Iterator[st
         if len(records) != layers:
             yield f"{path}: {len(records)} layers where the statistics have {layers}"
             continue
-        found = [*_record_faults(dataset, model, quantity, records), *_curve_faults(dataset, model, quantity, records)]
+        values = {mean: dataset.trajectories(model, quantity, mean).values for mean in _means(records)}
+        steps = np.asarray(dataset.steps(model), float)
+        found = [*_record_faults(values, records, (model, quantity)), *_curve_faults(values, records, steps)]
         yield from (f"{path}: layer {layer}, {one_line(name, 60)}: {fault}" for layer, name, fault in found)
         yield from (f"{path}: {fault}" for fault in _gap_faults(records))
     yield from _combined_faults(dataset, model)
@@ -56,27 +61,24 @@ def fit_faults(dataset: Dataset, model: str, absences: list[str]) -> Iterator[st
 Fault = tuple[int, str, str]
 
 
-def _record_faults(dataset: Dataset, model: str, quantity: str, records: Layers) -> Iterator[Fault]:
+def _record_faults(values: Values, records: Layers, place: tuple[str, str]) -> Iterator[Fault]:
     """What each record says of itself: layer, hypothesis and what is wrong."""
-    values = {kind: _values(dataset, model, quantity, kind) for kind in ("sequences", "means")}
     for number, layer in enumerate(records):
         for name, record in layer.items():
             missing = [key for key in fit_files.RECORD_KEYS if key not in record]
             fault = f"no {', '.join(missing)}" if missing else _r2_fault(record, values[_mean(record)][:, number])
             if fault is None and not _whole(record):
                 fault = "a part of what madyn writes in a fit is missing"
-            fault = fault or seals.seal_fault(record, model, quantity, number, name)
+            fault = fault or seals.seal_fault(record, *place, number, name)
             if fault:
                 yield number, name, fault
 
 
-def _values(dataset: Dataset, model: str, quantity: str, ratio_of: str) -> np.ndarray:
-    """The trajectories (step, layer) that records were fitted to."""
-    kind = "means" if ratio_of == "means" else "sequences"
-    return dataset.trajectories(model, quantity, kind).values
+def _means(records: Layers) -> set[RatioOf]:
+    return {_mean(record) for layer in records for record in layer.values()}
 
 
-def _mean(record: Mapping[str, Any]) -> str:
+def _mean(record: Mapping[str, Any]) -> RatioOf:
     """Which mean of the ratio a record was fitted to."""
     return "means" if _provenance(record).get("ratio_of") == "means" else "sequences"
 
@@ -106,9 +108,8 @@ def _r2_fault(record: Mapping[str, Any], values: np.ndarray) -> str | None:
     return None if close else f"r2 is {record['r2']:.6g}, and its residuals give {r2:.6g}"
 
 
-def _curve_faults(dataset: Dataset, model: str, quantity: str, records: Layers) -> Iterator[Fault]:
+def _curve_faults(values: Values, records: Layers, steps: np.ndarray) -> Iterator[Fault]:
     """Records whose parameters, put into the curve, do not leave the residuals that they have."""
-    steps = np.asarray(dataset.steps(model), float)
     for name, hypothesis in HYPOTHESES.items():
         kept = [
             (number, layer[name], _mean(layer[name]))
@@ -119,7 +120,7 @@ def _curve_faults(dataset: Dataset, model: str, quantity: str, records: Layers) 
             continue
         popt = np.array([_ordered(record, hypothesis.param_names) for _, record, _ in kept])
         residuals = np.array([_floats(record["residuals"]) for _, record, _ in kept])
-        measured = np.array([_values(dataset, model, quantity, kind)[:, number] for number, _, kind in kept])
+        measured = np.array([values[mean][:, number] for number, _, mean in kept])
         with np.errstate(all="ignore"):
             off = np.abs(measured - hypothesis.values(steps, popt) - residuals)
             wrong = ~(off <= _CLOSE * np.ptp(measured, axis=1, keepdims=True)) & np.isfinite(residuals)
