@@ -50,7 +50,7 @@ def fit_faults(dataset: Dataset, model: str, absences: list[str]) -> Iterator[st
         if len(records) != layers:
             yield f"{path}: {len(records)} layers where the statistics have {layers}"
             continue
-        values = {mean: dataset.trajectories(model, quantity, mean).values for mean in _means(records)}
+        values: Values = {mean: dataset.trajectories(model, quantity, mean).values for mean in _means(records)}
         steps = np.asarray(dataset.steps(model), float)
         found = [*_record_faults(values, records, (model, quantity)), *_curve_faults(values, records, steps)]
         yield from (f"{path}: layer {layer}, {one_line(name, 60)}: {fault}" for layer, name, fault in found)
@@ -111,7 +111,7 @@ def _r2_fault(record: Mapping[str, Any], values: np.ndarray) -> str | None:
 def _curve_faults(values: Values, records: Layers, steps: np.ndarray) -> Iterator[Fault]:
     """Records whose parameters, put into the curve, do not leave the residuals that they have."""
     for name, hypothesis in HYPOTHESES.items():
-        kept = [
+        kept: list[tuple[int, Mapping[str, Any], RatioOf]] = [
             (number, layer[name], _mean(layer[name]))
             for number, layer in enumerate(records)
             if name in layer and _can_be_drawn(layer[name], hypothesis.param_names)
