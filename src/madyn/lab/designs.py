@@ -20,6 +20,7 @@ from madyn.lab.blueprints import Blueprint
 
 _TRIALS = 400
 _CANDIDATES = 200_000
+_WIDEST = 1 << 31  # no MLP is
 
 Levels = Mapping[str, Sequence[Any]]
 
@@ -115,10 +116,9 @@ def complete_shape(values: Mapping[str, Any]) -> Blueprint:
         raise UsageError(f"a model needs {', '.join(missing)}")
     if fields.get("intermediate_size") is None:
         width = (4 if ratio is None else ratio) * fields["hidden_size"]
-        if not math.isfinite(width) or width != int(width):
-            raise UsageError(
-                f"mlp_ratio is {ratio}, and hidden_size {fields['hidden_size']}: the MLP's width is {width}"
-            )
+        if not 0 < width < _WIDEST or width != int(width):
+            hidden = fields["hidden_size"]
+            raise UsageError(f"mlp_ratio is {ratio}, and hidden_size {hidden!r:.40}: the MLP's width is {width!r:.40}")
         fields["intermediate_size"] = int(width)
     elif ratio is not None:
         raise UsageError("give mlp_ratio or intermediate_size, not both")

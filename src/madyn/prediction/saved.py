@@ -78,7 +78,11 @@ def _state_of(content: _Saved) -> Calibrated:
     subjects = {name: from_record(asdict(record)) for name, record in content.models.items()}
     layers = sum(subject.architecture.num_hidden_layers for subject in subjects.values())
     curves, predicted, claimed = (_rectangle(c) for c in (content.curves, content.predicted, content.claimed))
-    if not layers == len(curves) or not curves.shape == predicted.shape == claimed.shape or not (claimed > 0).all():
+    if (
+        not layers == len(curves)
+        or not curves.shape == predicted.shape == claimed.shape
+        or not (claimed >= _LEAST_SPREAD).all()
+    ):
         raise ValueError("its curves do not belong together")
     positions = np.array(content.positions, float)
     if not len(positions) or (np.diff(positions) <= 0).any() or positions[0] < 0:
@@ -98,6 +102,9 @@ def _rectangle(rows: list[list[float]]) -> Floats:
         raise ValueError("its curves are not all of one length")
     return np.array(rows, float)
 
+
+_LEAST_SPREAD = 1e-9
+"""Standard deviations of log curves: no approach claims less than a millionth."""
 
 _MOST_ROWS = 5000
 """Layers that a predictor is fitted to: its matrix has their square."""
