@@ -91,3 +91,7 @@ def remarks_of(dataset: Dataset, model: str) -> Iterator[str]:
     units, _ = manifest.read_sound_units(dataset.path, model)  # the damaged ones are said already
     for step, unit in units.items():
         yield from (f"{layout.manifest_path(dataset.path, model, step)}: {one_line(remark)}" for remark in unit.remarks)
+    sources = list(dict.fromkeys(unit.source for unit in units.values() if unit.failure is None))
+    if len(sources) > 1:
+        named = f"{one_line(sources[0], 200)} and {one_line(sources[1], 200)}"
+        yield f"{dataset.path / 'manifest' / model}: steps were measured from several places, {named} among them"

@@ -169,10 +169,9 @@ def claim_probe(root: Path, probe: ProbeRecord) -> None:
     Raises:
         ProbeMismatchError: the dataset was measured on another text.
     """
-    refuse_other_probe(root, probe)
     path = layout.inside(root, layout.probe_path(root))
-    if read_probe(root) is None and not create_bytes(path, encode_json(sealed(asdict(probe), "probe"))):
-        refuse_other_probe(root, probe)  # another process was first, with the same text or another
+    if not create_bytes(path, encode_json(sealed(asdict(probe), "probe"))):
+        refuse_other_probe(root, probe)  # it has one, perhaps since a moment
 
 
 def refuse_other_probe(root: Path, probe: ProbeRecord) -> None:

@@ -50,11 +50,11 @@ def try_lock(descriptor: int, *, shared: bool = False) -> bool | None:
 
 
 @contextmanager
-def replacing(path: Path, put: Callable[[str, Path], None] = os.replace) -> Iterator[BinaryIO]:
+def replacing(path: Path, put: Callable[[str, Path], None] | None = None) -> Iterator[BinaryIO]:
     """A file to write in place of another, which it replaces when the block ends and all of it is on the disk.
 
     Args:
-        put: brings the whole file, given by its present name, to its place.
+        put: brings the whole file, given by its present name, to its place; by default over whatever is there.
 
     Raises:
         OSError: the file cannot be written; what was there before is still there.
@@ -70,13 +70,17 @@ def replacing(path: Path, put: Callable[[str, Path], None] = os.replace) -> Iter
             os.fsync(file.fileno())
         # mkstemp makes files for their owner alone; a dataset is there to be shared.
         Path(name).chmod(0o666 & ~_UMASK)
-        put(name, path)
+        (put or _put_over)(name, path)
         sync_folder(path.parent)
     finally:
         with suppress(OSError):
             Path(name).unlink(missing_ok=True)
         if kept is not None:
             os.close(kept)
+
+
+def _put_over(whole: str, path: Path) -> None:
+    Path(whole).replace(path)
 
 
 def put_new(whole: str, path: Path) -> bool:

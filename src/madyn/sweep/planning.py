@@ -14,6 +14,7 @@ from madyn.errors import UsageError
 from madyn.sharing import list_steps
 from madyn.suites import PYTHIA
 from madyn.sweep.settings import Settings
+from madyn.sweep.sources import refuse_other_source
 from madyn.terminal import note
 
 Steps = str | int | Iterable[int] | None
@@ -64,7 +65,8 @@ def plan_models(
 
     Raises:
         CheckpointError: a model or a step does not exist.
-        UsageError: two models would share a directory, or an argument cannot mean anything.
+        UsageError: two models would share a directory, the dataset holds another of that name, or an argument cannot
+            mean anything.
     """
     if not models:
         raise UsageError("no model to trace")
@@ -84,13 +86,17 @@ def plan_models(
             layout.refuse_twin(root, directory)
         wanted = found.at(choose_steps(steps, found))
         present = _present(root, directory, {c.step for c in wanted}) if root is not None else set()
+        known = manifest.read_sound_units(root, directory)[0] if root is not None else {}
+        done = {c.step: c for c in wanted if c.step in present and c.step is not None}
+        if root is not None:
+            refuse_other_source(root, directory, found.source, done, known)
         plans[directory] = ModelPlan(
             directory,
             found.source,
             wanted,
             [c for c in wanted if c.step not in present],
-            [c.step for c in wanted if c.step in present and c.step is not None],
-            manifest.read_sound_units(root, directory)[0] if root is not None else {},
+            list(done),
+            known,
             found,
             tuple(f"{found.source}: {sentence}" for sentence in describe_left_out(found.left_out)),
         )
