@@ -138,6 +138,21 @@ def test_killed_fifty_times_and_started_again(run_folder, book, tmp_path, undist
 # Spread out
 
 
+def test_what_was_damaged_is_measured_again(run_folder, probe, tmp_path, undisturbed):
+    """A statistics file that says another number, one that is cut short, and a manifest that cannot be read."""
+    root, name = tmp_path / "d", "tiny_net"
+    madyn.trace(run_folder, root, probe=probe)
+    assert statistics(root) == undisturbed
+    number, cut = (layout.statistics_path(root, name, step) for step in STEPS[:2])
+    number.write_text(number.read_text().replace("1", "2", 1))
+    cut.write_text(cut.read_text()[:100])
+    layout.manifest_path(root, name, STEPS[2]).write_text("{")
+    assert len(madyn.check_dataset(root).faults) >= 3
+    madyn.trace(run_folder, root, probe=probe)
+    assert statistics(root) == undisturbed
+    assert madyn.check_dataset(root).faults == []
+
+
 def test_in_processes_and_in_shares(run_folder, probe, tmp_path, undisturbed):
     threads = torch.get_num_threads()
     report = madyn.trace(run_folder, tmp_path / "a", probe=probe, jobs=2)
