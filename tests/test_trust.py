@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -15,10 +16,20 @@ from PIL import Image
 import madyn
 from madyn.dataset.copying import bring
 from madyn.dataset.shipped import pack_dataset
-from madyn.errors import CheckpointError, DatasetError, StorageError, TextError, UsageError
+from madyn.errors import (
+    MOST_WORKERS,
+    CheckpointError,
+    DatasetError,
+    StorageError,
+    TextError,
+    UsageError,
+    missing_dependency,
+)
 from madyn.paths import describe_missing, means_path
+from madyn.telemetry import SETTINGS
 from tiny import TEXT, save_checkpoints, write_dataset
 
+MADYN = [sys.executable, "-c", "from madyn.cli import main; main()"]
 PACKAGE = Path(madyn.__file__).parent
 
 # Code of others
@@ -338,3 +349,117 @@ def test_links_inside_and_the_root_itself_are_fine(linked, tmp_path, run):
     assert (root / "real/params/layer_fit_params_ratio.json").is_file()
     pack_dataset(tmp_path / "link", tmp_path / "packed.tar.xz")
     assert (tmp_path / "packed.tar.xz").is_file()
+
+
+# Listeners and reports
+
+
+def test_what_would_be_sent_home_is_off_and_the_users_own_setting_wins():
+    code = """
+import json, os
+from madyn.telemetry import SETTINGS
+from huggingface_hub import constants
+print(json.dumps([{n: os.environ[n] for n in SETTINGS}, constants.HF_HUB_DISABLE_TELEMETRY]))
+"""
+    clean = {name: value for name, value in os.environ.items() if name not in SETTINGS}
+
+    def said(**own):
+        environment = {**clean, **own}
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+        return json.loads(done.stdout)
+
+    assert said() == [SETTINGS, True]
+    found, off = said(HF_HUB_DISABLE_TELEMETRY="0", DO_NOT_TRACK="0", RAY_USAGE_STATS_ENABLED="1")
+    assert (off, found["RAY_USAGE_STATS_ENABLED"]) == (False, "1")
+
+
+LISTENING = """
+import json, sys
+from madyn.sweep.clusters import start_ray
+{before}
+ray = start_ray()
+assert ray.get(ray.remote(lambda: 1).remote()) == 1
+import psutil
+own = [psutil.Process(), *psutil.Process().children(recursive=True)]
+pids = {{process.pid for process in own}}
+print(json.dumps([c.laddr.ip for c in psutil.net_connections("inet") if c.status == "LISTEN" and c.pid in pids]))
+ray.shutdown()
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Ray's processes are no children there")
+def test_ray_started_here_listens_on_loopback_alone():
+    pytest.importorskip("ray")
+    environment = {n: v for n, v in os.environ.items() if not n.startswith("RAY_")}
+    done = subprocess.run(
+        [sys.executable, "-c", LISTENING.format(before="")], capture_output=True, text=True, check=True, env=environment
+    )
+    addresses = json.loads(done.stdout.splitlines()[-1])
+    assert len(addresses) >= 3
+    assert set(addresses) <= {"127.0.0.1", "::ffff:127.0.0.1", "::1"}
+    assert "note: Ray listens" not in done.stderr
+
+
+def test_ray_that_is_missing_is_said_before_anything_is_read(monkeypatch, run, tmp_path):
+    monkeypatch.setattr("madyn.sweep.clusters.find_spec", lambda name: None)
+    code, _, err = run("trace", "/nowhere", "--out", tmp_path / "d", "--engine", "ray")
+    assert (code, err) == (1, 'madyn: ray is not installed: pip install "madyn[cluster]"\n')
+
+
+def test_the_extra_of_a_missing_package():
+    for name, extra in (("ray", "cluster"), ("s3fs", "cluster"), ("shap", "predict"), ("torch", "models")):
+        assert f"madyn[{extra}]" in str(missing_dependency(ModuleNotFoundError(name=name)))
+
+
+# Numbers that cannot be meant
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["--sequences", "1000000000"], ["--sequences", "0"], ["--sequences", "-1"], ["--sequences", "1e9"],
+     ["--sequences", "9" * 30], ["--length", "0"], ["--length", "-3"], ["--length", "9" * 30], ["--seed", "-1"],
+     ["--seed", "9" * 30], ["--batch-size", "0"], ["--exclude-positions", "0-999999999999999"]],
+    ids=" ".join,
+)  # fmt: skip
+def test_a_number_that_cannot_be_meant_is_one_line(plain, tmp_path, run, options):
+    (tmp_path / "book.txt").write_text(TEXT)
+    for command in (["scan", plain], ["trace", plain.parent, "--out", tmp_path / "d"]):
+        code, out, err = run(*command, "--probe", tmp_path / "book.txt", *options)
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert err.startswith("madyn: ")
+        assert len(err) < 300
+
+
+@pytest.mark.parametrize("jobs", ["0", "-1", "100000", "9" * 30])
+def test_so_many_processes_are_one_line(plain, tmp_path, run, jobs):
+    root = write_dataset(tmp_path / "d", models=("m",), steps=(0, 1))
+    for command in (
+        ["trace", plain.parent, "--out", tmp_path / "o", "--jobs", jobs],
+        ["trace", plain.parent, "--out", tmp_path / "o", "--engine", "ray", "--cpus", jobs],
+        ["figures", root, "--jobs", jobs],
+        ["lab", "tiny-suite", "--out", tmp_path / "o", "--jobs", jobs],
+        ["lab", "tiny-suite", "--dry-run", "--threads", jobs],
+    ):
+        code, out, err = run(*command)
+        assert (code, out, err.count("\n")) == (2, "", 1), command
+        assert f"from 1 to {MOST_WORKERS}" in err
+
+
+# Object stores
+
+
+@pytest.mark.parametrize("url", ["s3://no-such-bucket-of-anybody/x", "nosuch://bucket/x", "s3:///x", "file://host/x"])
+def test_a_store_that_cannot_be_had_is_one_line_in_short_time(plain, tmp_path, url):
+    """Nothing answers at the store's address, and there are no credentials."""
+    (tmp_path / "book.txt").write_text(TEXT)
+    keep = {n: v for n, v in os.environ.items() if not n.startswith("AWS_")}
+    environment = {**keep, "AWS_ENDPOINT_URL": "http://127.0.0.1:1", "AWS_EC2_METADATA_DISABLED": "true",
+                   "AWS_MAX_ATTEMPTS": "1", "HOME": str(tmp_path)}  # fmt: skip
+    for command in (["show", url], ["trace", str(plain.parent), "--out", url, "--probe", str(tmp_path / "book.txt")]):
+        start = time.monotonic()
+        done = subprocess.run([*MADYN, *command], capture_output=True, text=True, check=False, env=environment)
+        assert time.monotonic() - start < 40
+        assert done.returncode in (1, 2)
+        assert "Traceback" not in done.stderr
+        assert done.stderr.splitlines()[-1].startswith("madyn: ")
+        assert len([line for line in done.stderr.splitlines() if line.startswith("madyn: ")]) == 1

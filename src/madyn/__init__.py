@@ -9,6 +9,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from madyn.telemetry import switch_off
+
 if TYPE_CHECKING:
     from madyn.architecture import Architecture
     from madyn.checking import check_dataset
@@ -41,6 +43,8 @@ if TYPE_CHECKING:
     from madyn.sweep.verifying import verify_checkpoints
 
 __version__ = "0.1.0"
+
+switch_off()
 
 _HOMES = {
     "Architecture": "madyn.architecture",

@@ -64,7 +64,22 @@ class MissingDependencyError(MadynError, ImportError):
     """A part of madyn was called whose optional dependency is not installed."""
 
 
-_EXTRAS = {"sklearn": "predict", "xgboost": "predict", "shap": "predict"}
+def check_range(name: str, value: int, least: int, most: int) -> int:
+    """A number as it is. Raises UsageError where it is below what can be or above what makes sense."""
+    if not least <= value <= most:
+        shown = str(value) if abs(value) < 10**30 else "a huge number"
+        raise UsageError(f"{name} is {shown}; it is a whole number from {least} to {most}")
+    return value
+
+
+MOST_SEED = 2**63 - 1
+MOST_WORKERS = 1024
+"""Processes, or threads of one, that a machine is asked for; no larger number is meant."""
+
+_EXTRAS = {
+    **dict.fromkeys(("sklearn", "xgboost", "shap", "joblib"), "predict"),
+    **dict.fromkeys(("ray", "s3fs", "aiobotocore", "botocore"), "cluster"),
+}
 
 
 def missing_dependency(error: ModuleNotFoundError) -> Exception:

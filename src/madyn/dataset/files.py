@@ -37,12 +37,16 @@ def root_path(root: str | Path) -> Path:
     if isinstance(root, Path) or "://" not in str(root):
         return Path(root) if isinstance(root, str) else root
     from upath import UPath
+    from upath.implementations.cloud import CloudPath
 
     try:
         # Listings are not remembered: other machines write to the same place.
-        return UPath(root, use_listings_cache=False)  # pyright: ignore[reportReturnType]
+        found = UPath(root, use_listings_cache=False)
     except (ValueError, ImportError) as e:
         raise UsageError(f"{root}: cannot be used: {e}") from e
+    if isinstance(found, CloudPath) and not found.drive:
+        raise UsageError(f"{root}: names no bucket; it reads {found.protocol}://BUCKET/NAME")
+    return found  # pyright: ignore[reportReturnType]
 
 
 def _path_of_url(url: str) -> Path:

@@ -37,7 +37,7 @@ import madyn.figures.trajectories  # noqa: F401
 from madyn.dataset import Dataset, open_dataset, open_to_write
 from madyn.dataset.files import sha256, write_bytes
 from madyn.dataset.layout import FITTED_QUANTITIES, inside
-from madyn.errors import MadynError, StorageError, UsageError
+from madyn.errors import MOST_WORKERS, MadynError, StorageError, UsageError, check_range
 from madyn.figures.registry import PICTURES, Case, Source
 from madyn.processes import DiedError, Workers
 from madyn.regular import open_regular
@@ -53,6 +53,7 @@ if TYPE_CHECKING:
 Progress = Callable[[int, int], None]
 """Called with (pictures done, pictures to draw)."""
 
+_MOST_DPI = 2400  # a printer's; a picture of that is 600 MB in memory
 _KEY = "madyn-inputs"  # the text entry of a PNG that holds the hash
 _COMPRESSION = 4  # of 9: larger numbers cost twice the time for a tenth of the bytes
 
@@ -123,8 +124,9 @@ def draw_figures(
         StorageError: a file cannot be written; those written before it stay.
         MadynError: a process ended early.
     """
-    if dpi < 1 or (jobs is not None and jobs < 1):
-        raise UsageError(f"dpi is {dpi} and jobs {jobs}; both must be 1 or more")
+    check_range("dpi", dpi, 1, _MOST_DPI)
+    if jobs is not None:
+        check_range("jobs", jobs, 1, MOST_WORKERS)
     if not isinstance(dataset, Dataset):
         dataset = open_to_write(dataset) if out is None else open_dataset(dataset)
     if out is None:

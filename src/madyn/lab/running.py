@@ -22,7 +22,7 @@ from madyn.dataset.files import is_local, root_path
 from madyn.dataset.leftovers import sweep
 from madyn.dataset.locking import hold, training_alone
 from madyn.dataset.training import TrainingRecord, read_record
-from madyn.errors import MadynError, UsageError
+from madyn.errors import MOST_WORKERS, MadynError, UsageError, check_range
 from madyn.lab.corpora import Corpus, prepare_corpus, probe_of
 from madyn.lab.jobs import Job, in_training, train_and_measure
 from madyn.lab.suites import LabSuite, Run, read_suite
@@ -150,8 +150,9 @@ def _is_whole(root: Path, run: Run, suite: LabSuite, record: TrainingRecord) -> 
 
 def models_at_once(jobs: int | None, threads: int, device: str) -> int:
     """How many models are trained at the same time. Raises UsageError for a number that cannot be."""
-    if threads < 1 or (jobs is not None and jobs < 1):
-        raise UsageError(f"jobs is {jobs} and threads {threads}; both must be at least 1")
+    for name, value in (("threads", threads), ("jobs", jobs)):
+        if value is not None:
+            check_range(name, value, 1, MOST_WORKERS)
     return jobs or (1 if device.startswith("cuda") else max(1, (os.cpu_count() or 1) // threads))
 
 

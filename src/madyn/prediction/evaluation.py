@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from madyn.errors import DatasetError, MadynError
+from madyn.errors import MOST_WORKERS, DatasetError, MadynError, check_range
 from madyn.prediction.approaches import APPROACHES, MIXED, approach_named
 from madyn.prediction.calibrated import Calibrated, fit_calibrated
 from madyn.prediction.derived import last_steps, quantity
@@ -139,6 +139,8 @@ def leave_out(
     protocols = protocols_of(table)
     folds = [(protocol, mask) for protocol, masks in protocols.items() for mask in masks]
     found = {protocol: {name: _nothing(table) for name in names} for protocol in protocols}
+    if jobs is not None:
+        check_range("jobs", jobs, 1, MOST_WORKERS)
     done = in_order(_fold, ((table, mask, names) for _, mask in folds), jobs)
     for (protocol, mask), by_name in zip(folds, done, strict=True):
         for name, part in by_name.items():

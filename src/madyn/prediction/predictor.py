@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from madyn.architecture import Architecture
-from madyn.errors import ArchitectureError, UsageError
+from madyn.errors import ArchitectureError, UsageError, check_range
 from madyn.prediction.approaches import approach_named
 from madyn.prediction.calibrated import Calibrated, fit_calibrated
 from madyn.prediction.derived import LARGEST_LOG, QUANTITIES, in_units, quantity, steps_of
@@ -68,7 +68,7 @@ class Predictor:
     def __init__(self, approach: str = DEFAULT, *, seed: int = 0) -> None:
         approach_named(approach)
         self.approach = approach
-        self.seed = seed
+        self.seed = check_range("seed", seed, 0, 2**32 - 1)  # as scikit-learn takes them
         self._state: Calibrated | None = None
 
     def __repr__(self) -> str:

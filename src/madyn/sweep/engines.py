@@ -6,14 +6,14 @@ pool and Ray do. A worker that dies takes its unit back to the list.
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any
 
-from madyn.errors import MadynError, UsageError
+from madyn.errors import MOST_WORKERS, MadynError, UsageError, check_range
 from madyn.processes import DiedError, Workers
+from madyn.sweep.clusters import require_ray, start_ray
 from madyn.sweep.units import Outcome, Work, finish_cache, measure_unit, prepare
 
 Engine = Callable[[Sequence[Work]], Iterator[Outcome]]
@@ -32,15 +32,16 @@ def choose_engine(name: str = "local", *, jobs: int = 1, cpus: int = 1, gpus: fl
     Raises:
         UsageError: there is no such engine, or the number means nothing for it.
     """
-    if jobs < 1:
-        raise UsageError(f"jobs is {jobs}; at least one is needed")
+    check_range("jobs", jobs, 1, MOST_WORKERS)
     if name == "local":
         return run_here if jobs == 1 else lambda works: run_in_processes(works, jobs)
     if name == "ray" or name.startswith("ray://"):
         if jobs != 1:
             raise UsageError("jobs goes with the local engine; Ray uses what its cluster has")
-        if cpus < 1 or gpus < 0:
-            raise UsageError(f"cpus is {cpus} and gpus {gpus}; a unit takes at least one CPU")
+        check_range("cpus", cpus, 1, MOST_WORKERS)
+        if not 0 <= gpus <= MOST_WORKERS:
+            raise UsageError(f"gpus is {gpus}; a unit takes from 0 to {MOST_WORKERS}")
+        require_ray()
         return lambda works: run_on_ray(works, name.removeprefix("ray").removeprefix("://"), cpus, gpus)
     raise UsageError(f"{name!r} is no engine; it is local, ray, or ray://HOST:PORT")
 
@@ -112,17 +113,10 @@ def run_on_ray(works: Sequence[Work], address: str = "", cpus: int = 1, gpus: fl
         MissingDependencyError: Ray is not installed.
         MadynError: there is no cluster at the address.
     """
-    # Ray sends statistics of its use home unless told otherwise, and this is not ours to allow.
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    import ray
-
-    if not ray.is_initialized():
-        try:
-            ray.init(address=address or None, log_to_driver=False, logging_level=logging.ERROR)
-        except (ConnectionError, RuntimeError, OSError) as e:
-            raise MadynError(f"no Ray cluster could be reached at {address or 'this machine'}: {e}") from e
+    ray = start_ray(address)
     task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=_RESTARTS)(_measure_on_node)
     todo, running = iter(works), {}
+    _refuse_more_than_there_is(ray, cpus, gpus)
     limit = max(1, int(sum(node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"])) + 1)
     while True:
         while len(running) < limit and (work := next(todo, None)) is not None:
@@ -133,6 +127,14 @@ def run_on_ray(works: Sequence[Work], address: str = "", cpus: int = 1, gpus: fl
         for reference in done:
             work = running.pop(reference)
             yield _fetched(ray, reference, work)
+
+
+def _refuse_more_than_there_is(ray: Any, cpus: int, gpus: float) -> None:
+    """Ray waits for ever for a node that could take a unit; one machine will not get larger."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    if len(nodes) == 1 and (cpus > nodes[0].get("CPU", 0) or gpus > nodes[0].get("GPU", 0)):
+        has = f"{nodes[0].get('CPU', 0):g} CPUs and {nodes[0].get('GPU', 0):g} GPUs"
+        raise UsageError(f"a unit is to take {cpus} CPUs and {gpus:g} GPUs, and the one node of Ray has {has}")
 
 
 def _fetched(ray: Any, reference: Any, work: Work) -> Outcome:

@@ -11,10 +11,12 @@ from typing import Any
 
 from madyn.architecture import Architecture
 from madyn.checkpoints.weights import FORMS
-from madyn.errors import UsageError
+from madyn.errors import MOST_SEED, UsageError, check_range
 from madyn.text import PAPER_DOCUMENTS
 
 PAPER_CONTEXT = 2048
+_LAST_POSITION = 10**8  # beyond any context
+_MOST_SEQUENCES = 10**7
 GIVEN = "given"  # in the place of a text's name: token ids or images that the user gave
 
 DTYPES = ("float32", "bfloat16", "float16", "float64")
@@ -89,6 +91,11 @@ class Probe:
 
     def __post_init__(self) -> None:
         _ = self.excluded, self.groups  # said here if they mean nothing
+        check_range("seed", self.seed, 0, MOST_SEED)
+        check_range("documents", self.documents, 1, MOST_SEED)
+        check_range("sequences", self.sequences, 1, _MOST_SEQUENCES)
+        if self.length is not None:
+            check_range("length", self.length, 1, _LAST_POSITION)
 
     @property
     def excluded(self) -> tuple[int, ...]:
@@ -124,7 +131,7 @@ def _span(text: str, *, closed: bool = False) -> slice:
     match = re.fullmatch(r"\s*(\d{1,18})(?:\s*(-)\s*(\d{0,18}))?\s*", text)
     if match is None or (closed and match[2] and not match[3]) or (match[3] and int(match[3]) < int(match[1])):
         raise UsageError(f"{text!r} is no position or range of positions, such as 0, 2-5{'' if closed else ' or 16-'}")
-    first = int(match[1])
+    first = check_range("a position", max(int(match[1]), int(match[3] or 0)), 0, _LAST_POSITION) and int(match[1])
     if not match[2]:
         return slice(first, first + 1)
     return slice(first, int(match[3]) + 1 if match[3] else None)

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import parse_qsl
 
-from madyn.errors import TextError, UsageError, one_line
+from madyn.errors import MOST_SEED, TextError, UsageError, check_range, one_line
 from madyn.hub import hub_errors
 from madyn.paths import describe_missing, exists, means_path
 from madyn.regular import open_gzip, open_regular
@@ -73,6 +73,7 @@ def read_text(source: str, documents: int | None = PAPER_DOCUMENTS, seed: int = 
     """
     if documents is not None and documents < 1:
         raise UsageError(f"documents is {documents}; at least one is needed")
+    check_range("seed", seed, 0, MOST_SEED)
     name, part = _name_and_part(source)
     read = next(read for applies, read in _SOURCES if applies(name))
     if part:

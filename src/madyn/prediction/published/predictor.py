@@ -18,7 +18,7 @@ import xarray as xr
 from numpy.typing import ArrayLike
 
 from madyn.architecture import Architecture
-from madyn.errors import UsageError
+from madyn.errors import UsageError, check_range
 from madyn.prediction.inputs import as_steps
 from madyn.prediction.published.features import SHAPE_FIELDS, architecture_groups, feature_table, features_of
 from madyn.prediction.published.protocols import (
@@ -67,7 +67,7 @@ class ParameterPredictor:
     """
 
     def __init__(self, seed: int = 0, regressors: Sequence[str] | None = None) -> None:
-        self.seed = seed
+        self.seed = check_range("seed", seed, 0, 2**32 - 1)  # as scikit-learn takes them
         self._names = None if regressors is None else tuple(regressors)
         self._fit: _Fit | None = None
 
