@@ -316,7 +316,7 @@ def bucket(monkeypatch):
     s3fs.S3FileSystem.clear_instance_cache()
 
 
-def test_a_dataset_in_a_bucket(run_folder, probe, bucket, tmp_path, undisturbed, run):
+def test_a_dataset_in_a_bucket(run_folder, probe, bucket, tmp_path, undisturbed, run, monkeypatch):
     from madyn.dataset.files import create_bytes, root_path
 
     url = f"{bucket}/mine"
@@ -334,6 +334,18 @@ def test_a_dataset_in_a_bucket(run_folder, probe, bucket, tmp_path, undisturbed,
     assert not create_bytes(path, b"other")
     assert statistics(root_path(url)) == undisturbed
     assert run("show", url)[0] == 0
+    # Fits are read, joined and written again under a lock that is an object, and is gone afterwards.
+    for hypothesis in ("step1", "step2"):
+        assert run("fit", url, "--hypothesis", hypothesis)[0] == 0
+    assert set(madyn.open_dataset(url).fit_records("tiny_net", "ratio")[0]) == {"step1", "step2"}
+    lock = root_path(url) / ".locks" / ".fits"
+    assert not lock.exists()
+    assert create_bytes(lock, b'{"host": "elsewhere", "process": 7, "since": "2026-01-01T00:00:00+00:00"}')
+    monkeypatch.setattr("madyn.dataset.locking.PATIENCE_STORE", 0.5)
+    code, _, err = run("fit", url, "--hypothesis", "step1")
+    assert code == 1
+    assert "process 7 on elsewhere writes fits since 2026-01-01T00:00:00+00:00" in err
+    assert "remove that object and run this again" in err
 
 
 def test_an_address_that_cannot_be_used(run_folder, probe):

@@ -140,9 +140,7 @@ def _object(path: Any, what: str) -> Iterator[None]:
     ).encode()
     end = time.monotonic() + PATIENCE_STORE
     while not _create(path, mine):
-        holder = _holder(path)
-        if holder is None:
-            continue  # given up between two looks
+        holder = _holder(path) or {}  # it may have been given up between two looks
         if time.monotonic() > end or _is_dead(holder):
             state = "is dead" if _is_dead(holder) else f"has not finished in {PATIENCE_STORE:.0f} seconds"
             raise StorageError(
