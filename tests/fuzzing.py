@@ -27,7 +27,7 @@ import traceback
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -268,6 +268,13 @@ def _run_chunks(wholes: dict[str, Path], files: int, seed: int, jobs: int, chunk
         for name in names
     ]
     tallies = {name: Tally() for name in names}
+    with suppress(KeyboardInterrupt):  # what was done by then is told
+        _work_off(chunks, wholes, jobs, tallies)
+    print(file=sys.stderr)
+    return tallies
+
+
+def _work_off(chunks: list[tuple[str, range]], wholes: dict[str, Path], jobs: int, tallies: dict[str, Tally]) -> None:
     running: list[tuple[Any, Any, Any, str, range, float]] = []
     context = multiprocessing.get_context("spawn")
     done = 0
@@ -302,8 +309,6 @@ def _run_chunks(wholes: dict[str, Path], files: int, seed: int, jobs: int, chunk
             for finding in answer.findings:
                 print(finding, flush=True)
             print(f"\r{done} files", end="", file=sys.stderr, flush=True)
-    print(file=sys.stderr)
-    return tallies
 
 
 def _answer(here: Any) -> Tally | None:
