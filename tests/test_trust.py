@@ -8,14 +8,17 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 import madyn
+from madyn.dataset import layout, manifest
 from madyn.dataset.copying import bring
 from madyn.dataset.shipped import pack_dataset
+from madyn.dataset.training import read_record, write_record
 from madyn.errors import (
     MOST_WORKERS,
     CheckpointError,
@@ -27,7 +30,7 @@ from madyn.errors import (
 )
 from madyn.paths import describe_missing, means_path
 from madyn.telemetry import SETTINGS
-from tiny import TEXT, save_checkpoints, write_dataset
+from tiny import TEXT, save_checkpoints, write_dataset, write_family
 
 MADYN = [sys.executable, "-c", "from madyn.cli import main; main()"]
 PACKAGE = Path(madyn.__file__).parent
@@ -463,3 +466,157 @@ def test_a_store_that_cannot_be_had_is_one_line_in_short_time(plain, tmp_path, u
         assert "Traceback" not in done.stderr
         assert done.stderr.splitlines()[-1].startswith("madyn: ")
         assert len([line for line in done.stderr.splitlines() if line.startswith("madyn: ")]) == 1
+
+
+# Folders that may not be looked into
+
+
+@pytest.mark.skipif(os.name != "posix" or not Path("/proc").exists(), reason="permissions of Linux")
+def test_what_may_not_be_read_is_one_line(plain, tmp_path, request):
+    """As a user whom permissions bind: the superuser gives that up first."""
+    drop = [
+        "setpriv",
+        "--bounding-set",
+        "-dac_override,-dac_read_search",
+        "--inh-caps",
+        "-dac_override,-dac_read_search",
+    ]
+    if os.geteuid() == 0 and shutil.which("setpriv") is None:
+        pytest.skip("the superuser may read everything, and setpriv is not there")
+    as_user = drop if os.geteuid() == 0 else []
+    root, run = write_dataset(tmp_path / "d", steps=(0, 1)), tmp_path / "run"
+    for step in (1, 2):
+        shutil.copytree(plain, run / f"step{step}")
+    closed = [root / "pythia_14m/stats", run / "step1", tmp_path / "shut"]
+    closed[-1].mkdir()
+    (tmp_path / "book.txt").write_text(TEXT)
+    probe = ["--probe", str(tmp_path / "book.txt"), "--length", "8", "--sequences", "1"]
+    for folder in closed:
+        folder.chmod(0)
+    request.addfinalizer(lambda: [folder.chmod(0o755) for folder in closed])
+    for code, command in (
+        (1, ["show", root]), (1, ["fit", root]), (1, ["show", closed[-1]]), (1, ["scan", run / "step1", *probe]),
+        (1, ["trace", run, "--out", closed[-1], *probe]), (2, ["lab", closed[-1] / "x.toml", "--dry-run"]),
+        (0, ["trace", run, "--out", tmp_path / "o", *probe]),
+    ):  # fmt: skip
+        done = subprocess.run([*as_user, *MADYN, *map(str, command)], capture_output=True, text=True, check=False)
+        assert done.returncode == code, done.stderr
+        assert "Traceback" not in done.stderr
+        assert "Permission denied" in done.stderr
+        said = [line for line in done.stderr.splitlines() if line.startswith("madyn: ")]
+        assert len(said) == (code != 0)
+
+
+# Control characters
+
+
+FOREIGN = "a\x1b]52;c;aGVsbG8=\x07b\x9b31mc\u202ed\x7fe\x85f\x1b[2Jg"
+OBEYED = ("\x1b]", "\x07", "\x9b", "\u202e", "\x7f", "\x85", "\x1b[2J")
+RUN_ALL = """
+import json, sys
+from madyn.cli import main
+for number, arguments in enumerate(json.load(open(sys.argv[1]))):
+    sys.argv = ["madyn", *arguments]
+    try:
+        main()
+    except SystemExit as e:
+        print("DONE", number, e.code, flush=True)
+"""
+
+
+def plant(root, *, damage):
+    """Foreign text in every field of a dataset's files that holds text, sealed as their writers seal them; and with
+    `damage` where no text belongs, so that readers quote it."""
+    for model in layout.manifest_models(root):
+        for step, unit in manifest.read_units(root, model).items():
+            said = dict.fromkeys(("source", "revision", "commit", "first_token", "dtype", "device"), FOREIGN)
+            failure = FOREIGN if damage and step == 100 else None
+            changed = replace(
+                unit, **said, remarks=[FOREIGN], versions={FOREIGN: FOREIGN}, stacks={FOREIGN: 1}, failure=failure
+            )
+            manifest.write_unit(root, changed)
+            if failure:
+                layout.statistics_path(root, model, step).unlink()
+    manifest.write_unit(root, manifest.Unit(model="none_measured", step=0, source=FOREIGN, failure=FOREIGN))
+    manifest.claim_probe(root, manifest.ProbeRecord(text=FOREIGN, sha256="0" * 64, documents=1, seed=0))
+    (root / f"x{FOREIGN}" / "stats").mkdir(parents=True, exist_ok=True)
+    if not damage:
+        return
+    model = layout.model_directories(root)[0]
+    record = read_record(root, model)
+    assert record is not None
+    write_record(root, model, replace(record, failure=FOREIGN, plan={"suite": FOREIGN, FOREIGN: FOREIGN}))
+    layout.statistics_path(root, model, 1).write_text(f"[[[1, {FOREIGN}]]]")
+    for path in root.glob("*/params/*.json"):
+        value = json.loads(path.read_text())
+        first = value[0]
+        first[FOREIGN] = {**next(iter(first.values())), "param_names": [FOREIGN], "popt": [1.0], "pcov": [[1.0]]}
+        path.write_text(json.dumps(value))
+    table = root / layout.PARAMETER_TABLE
+    head, *rows = table.read_text().splitlines()
+    table.write_text("\n".join([f"{head},{FOREIGN}", *(f"{row},{FOREIGN}" for row in rows)]).replace(model, FOREIGN, 1))
+
+
+@pytest.mark.slow
+def test_no_command_prints_what_a_terminal_obeys(tmp_path, plain):
+    root = write_family(tmp_path / f"d{FOREIGN}", count=4, repeated=2).path
+    madyn.fit_dataset(root, hypotheses=["reparam"], quantities=["ratio"])
+    plant(root, damage=False)
+    damaged = f"{tmp_path}/damaged{FOREIGN}"
+    shutil.copytree(root, damaged)
+    plant(Path(damaged), damage=True)
+    folder = tmp_path / f"run{FOREIGN}" / "net"
+    shutil.copytree(plain, folder / "step1")
+    tokenizer = json.loads((folder / "step1/tokenizer.json").read_text())
+    words = tokenizer["model"]["vocab"]
+    tokenizer["added_tokens"] += [
+        {"id": words[word], "content": f"{word}{FOREIGN}", "single_word": False, "lstrip": False, "rstrip": False,
+         "normalized": False, "special": False} for word in list(words)[1:80]
+    ]  # fmt: skip
+    (folder / "step1/tokenizer.json").write_text(json.dumps(tokenizer))
+    shutil.copytree(plain, folder / "step2")
+    (folder / "step2/model.safetensors").write_bytes(FOREIGN.encode() * 9)
+    (folder / "step3").mkdir()
+    (folder / "step3/config.json").write_text(json.dumps({"model_type": FOREIGN, FOREIGN: 1}))
+    (tmp_path / "book.txt").write_text(TEXT)
+    suite = tmp_path / "s.toml"
+    name = json.dumps(FOREIGN)
+    shape = "hidden_size = 16\nnum_hidden_layers = 1\nnum_attention_heads = 1\nrotary_pct = 1.0\n"
+    suite.write_text(f'name = {name}\n[text]\nsource = "{tmp_path}/book.txt"\n[[model]]\n{shape}name = "a"\n')
+    broken = tmp_path / "b.toml"
+    broken.write_text(f"name = {name}\n{name} = 1\n[[model]]\n{shape}name = {name}\n")
+    probe = ["--probe", str(tmp_path / "book.txt"), "--sequences", "1", "--length", "8"]
+    shape_options = ["--layers", "3", "--hidden-size", "64", "--heads", "2", "--mlp-ratio", "2"]
+    data, run = str(root), str(folder)
+    commands = [
+        ["show", data, "-v"], ["show", damaged, "--locations"], ["show", damaged, "--json"], ["check", damaged, "-v"],
+        ["check", damaged, "--json"], ["check", data], ["show", damaged, "-v"], ["compare", damaged],
+        ["compare", data, "-v", "--hypothesis", "step1"],
+        ["forecast", data, "--at", "90", "--model", layout.model_directories(root)[0]], ["effects", data],
+        ["effects", damaged], ["fit", damaged, "--hypothesis", "step1"], ["predict", data, *shape_options],
+        ["predict", damaged, *shape_options], ["evaluate", data, "--jobs", "1", "--approach", "ridge"],
+        ["design", "--suite", data, "--params", FOREIGN],
+        ["design", "--suite", data, "--minimize", "max ratio", "--params", "..9M"],
+        ["figures", data, "--only", "*/series/*median*", "--jobs", "1"],
+        ["fit", data, "--model", FOREIGN], ["fit", data, "--hypothesis", FOREIGN], ["show", f"{data}/{FOREIGN}"],
+        ["scan", f"{run}/step1", *probe], ["scan", f"{run}/step1", *probe, "--json"], ["scan", f"{run}/step2", *probe],
+        ["scan", f"{run}/step3", *probe], ["plan", run, *probe], ["verify", run], ["scan", FOREIGN], ["show", FOREIGN],
+        ["trace", run, *probe, "--out", str(tmp_path / f"o{FOREIGN}")], ["trace", run, "--out", "o"],
+        ["scan", f"{run}/step1", "--probe", FOREIGN], ["scan", f"{run}/step1", "--tokenizer", FOREIGN],
+        ["lab", str(suite), "--dry-run"], ["lab", str(broken), "--dry-run"], ["lab", FOREIGN], [FOREIGN],
+    ]  # fmt: skip
+    (tmp_path / "commands.json").write_text(json.dumps(commands))
+    environment = {**os.environ, "FORCE_COLOR": "1", "TERM": "xterm-256color", "COLUMNS": "120"}
+    done = subprocess.run(
+        [sys.executable, "-c", RUN_ALL, str(tmp_path / "commands.json")],
+        capture_output=True, check=False, env=environment, cwd=tmp_path,
+    )  # fmt: skip
+    out, err = done.stdout.decode(), done.stderr.decode()
+    assert done.returncode == 0, err[-3000:]
+    assert out.count("DONE") == len(commands)
+    for text in (out, err):
+        assert not [character for character in OBEYED if character in text], text
+        assert text.count("aGVsbG8=") > 10
+    assert "Traceback" not in err
+    assert "\x1b[1m" in out  # it was a terminal
+    assert "Glyph" not in err

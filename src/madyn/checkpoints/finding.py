@@ -319,7 +319,10 @@ def find_checkpoint(
                 raise CheckpointError(f"{model}: a model is a folder, a .gguf file, or a name of the Hub")
             return Checkpoint(str(path.parent), gguf_file=path.name)
         refuse_adapter_folder(path)
-        if not (path / "config.json").exists():
+        if not exists(path / "config.json"):
+            reason = describe_missing(path / "config.json")
+            if reason.startswith("cannot be read"):
+                raise CheckpointError(f"{path / 'config.json'}: {reason}")
             raise CheckpointError(f"{model}: no config.json in it; it is not a checkpoint's folder{_run_in(path)}")
         return Checkpoint(str(path), step=step_of_folder(path), trust_remote_code=trust_remote_code, form=form)
     if means_path(model):

@@ -16,6 +16,7 @@ from madyn.checkpoints.fingerprints import sample_files, step_inside, trainer_st
 from madyn.checkpoints.naming import NO_MATCH, LeftOut, Named, read_names, step_of
 from madyn.checkpoints.weights import local_weight_files, weight_files
 from madyn.errors import CheckpointError
+from madyn.paths import describe_missing, exists
 
 ITSELF = "."
 """The name of a run's folder among those in it."""
@@ -28,12 +29,12 @@ FINAL = (
 
 def is_checkpoint(folder: Path) -> bool:
     """Whether a folder holds a model, or an adapter, which is a checkpoint too even if it cannot be measured alone."""
-    return (folder / "config.json").exists() or (folder / ADAPTER_CONFIG).exists()
+    return exists(folder / "config.json") or exists(folder / ADAPTER_CONFIG)
 
 
 def refuse_adapter_folder(folder: Path) -> None:
     """Raise CheckpointError where a folder holds an adapter and no whole model."""
-    names = [name for name in ("config.json", ADAPTER_CONFIG) if (folder / name).exists()]
+    names = [name for name in ("config.json", ADAPTER_CONFIG) if exists(folder / name)]
     refuse_adapter(str(folder), names, lambda: folder / ADAPTER_CONFIG)
 
 
@@ -47,7 +48,7 @@ def names_in(folder: Path, pattern: re.Pattern[str] | None) -> Named:
     complete = [p.name for p in folders if is_checkpoint(p)]
     named = read_names(complete, str(folder), pattern, {name: str((folder / name).resolve()) for name in complete})
     cut_short = [p.name for p in folders if p.name not in complete and step_of(p.name) is not None]
-    left_out = [LeftOut(name, "with no config.json in it") for name in cut_short]
+    left_out = [LeftOut(name, _why_none(folder / name)) for name in cut_short]
     asked = dict.fromkeys([one.name for one in named.left_out if pattern is None and step_of(one.name) is None])
     left_out += [one for one in named.left_out if one.name not in asked]
     if complete and is_checkpoint(folder) and _has_weights(folder):
@@ -80,6 +81,11 @@ def names_in(folder: Path, pattern: re.Pattern[str] | None) -> Named:
             unclear = f"that record one step, {step}, with different weights (call the one meant checkpoint-{step})"
             left_out += [LeftOut(_shown(folder, name), unclear) for name in names]
     return Named(dict(sorted(by_step.items())), left_out, named.collisions)
+
+
+def _why_none(folder: Path) -> str:
+    reason = describe_missing(folder / "config.json")
+    return f"whose config.json {reason}" if reason.startswith("cannot be read") else "with no config.json in it"
 
 
 def recorded_step(folder: Path) -> int | None:

@@ -88,6 +88,11 @@ def _run() -> int:
             raise
         _say(str(error))
         code = 1
+    except OSError as e:
+        if e.filename is None:
+            raise
+        _say(f"{e.filename}: {e.strerror}")  # a folder that may not be looked into, say
+        code = 1
     except typer.TyperException as e:
         command = getattr(getattr(e, "ctx", None), "command_path", "madyn")
         _say(f"{e.format_message()} (see {command} --help)")

@@ -122,8 +122,9 @@ def fault_of_name(name: str) -> str:
 
 def refuse_twin(root: Path, name: str) -> None:
     """Raise UsageError where a dataset has a model whose name only a part of all file systems tells from this one."""
-    if isinstance(root, Path) and root.is_dir():
-        twin = next((p.name for p in root.iterdir() if p.name != name and same_name(p.name) == same_name(name)), None)
+    if isinstance(root, Path):
+        names = [p.name for p in list_folder(root)]
+        twin = next((other for other in names if other != name and same_name(other) == same_name(name)), None)
         if twin is not None:
             raise UsageError(f"{root} has {twin}, which many file systems do not tell from {name}: give another name")
 
