@@ -120,6 +120,16 @@ def test_every_hypothesis_gives_its_residuals(tmp_path):
     assert faults(root) == []
 
 
+def test_parameters_too_large_for_their_formula_are_no_fault(tmp_path):
+    """In this layer the rate is on the edge of its box, and original's t0 is 5e307."""
+    model = "neox_4x48_h6_m144_s1"
+    shutil.copytree(madyn.open_dataset("tiny-suite").path / model / "stats", tmp_path / model / "stats")
+    madyn.fit_dataset(tmp_path, hypotheses=["original"], quantities=["ratio"])
+    record = fit_files.read_fit_records(tmp_path, model, "ratio")[1]["original"]
+    assert max(record["popt"]) > 1e300
+    assert faults(tmp_path) == []
+
+
 @pytest.mark.parametrize("hypothesis", ["original", "reparam", "step1", "step2"])
 def test_a_fit_s_seal_covers_it_and_its_place(root, hypothesis):
     both = layout.params_path(root, A, "top1"), layout.params_path(root, A)

@@ -121,9 +121,13 @@ def _curve_faults(values: Values, records: Layers, steps: np.ndarray) -> Iterato
         popt = np.array([_ordered(record, hypothesis.param_names) for _, record, _ in kept])
         residuals = np.array([_floats(record["residuals"]) for _, record, _ in kept])
         measured = np.array([values[mean][:, number] for number, _, mean in kept])
+        edge = np.array([bool(record.get("at_edge")) for _, record, _ in kept])[:, None]
         with np.errstate(all="ignore"):
-            off = np.abs(measured - hypothesis.values(steps, popt) - residuals)
+            drawn = hypothesis.values(steps, popt)
+            off = np.abs(measured - drawn - residuals)
             wrong = ~(off <= _CLOSE * np.ptp(measured, axis=1, keepdims=True)) & np.isfinite(residuals)
+            # On an edge of the box original's parameters can be so large (1e305) that its formula overflows.
+            wrong &= np.isfinite(drawn) | ~edge
         for (number, _, _), bad in zip(kept, wrong, strict=True):
             if bad.any():
                 at = int(np.argmax(bad))
