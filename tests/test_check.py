@@ -330,3 +330,40 @@ def test_bounds_hold_before_anything_is_allocated(root):
     (root / layout.PARAMETER_TABLE).write_text(",".join(f"c{i}" for i in range(1_000_000)) + "\n")
     with pytest.raises(DatasetError, match="1000000 columns; a table has 1000 at most"):
         _ = madyn.open_dataset(root).parameters
+
+
+def test_links_are_told_and_folders_that_are_none(root, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (root / A / "params").rename(tmp_path / "elsewhere" / "params")
+    (root / A / "params").symlink_to(tmp_path / "elsewhere" / "params")
+    (root / "another").symlink_to(A)
+    remarks = madyn.check_dataset(root).remarks
+    assert any(f"{root / A / 'params'}: a link that leads out of the dataset" in said for said in remarks)
+    assert any(f"{root / 'another'}: a link to the model {A}" in said for said in remarks)
+    (root / "another").unlink()
+    shutil.rmtree(root / "locations")
+    (root / "locations").write_text("")
+    assert f"{root / 'locations'}: not a folder; move it away" in faults(root)
+
+
+def test_fits_that_no_longer_say_what_they_are_of(root):
+    """All of them, in both files, and a parameter changed in both: the table's rows still say whose they are."""
+    for path in (layout.params_path(root, A, "ratio"), layout.params_path(root, A)):
+        layers = json.loads(path.read_text())
+        for layer in layers:
+            for record in [*layer.values(), *layer.get("ratio", {}).values()]:
+                for key in ("seal", "format", "provenance"):
+                    record.pop(key, None)
+        path.write_text(json.dumps(layers))
+    assert any("its rows say what they were made from, and its fits do not" in said for said in faults(root))
+
+
+def test_a_broken_fit_file_is_one_fault(root):
+    layout.params_path(root, A, "ratio").write_text("[" * 100_000)
+    assert sum("layer_fit_params_ratio.json: not JSON" in said for said in faults(root)) == 1
+
+
+def test_an_overlong_name_is_cut():
+    with pytest.raises(DatasetError) as caught:
+        madyn.open_dataset("./" + "x" * 5000)
+    assert len(str(caught.value)) < 700

@@ -139,6 +139,18 @@ def test_a_worker_that_dies_is_told(tmp_path):
         workers.submit(os._exit, 1).result()
 
 
+def test_where_one_worker_died_the_others_begin_nothing_new(tmp_path):
+    workers = Workers(2)
+    calls = [workers.submit(write_ticks, tmp_path, number) for number in range(4)]
+    wait_for(lambda: len(list(tmp_path.iterdir())) == 2)
+    begun = time.monotonic()
+    psutil.Process(int(next(tmp_path.iterdir()).name.partition("-")[2])).kill()
+    with pytest.raises(DiedError), workers:
+        calls[-1].result()
+    assert time.monotonic() - begun < ROOM
+    assert {path.name.partition("-")[0] for path in tmp_path.iterdir()} == {"0", "1"}
+
+
 def test_in_order():
     assert list(in_order(fail_on, [(i, -1) for i in range(7)], 2)) == list(range(7))
     assert list(in_order(fail_on, [(i, -1) for i in range(3)], 1)) == [0, 1, 2]

@@ -63,7 +63,7 @@ class Workers:
 
     def submit(self, function: Callable[..., T], *arguments: Any) -> Future[T]:
         """Have a function of a module called. Raises DiedError, here or from the future, where a worker died."""
-        return self._pool.submit(function, *arguments)
+        return self._pool.submit(_call, function, arguments)
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
@@ -199,8 +199,21 @@ def _begin(parent: int, initializer: Callable[..., None] | None, given: tuple[An
         initializer(*given)
 
 
+def _call(function: Callable[..., T], arguments: tuple[Any, ...]) -> T:
+    """In a worker: a call. The pool would take the end of the process for a result, and go on with the next call."""
+    try:
+        return function(*arguments)
+    except SystemExit:
+        os._exit(_LEFT)
+
+
+_LEFT = 128 + signal.SIGTERM
+
+
 def _leave(*_: object) -> None:
-    raise SystemExit(128 + signal.SIGTERM)
+    """Unwind what is being done, so that it removes its temporary files."""
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(_LEFT))
+    raise SystemExit(_LEFT)
 
 
 def _die_with(parent: int) -> None:

@@ -173,7 +173,10 @@ def _combined_faults(dataset: Dataset, model: str) -> Iterator[str]:
         for quantity, own in by_quantity.items():
             if not is_there(own):
                 continue
-            one = seals.canonical(read_json(own))
+            try:
+                one = seals.canonical(read_json(own))
+            except DatasetError:
+                continue  # that file is at fault, which is said already
             same = seals.canonical([layer.get(quantity) for layer in combined]) == one
             if not same or (quantity == "ratio" and any(top) and seals.canonical(top) != one):
                 yield f"{path}: its fits of the {quantity} are not those of {own.name}; run `madyn fit` again"

@@ -18,6 +18,7 @@ from madyn.checking.statistics import statistics_faults
 from madyn.checking.table import table_faults
 from madyn.checking.units import location_faults, probe_faults, unit_faults
 from madyn.dataset import Dataset, layout, open_dataset
+from madyn.dataset.files import is_local
 from madyn.dataset.leftovers import find_leftovers
 from madyn.dataset.repeats import describe_repeats
 from madyn.errors import MadynError, one_line
@@ -57,6 +58,24 @@ def _unread(root: Path) -> Iterator[str]:
         yield f"{path}: not read: {_of_no_name(path)}"
 
 
+def _links(root: Path, remarks: list[str]) -> Iterator[str]:
+    """Remarks on links that nothing is written through, or that give one model two names; faults of what should be a
+    folder and is none."""
+    if not is_local(root):
+        return
+    for name in ("manifest", "locations", "positions", "training"):
+        if (root / name).exists() and not (root / name).is_dir():
+            yield f"{root / name}: not a folder; move it away"
+    whole = root.resolve()
+    for pattern in ("*", "*/stats", "*/params", "*/params/*"):
+        for path in sorted(p for p in root.glob(pattern) if p.is_symlink() and not p.name.startswith(".")):
+            there = path.resolve()
+            if not there.is_relative_to(whole):
+                remarks.append(f"{path}: a link that leads out of the dataset, to {there}; it is read, never written")
+            elif (there / "stats").is_dir():
+                remarks.append(f"{path}: a link to the model {there.name}: what is made of one is written to the other")
+
+
 def _of_no_name(path: Path) -> str:
     if path.is_dir():
         return f"no name for a model (it {layout.fault_of_name(path.name)}); give it another"
@@ -73,6 +92,7 @@ def check_dataset(path: str | Path) -> CheckReport:
     root, report = dataset.path, CheckReport()
     report.take(layout.probe_path(root), lambda: probe_faults(root))
     report.take(root, partial(_unread, root))
+    report.take(root, partial(_links, root, report.remarks))
     for model in layout.manifest_models(root):
         if model not in dataset.models:
             report.take(root / "manifest" / model, partial(failures_of, root, model))

@@ -69,6 +69,9 @@ def _model_faults(dataset: Dataset, model: str, rows: Sequence[Row]) -> Iterator
         if row.get("statistics_sha256") != current:
             yield f"{model}: layer {layer}: fitted to other statistics than are there now; run `madyn fit` again"
             return
+    if records and not any(made_from(layer["reparam"]) for layer in records):
+        yield f"{model}: its rows say what they were made from, and its fits do not; run `madyn fit` again"
+        return
     if records and {made_from(layer["reparam"]) for layer in records} == {current}:
         expected = table_rows(dataset, model, records, dataset.steps(model)[-1])
     else:

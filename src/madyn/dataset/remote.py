@@ -14,7 +14,7 @@ from pathlib import Path
 
 from madyn.dataset.files import is_folder, is_local, root_path, storage_error
 from madyn.dataset.shipped import shipped_names, unpack_shipped
-from madyn.errors import DatasetError
+from madyn.errors import DatasetError, one_line
 from madyn.hub import hub_errors
 from madyn.paths import describe_missing, exists, means_path
 from madyn.terminal import note
@@ -55,7 +55,7 @@ def locate(dataset: str | Path) -> Path:
         root = root_path(dataset)
         if is_local(root) and not exists(root):
             other = "" if means_path(str(dataset)) else _OTHER.format(", ".join(shipped_names()))
-            raise DatasetError(f"{dataset}: {other}{describe_missing(root)}")
+            raise DatasetError(f"{one_line(dataset)}: {other}{describe_missing(root)}")
         if not is_folder(root):
             raise DatasetError(f"{dataset}: {'a file' if is_local(root) else 'nothing there'}; a dataset is a folder")
         return root
