@@ -193,7 +193,6 @@ def complete(values: Mapping[str, Any], family: Iterable[Architecture]) -> Archi
 
 
 _ALWAYS_GIVEN = ("num_hidden_layers", "hidden_size", "num_attention_heads")
-_MOST_LAYERS = 10_000
 
 
 def _inner_size(ratio: Any, width: Any) -> Any:
@@ -220,17 +219,13 @@ def _word_order(value: Any) -> tuple[bool, float, str]:
 
 
 def check_possible(architecture: Architecture) -> None:
-    """Raises ArchitectureError where the width cannot be shared among the heads, or there are absurdly many layers."""
+    """Raises ArchitectureError where the width cannot be shared among the heads."""
     width, heads = architecture.hidden_size, architecture.num_attention_heads
     if width % heads:
         near = sorted(sorted(divisors(width), key=lambda h: abs(h - heads))[:2])
         raise ArchitectureError(
             f"no model has hidden_size {width} and {heads} heads: the width is shared evenly among the heads; "
             f"{' or '.join(str(h) for h in near)} heads would do"
-        )
-    if architecture.num_hidden_layers > _MOST_LAYERS:
-        raise ArchitectureError(
-            f"num_hidden_layers is {architecture.num_hidden_layers}; at most {_MOST_LAYERS} are predicted"
         )
 
 
