@@ -80,9 +80,9 @@ class Checkpoint:
         if self.revision is None and not self.gguf_file and not self.load:
             refuse_adapter_folder(Path(self.source))
         try:
-            # What a GGUF file says is bounded where it is read.
-            load = AutoConfig.from_pretrained if self.gguf_file else _bounded(AutoConfig)
-            return self._load(load, folder=folder)
+            if self.gguf_file:  # what it says is bounded where it is read
+                return self._load(AutoConfig.from_pretrained, folder=folder)
+            return self._load(_bounded(AutoConfig), folder=folder)
         except CheckpointError as e:
             if self.revision is not None and "config.json" in str(e):
                 self._refuse_adapter_of_the_hub()
@@ -247,7 +247,7 @@ def _bounded(auto_config: Any) -> Callable[..., Any]:
     """`AutoConfig.from_pretrained`, once what the config says has been looked at: some build a list a layer."""
     from transformers import PreTrainedConfig
 
-    def load(source: Any, **options: Any) -> Any:
+    def load(source: Any, *, trust_remote_code: bool, **options: Any) -> Any:
         own = Path(source) / "config.json"
         found = (
             read_json_as(own, dict[str, Any])
@@ -255,7 +255,7 @@ def _bounded(auto_config: Any) -> Callable[..., Any]:
             else PreTrainedConfig.get_config_dict(source, **options)[0]
         )
         refuse_absurd_config(found, source)
-        return auto_config.from_pretrained(source, **options)
+        return auto_config.from_pretrained(source, trust_remote_code=trust_remote_code, **options)
 
     return load
 
