@@ -40,6 +40,7 @@ def hub(request: pytest.FixtureRequest) -> Iterator[LoopbackHub]:
 
     server = request.config.stash[_HUB]
     assert server.url == huggingface_hub.constants.ENDPOINT, "huggingface_hub was imported before the tests began"
+    server.clear()  # of what tests without a hub of their own asked for
     yield server
     server.clear()
 

@@ -351,10 +351,13 @@ def test_files_that_are_no_predictor_are_refused(predictor, tmp_path):
         (tmp_path / "d.json").write_text(json.dumps({**whole, **damage}))
         with pytest.raises(madyn.MadynError):
             Predictor.load(tmp_path / "d.json")
-    for content in ("[]", "{}", '{"madyn_predictor": 99}'):
+    for content in ("{}", '{"madyn_predictor": 99}', '{"madyn_predictor": [1]}'):
         (tmp_path / "d.json").write_text(content)
         with pytest.raises(DatasetError, match="not a predictor"):
             Predictor.load(tmp_path / "d.json")
+    (tmp_path / "d.json").write_text("[]")
+    with pytest.raises(DatasetError, match="an object, found a list of 0"):
+        Predictor.load(tmp_path / "d.json")
 
 
 # --- datasets

@@ -196,7 +196,7 @@ def test_a_path_with_a_typo_is_said_at_once_and_asked_of_nobody(here, hub, run, 
 
 
 def test_names_of_the_hub_are_asked_there(here, hub, run):
-    for command in (["scan", "owner/frist"], ["show", "owner/data"], ["scan", "gpt5"]):
+    for command in (["scan", "owner/frist"], ["show", "owner/nowhere-at-all"], ["scan", "gpt5"]):
         code, _, err = run(*command)
         assert (code, "no such repository" in err) == (1, True)
     assert hub.requests

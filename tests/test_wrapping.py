@@ -149,7 +149,7 @@ def test_padding_is_left_out(name, side, batch_size):
         (np.full((3, 9), 2), "one 0 or 1"),
         (np.zeros((3, 9)), "leaves nothing of sequence 0"),
         ([[1] * 9, [1, 0] * 4 + [1], [1] * 9], "sequence 1 has zeros between tokens"),
-        ("no", "attention_mask are not an array"),
+        ("no", "attention_mask are text; they must be real numbers"),
     ],
 )
 def test_masks_that_mean_nothing(mask, said):

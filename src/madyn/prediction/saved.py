@@ -60,9 +60,9 @@ def read_state(path: Path) -> tuple[str, int, Calibrated]:
     """
     from madyn.dataset.schema import read_as
 
-    content: _Saved = read_as(path, _Saved)
-    if content.madyn_predictor != _FORMAT:
+    if read_as(path, _Marked).madyn_predictor != _FORMAT:
         raise DatasetError(f"{path}: not a predictor that this version of madyn has saved")
+    content: _Saved = read_as(path, _Saved)
     try:
         with np.errstate(all="ignore"), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what cannot be fitted is refused below
@@ -136,6 +136,13 @@ class _Trained:
 class _Learned:
     architecture: _Shape
     training: _Trained
+
+
+@dataclass(frozen=True)
+class _Marked:
+    """Enough to tell whether it is one."""
+
+    madyn_predictor: Any = None
 
 
 @dataclass(frozen=True)
