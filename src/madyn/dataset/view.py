@@ -253,7 +253,8 @@ class Dataset:
 
         last = self.per_sequence(model, quantity).isel(step=-1)
         n, mean = last.sizes["sequence"], last.mean("sequence").values
-        cv = last.std("sequence", ddof=1).values / mean if n > 1 else np.full(mean.shape, np.nan)
+        with np.errstate(all="ignore"):  # infinite values have no spread
+            cv = last.std("sequence", ddof=1).values / mean if n > 1 else np.full(mean.shape, np.nan)
         sem = cv / math.sqrt(n)
         ci95 = sem * t.ppf(0.975, n - 1) if n > 1 else sem
         frame = pd.DataFrame({"mean": mean, "cv": cv, "sem": sem, "ci95": ci95}, index=last["layer"].values)
