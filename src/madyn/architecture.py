@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from madyn.errors import ArchitectureError, one_line
+from madyn.errors import ArchitectureError, quoted
 
 # Beyond any model's: so that a wrong number in a file costs neither memory nor time.
 _LARGEST_SIZE = 1 << 40
@@ -67,14 +67,14 @@ class Architecture:
         for name in ("rotary_pct", "rotary_emb_base"):
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
-                raise ArchitectureError(f"{name} is {_shown(value)}; it must be a number")
+                raise ArchitectureError(f"{name} is {quoted(value)}; it must be a number")
         if not isinstance(self.model_type, str) or len(self.model_type) > 255:
-            raise ArchitectureError(f"model_type is {_shown(self.model_type)}; it must be a name")
+            raise ArchitectureError(f"model_type is {quoted(self.model_type)}; it must be a name")
         if not 0 <= self.rotary_pct <= 1:
-            raise ArchitectureError(f"rotary_pct is {_shown(self.rotary_pct)}; it is a share of each head, from 0 to 1")
+            raise ArchitectureError(f"rotary_pct is {quoted(self.rotary_pct)}; it is a share of each head, from 0 to 1")
         if self.rotary_emb_base is not None and not 0 < self.rotary_emb_base <= _LARGEST_BASE:
             raise ArchitectureError(
-                f"rotary_emb_base is {_shown(self.rotary_emb_base)}; it must be positive and at most "
+                f"rotary_emb_base is {quoted(self.rotary_emb_base)}; it must be positive and at most "
                 f"{_LARGEST_BASE:g}, or None"
             )
 
@@ -162,7 +162,7 @@ class _Reader:
             value = self._get(name)
             if isinstance(value, (list, tuple)) and value:
                 if not all(isinstance(v, (int, float)) for v in value):
-                    raise ArchitectureError(f"{name} is {_shown(value)}; a setting by layer is a list of numbers")
+                    raise ArchitectureError(f"{name} is {quoted(value)}; a setting by layer is a list of numbers")
                 value = max(value)
             if value is not None:
                 return value
@@ -184,10 +184,5 @@ def _whole(name: str, value: Any) -> int:
         number = 0
     largest = _LARGEST.get(name, _LARGEST_SIZE)
     if number < 1 or number != value or number > largest:
-        raise ArchitectureError(f"{name} is {_shown(value)}; it must be a positive whole number, {largest:,} at most")
+        raise ArchitectureError(f"{name} is {quoted(value)}; it must be a positive whole number, {largest:,} at most")
     return number
-
-
-def _shown(value: Any) -> str:
-    """A value for a message. A whole number of thousands of digits cannot even be printed."""
-    return "a huge number" if isinstance(value, int) and value.bit_length() > 200 else one_line(f"{value!r:.80}", 80)

@@ -16,6 +16,15 @@ def one_line(text: object, most: int = 300) -> str:
     return said if len(said) <= most and len(str(text)) <= 4 * most else f"{said[:most]}..."
 
 
+def quoted(value: object) -> str:
+    """A value as a message quotes it. A whole number of thousands of digits cannot even be printed.
+
+    >>> quoted("a"), quoted(10**5000)
+    ("'a'", 'a huge number')
+    """
+    return "a huge number" if isinstance(value, int) and value.bit_length() > 200 else one_line(f"{value!r:.80}", 80)
+
+
 class MadynError(Exception):
     """Base of every error raised on purpose. `exit_code` is what the command line exits with."""
 

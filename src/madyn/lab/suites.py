@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Literal, get_type_hints
 
 from madyn.dataset.layout import check_name, same_name
 from madyn.dataset.shipped import shipped_names, shipped_suite
-from madyn.errors import UsageError, one_line
+from madyn.errors import UsageError, one_line, quoted
 from madyn.lab.blueprints import Blueprint
 from madyn.lab.designs import complete_shape, coordinates, draw_design, largest_correlation, spread_out
 from madyn.lab.recipe import Recipe, checkpoint_steps
@@ -39,12 +39,7 @@ Level = int | float | str
 def _refuse_seeds(seeds: Sequence[int]) -> None:
     strange = next((seed for seed in seeds if not 0 <= seed < 1 << 32), None)
     if strange is not None:
-        raise UsageError(f"a seed is {_shown(strange)}; it is from 0 to {(1 << 32) - 1}")
-
-
-def _shown(value: object) -> str:
-    """A value for a message; a number of a thousand digits is not printed."""
-    return "a huge number" if isinstance(value, int) and value.bit_length() > 200 else one_line(repr(value), 80)
+        raise UsageError(f"a seed is {quoted(strange)}; it is from 0 to {(1 << 32) - 1}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +63,7 @@ class TrainingText:
 
     def __post_init__(self) -> None:
         if not 260 <= self.vocab_size <= 1 << 16:
-            shown = _shown(self.vocab_size)
+            shown = quoted(self.vocab_size)
             raise UsageError(f"vocab_size is {shown}; it is from 260 (the bytes and a few more) to 65536")
         _refuse_seeds([self.seed])
 
@@ -99,7 +94,7 @@ class Measuring:
     def __post_init__(self) -> None:
         for name in ("count", "sequences", "loss_sequences"):
             if not 1 <= getattr(self, name) <= _MOST:
-                raise UsageError(f"{name} is {_shown(getattr(self, name))}; it is from 1 to {_MOST}")
+                raise UsageError(f"{name} is {quoted(getattr(self, name))}; it is from 1 to {_MOST}")
         _refuse_seeds([self.seed])
 
 
@@ -237,7 +232,7 @@ class LabSuite:
         outside = [step for step in self.measure.steps or [] if not 0 <= step <= self.recipe.steps]
         if outside:
             raise UsageError(
-                f"a step to measure at is {_shown(outside[0])}, and the run goes from 0 to {self.recipe.steps}"
+                f"a step to measure at is {quoted(outside[0])}, and the run goes from 0 to {self.recipe.steps}"
             )
 
     @property
@@ -328,7 +323,7 @@ def _check_level(name: str, level: Level) -> None:
     try:
         TypeAdapter(get_type_hints(ModelEntry)[name]).validate_python(level, strict=True)
     except ValidationError as e:
-        raise UsageError(f"a level of {name} is {_shown(level)}: {_explain(dict(e.errors()[0]))}") from e
+        raise UsageError(f"a level of {name} is {quoted(level)}: {_explain(dict(e.errors()[0]))}") from e
 
 
 def _explain(error: dict[str, Any]) -> str:
@@ -340,7 +335,7 @@ def _explain(error: dict[str, Any]) -> str:
         return "is missing"
     if error["type"] == "value_error":
         return str(error["ctx"]["error"])
-    return f"{error['msg'][0].lower()}{error['msg'][1:]}, found {_shown(error['input'])}"
+    return f"{error['msg'][0].lower()}{error['msg'][1:]}, found {quoted(error['input'])}"
 
 
 def _known_keys(place: Sequence[Any]) -> list[str]:
