@@ -16,7 +16,7 @@ import pytest
 import torch
 
 import madyn
-from madyn.checking import missing_units
+from madyn.checking import missing_units, read_records
 from madyn.checkpoints import find_checkpoints
 from madyn.dataset import layout
 from madyn.errors import CheckpointError, ProbeMismatchError, StorageError, TextError, UsageError
@@ -289,7 +289,7 @@ def test_a_run_that_was_stopped_before_anything_was_recorded_goes_on(trained, bo
         with pytest.raises(SystemExit):
             jobs.train_and_measure(job)
     assert layout.statistics_path(tmp_path, run.name, 0).exists()
-    assert any("training stopped at step 0" in line for line in missing_units(madyn.open_dataset(tmp_path), run.name))
+    assert any("training stopped at step 0" in line for line in missing_units(read_records(tmp_path, run.name)))
     run_suite(suite, tmp_path)
     ours = layout.statistics_path(tmp_path, run.name, 30)
     assert ours.read_bytes() == layout.statistics_path(trained, run.name, 30).read_bytes()

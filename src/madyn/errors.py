@@ -16,6 +16,12 @@ def one_line(text: object, most: int = 300) -> str:
     return said if len(said) <= most and len(str(text)) <= 4 * most else f"{said[:most]}..."
 
 
+def first_line(e: BaseException) -> str:
+    """What an exception of a library says first, as a message quotes it; its kind where it says nothing."""
+    lines = str(e).strip().splitlines()
+    return one_line(lines[0]) if lines else type(e).__name__
+
+
 def quoted(value: object) -> str:
     """A value as a message quotes it. A whole number of thousands of digits cannot even be printed.
 

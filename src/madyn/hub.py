@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from madyn.errors import MadynError
+from madyn.errors import MadynError, first_line
 
 ATTEMPTS = 6
 LONGEST_WAIT = 60.0  # seconds between two attempts, whatever a server asks for
@@ -149,17 +149,13 @@ def _reason(e: BaseException) -> str | None:
         case hub.RemoteEntryNotFoundError():
             return f"the repository has no file {str(e.response.url).rsplit('/', 1)[-1]}"
         case hub.HFValidationError():
-            return f"not a name on the Hub ({_first_line(e)})"
+            return f"not a name on the Hub ({first_line(e)})"
         case hub.HfHubHTTPError() if e.response.status_code in (401, 403):
-            return f"the Hub refused access ({_first_line(e)}); `hf auth login` with a token that may read it"
+            return f"the Hub refused access ({first_line(e)}); `hf auth login` with a token that may read it"
         case hub.HfHubHTTPError() if e.response.status_code == 404:
             return "no such repository or file on the Hub; check the name"
         case hub.OfflineModeIsEnabled():
             return "not in the cache, and HF_HUB_OFFLINE says not to ask the Hub"
         case HTTPError() | ConnectionError():
-            return f"the Hub could not be reached ({_first_line(e)}); try again later"
+            return f"the Hub could not be reached ({first_line(e)}); try again later"
     return None
-
-
-def _first_line(e: BaseException) -> str:
-    return (str(e).strip().splitlines() or [type(e).__name__])[0]

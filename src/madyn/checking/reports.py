@@ -12,8 +12,9 @@ from functools import partial
 from pathlib import Path
 
 from madyn.checking.fits import fit_faults
-from madyn.checking.lab import lab_faults
+from madyn.checking.lab import lab_faults, run_faults
 from madyn.checking.manifests import failures_of, manifest_faults, remarks_of, training_faults
+from madyn.checking.records import Records, read_records
 from madyn.checking.statistics import statistics_faults
 from madyn.checking.table import table_faults
 from madyn.checking.units import location_faults, probe_faults, unit_faults
@@ -93,37 +94,37 @@ def check_dataset(path: str | Path) -> CheckReport:
     report.take(layout.probe_path(root), lambda: probe_faults(root))
     report.take(root, partial(_unread, root))
     report.take(root, partial(_links, root, report.remarks))
+    known: dict[str, Records] = {}
     for model in layout.manifest_models(root):
         if model not in dataset.models:
-            report.take(root / "manifest" / model, partial(failures_of, root, model))
+            known[model] = read_records(root, model)
+            report.take(root / "manifest" / model, partial(failures_of, known[model]))
+            report.take(root / "manifest" / model, partial(run_faults, known[model]))
     for model in dataset:
         folder, units = root / model, root / "manifest" / model
+        known[model] = records = read_records(root, model)
         report.take(layout.statistics_folder(root, model), partial(statistics_faults, dataset, model))
-        report.take(units, partial(manifest_faults, dataset, model, report.absences))
-        report.take(units, partial(unit_faults, dataset, model))
+        report.take(units, partial(manifest_faults, records, report.absences))
+        report.take(units, partial(unit_faults, dataset, records))
+        report.take(units, partial(run_faults, records))
         report.take(root / "locations" / model, partial(location_faults, dataset, model))
-        report.take(layout.training_path(root, model), partial(training_faults, root, model))
-        report.take(folder, partial(_repeats, dataset, model, report.remarks))
+        report.take(layout.training_path(root, model), partial(training_faults, records))
+        report.take(folder, partial(_repeats, dataset, records, report.remarks))
         report.take(folder / "params", partial(fit_faults, dataset, model, report.absences))
-        report.take(units, partial(_noted, dataset, model, report.remarks))
+        report.remarks += remarks_of(records)
         for pictures in ("series", "per_layer_evolution", "example_fits", "metrics"):
             if not any((folder / pictures).rglob("*.png")):
                 report.absences.append(f"{folder / pictures}: no figures")
     report.take(root / layout.PARAMETER_TABLE, partial(table_faults, dataset, report.absences))
-    report.take(root / "training", partial(lab_faults, dataset))
+    report.take(root / "training", partial(lab_faults, root, known))
     report.faults = list(dict.fromkeys(report.faults))
     report.remarks += [f"{path}: {_LEFT}" for path in find_leftovers(root)]
     return report
 
 
-def _repeats(dataset: Dataset, model: str, remarks: list[str]) -> Iterator[str]:
-    for fault, said in describe_repeats(dataset, model):
+def _repeats(dataset: Dataset, records: Records, remarks: list[str]) -> Iterator[str]:
+    for fault, said in describe_repeats(dataset, records.model, records.units):
         if fault:
-            yield f"{dataset.path / model}: {said}"
+            yield f"{dataset.path / records.model}: {said}"
         else:
-            remarks.append(f"{dataset.path / model}: {said}")
-
-
-def _noted(dataset: Dataset, model: str, remarks: list[str]) -> Iterator[str]:
-    remarks += remarks_of(dataset, model)
-    return iter(())
+            remarks.append(f"{dataset.path / records.model}: {said}")

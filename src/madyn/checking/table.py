@@ -75,7 +75,7 @@ def _model_faults(dataset: Dataset, model: str, rows: Sequence[Row]) -> Iterator
     if records and {made_from(layer["reparam"]) for layer in records} == {current}:
         expected = table_rows(dataset, model, records, dataset.steps(model)[-1])
     else:
-        expected = [_by_itself(dataset, model, number, by_layer[number]) for number in range(layers)]
+        expected = _by_themselves(dataset, model, [by_layer[number] for number in range(layers)])
     for layer, whole in enumerate(expected):
         wrong = [name for name, value in whole.items() if not _same(by_layer[layer].get(name), value)]
         if wrong:
@@ -96,30 +96,40 @@ def _records(dataset: Dataset, model: str) -> list[dict[str, dict[str, Any]]]:
     return records if all("reparam" in layer for layer in records) else []
 
 
-def _by_itself(dataset: Dataset, model: str, layer: int, row: Row) -> dict[str, Any]:
-    """What a row must say if its own parameters, its statistics and its model's shape are believed."""
-    numbers = [as_number(row[column]) for column in fit_files.PARAMETER_COLUMNS]
-    names = list(fit_files.PARAMETER_COLUMNS.values())
-    record: dict[str, Any] = {"param_names": names, "popt": numbers, "r2": as_number(row.get("r2", ""))}
+def _by_themselves(dataset: Dataset, model: str, rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """What the rows of a model must say, one a layer, if their own parameters, its statistics and its shape are
+    believed."""
+    names = fit_files.PARAMETER_COLUMNS.items()
+    parameters = [{name: as_number(row[column]) for column, name in names} for row in rows]
+    records = [{"reparam": _as_record(row, popt)} for row, popt in zip(rows, parameters, strict=True)]
+    expected = table_rows(dataset, model, records, dataset.steps(model)[-1])
+    for layer, (row, whole, popt) in enumerate(zip(rows, expected, parameters, strict=True)):
+        del whole["bounds"]
+        if None not in popt.values():
+            r2, given = _r2_of(dataset, model, layer, popt, row.get("ratio_of", "")), whole["r2"]
+            if given is None or not np.isclose(given, r2, rtol=1e-6, atol=1e-6):
+                whole["r2"] = r2
+    return expected
+
+
+def _as_record(row: Row, popt: Mapping[str, float | None]) -> dict[str, Any]:
+    """A row of the table as a fit's record, so far as it has one's fields."""
     known = ("method", "ratio_of", "robust", "seed", "statistics_sha256", "madyn")
-    record["provenance"] = {name: row.get(name) or None for name in known}
-    record |= {"message": row.get("message", ""), "aic": as_number(row.get("aic", ""))}
-    layers = dataset.statistics(model).sizes["layer"]
-    whole = table_rows(dataset, model, [{"reparam": record}] * layers, dataset.steps(model)[-1])[layer]
-    del whole["bounds"]
-    if None not in numbers:
-        r2 = _r2_of(dataset, model, layer, dict(zip(names, numbers, strict=True)), row.get("ratio_of", ""))
-        given = record["r2"]
-        if given is None or not np.isclose(given, r2, rtol=1e-6, atol=1e-6):
-            whole["r2"] = r2
-    return whole
+    return {
+        "param_names": list(popt),
+        "popt": list(popt.values()),
+        "r2": as_number(row.get("r2", "")),
+        "aic": as_number(row.get("aic", "")),
+        "message": row.get("message", ""),
+        "provenance": {name: row.get(name) or None for name in known},
+    }
 
 
-def _r2_of(dataset: Dataset, model: str, layer: int, parameters: Mapping[str, Any], ratio_of: str) -> float:
+def _r2_of(dataset: Dataset, model: str, layer: int, popt: Mapping[str, Any], ratio_of: str) -> float:
     """R2 of a reparam curve over the ratio of a layer."""
     curve = HYPOTHESES["reparam"]
     values = dataset.trajectories(model, "ratio", "means" if ratio_of == "means" else "sequences").values[:, layer]
-    drawn = curve.values(np.asarray(dataset.steps(model), float), [parameters[name] for name in curve.param_names])
+    drawn = curve.values(np.asarray(dataset.steps(model), float), [popt[name] for name in curve.param_names])
     with np.errstate(all="ignore"):
         return float(1 - np.sum((values - drawn) ** 2) / np.sum((values - values.mean()) ** 2))
 

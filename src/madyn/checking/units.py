@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from madyn.checking.records import Records
 from madyn.checking.statistics import remedy
 from madyn.dataset import Dataset, layout, manifest, seals
 from madyn.dataset.files import is_there, read_bytes, read_json
@@ -28,19 +29,16 @@ def probe_faults(root: Path) -> Iterator[str]:
             yield f"{path}: {fault}"
 
 
-def unit_faults(dataset: Dataset, model: str) -> Iterator[str]:
+def unit_faults(dataset: Dataset, records: Records) -> Iterator[str]:
     """What is wrong between the manifests of a model and what lies beside them."""
-    root = dataset.path
-    units, _ = manifest.read_sound_units(root, model)
-    measured = layout.statistics_files(root, model)
+    root, model, units, measured = records.root, records.model, records.units, records.measured
     hashed = any(unit.statistics_sha256 for step, unit in units.items() if step in measured)
     probe = _probe_hash(root)
     for step, unit in units.items():
         path = layout.manifest_path(root, model, step)
         if (unit.model, unit.step) != (model, step):
             yield f"{path}: is the manifest of {one_line(unit.model, 60)} at step {unit.step}"
-        raw = read_json(path)
-        fault = seals.seal_fault(raw, model, step)
+        fault = seals.seal_fault(read_json(path), model, step)
         if fault:
             yield f"{path}: {fault}; delete it and its step's statistics, and measure the step again"
         if step in measured and unit.failure:

@@ -9,8 +9,9 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
+from madyn.errors import one_line
+
 _REFUSALS = ("trust_remote_code", "custom code")  # in transformers' own words
-_LONGEST = 300  # characters of a reason
 _CONFIGS = ("config.json", "tokenizer_config.json", "preprocessor_config.json", "processor_config.json")
 _LARGEST = 1 << 20  # bytes of a config that is looked into
 _ADVICE = (
@@ -26,10 +27,10 @@ def describe_failure(e: Exception, source: str | Path, *, trusted: bool) -> str:
         source: the folder, if it is one; transformers may pass over the code in it and fail for the lack of it.
         trusted: the code was run.
     """
-    reason = " ".join(str(e).split()) or type(e).__name__
+    reason = one_line(e) or type(e).__name__
     if any(words in reason for words in _REFUSALS):
         return _ADVICE
-    return reason[:_LONGEST] + (f"; {_ADVICE}" if not trusted and _brings_code(Path(source)) else "")
+    return reason + (f"; {_ADVICE}" if not trusted and _brings_code(Path(source)) else "")
 
 
 def _brings_code(folder: Path) -> bool:

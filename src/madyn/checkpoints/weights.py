@@ -19,7 +19,7 @@ from typing import Any
 
 from madyn.checkpoints.adapters import refuse_adapter_beside
 from madyn.checkpoints.forms import KINDS
-from madyn.errors import CheckpointError, one_line
+from madyn.errors import CheckpointError, first_line
 from madyn.regular import open_regular, read_regular
 
 _INDEX = ".index.json"
@@ -303,15 +303,10 @@ def _open(path: Path, stack: ExitStack) -> Any:
     except CheckpointError:
         raise
     except Exception as e:  # what a broken or hostile file raises is not for the reader to foresee
-        raise CheckpointError(f"{path}: cannot be read as weights: {_first_line(e)}") from e
+        raise CheckpointError(f"{path}: cannot be read as weights: {first_line(e)}") from e
     if not isinstance(tensors, dict) or not all(isinstance(t, torch.Tensor) for t in tensors.values()):
         raise CheckpointError(f"{path}: not a file of weights: it holds something other than named tensors")
     return tensors
-
-
-def _first_line(e: Exception) -> str:
-    lines = [line.strip() for line in str(e).splitlines() if line.strip()]
-    return one_line(lines[0]) if lines else type(e).__name__
 
 
 def read_ahead(folder: Path, form: str = "auto") -> None:

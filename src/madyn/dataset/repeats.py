@@ -9,7 +9,7 @@ all before it. A manifest's hashes tell it as well. What is plausible is judged 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -60,12 +60,8 @@ def _few_digits(values: np.ndarray) -> bool:
     return halves or brains
 
 
-def repeated_weights(dataset: Dataset, model: str) -> list[Sharing]:
-    """Measured steps whose weight files are the same, by the manifest; none where it does not say."""
-    try:
-        units = manifest.read_units(dataset.path, model)
-    except MadynError:
-        return []
+def repeated_weights(dataset: Dataset, model: str, units: Mapping[int, manifest.Unit]) -> list[Sharing]:
+    """Measured steps whose weight files are the same, by their manifests; none where those do not say."""
     measured = set(dataset.steps(model))
     held: dict[int | None, dict[str, str]] = {step: _weights(unit) for step, unit in units.items() if step in measured}
     return find_sharings(held, files={name for pieces in held.values() for name in pieces})
@@ -78,10 +74,14 @@ def _weights(unit: manifest.Unit) -> dict[str, str]:
     return dict([next((name, found) for name, found in known.items() if found)]) if any(known.values()) else {}
 
 
-def describe_repeats(dataset: Dataset, model: str) -> Iterator[tuple[bool, str]]:
-    """What repeats in a model, a sentence each, and whether it is a fault. What weights tell is not said again."""
+def describe_repeats(dataset: Dataset, model: str, units: Mapping[int, manifest.Unit]) -> Iterator[tuple[bool, str]]:
+    """What repeats in a model, a sentence each, and whether it is a fault. What weights tell is not said again.
+
+    Args:
+        units: the manifests of the model that can be read, by step.
+    """
     told: set[tuple[int, ...]] = set()
-    for sharing in repeated_weights(dataset, model):
+    for sharing in repeated_weights(dataset, model, units):
         if sharing.suspects or sharing.whole:
             told.add(sharing.steps)
             files = "weights" if sharing.whole else f"file {sharing.pieces[0]}"

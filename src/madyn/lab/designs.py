@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from madyn.errors import UsageError
+from madyn.errors import UsageError, quoted
 from madyn.lab.blueprints import Blueprint
 
 _TRIALS = 400
@@ -115,14 +115,21 @@ def complete_shape(values: Mapping[str, Any]) -> Blueprint:
     if missing:
         raise UsageError(f"a model needs {', '.join(missing)}")
     if fields.get("intermediate_size") is None:
-        width = (4 if ratio is None else ratio) * fields["hidden_size"]
-        if not 0 < width < _WIDEST or width != int(width):
-            hidden = fields["hidden_size"]
-            raise UsageError(f"mlp_ratio is {ratio}, and hidden_size {hidden!r:.40}: the MLP's width is {width!r:.40}")
-        fields["intermediate_size"] = int(width)
+        fields["intermediate_size"] = _width_of_mlp(fields["hidden_size"], 4 if ratio is None else ratio)
     elif ratio is not None:
         raise UsageError("give mlp_ratio or intermediate_size, not both")
     return Blueprint(**fields)
+
+
+def _width_of_mlp(hidden: Any, ratio: Any) -> int:
+    try:
+        width = ratio * hidden
+    except OverflowError:
+        width = math.inf
+    if not 0 < width < _WIDEST or width != int(width):
+        given = f"mlp_ratio is {quoted(ratio)}, and hidden_size {quoted(hidden)}"
+        raise UsageError(f"{given}: the MLP's width is {quoted(width)}; it is a whole number below 2^31")
+    return int(width)
 
 
 def _choose(shares: np.ndarray, places: np.ndarray, count: int, seed: int) -> list[int]:

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from madyn.arrays import read, whole_numbers
-from madyn.errors import MadynError, UsageError
+from madyn.errors import MadynError, UsageError, one_line
 
 
 @dataclass(frozen=True)
@@ -168,8 +168,8 @@ def explaining_images(part: Any, values: torch.Tensor) -> Iterator[None]:
     except (ValueError, RuntimeError) as e:
         if not values.is_floating_point() or isinstance(e, (MadynError, torch.OutOfMemoryError)):
             raise
-        reason = " ".join(str(e).split())[:200]
-        raise UsageError(f"{type(part).__name__} does not take images of {tuple(values.shape[1:])}: {reason}") from e
+        shape = tuple(values.shape[1:])
+        raise UsageError(f"{type(part).__name__} does not take images of {shape}: {one_line(e, 200)}") from e
 
 
 def require_known_tokens(part: Any, values: torch.Tensor) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from madyn.checking import CheckReport, damaged_records, failures_of, missing_units
+from madyn.checking import CheckReport, failures_of, missing_units, read_records
 from madyn.summaries.grouping import print_grouped
 from madyn.terminal import console, count_wrong, counted, print_table, say_wrong
 
@@ -28,10 +28,11 @@ def dataset_contents(dataset: Dataset) -> dict[str, Any]:
 
     models = []
     for model in dataset:
-        missing = missing_units(dataset, model)
+        records = read_records(dataset.path, model)
+        missing = missing_units(records)
         part, damaged = dataset.sound_part(model)
         missing += damaged
-        for fault in [*damaged, *damaged_records(dataset.path, model)]:
+        for fault in [*damaged, *records.damaged]:
             count_wrong(fault)
         steps: list[int] = []
         known: dict[str, Any] = dict.fromkeys(("layers", "sequences", "largest_ratio", "in_layer", "massive"))
@@ -53,7 +54,8 @@ def dataset_contents(dataset: Dataset) -> dict[str, Any]:
     for model in manifest_models(dataset.path):
         if model not in dataset.models:
             nothing = dict.fromkeys(("layers", "sequences", "largest_ratio", "in_layer", "massive"))
-            own = {"steps": [], "complete": False, "fitted": [], "missing": failures_of(dataset.path, model)}
+            missing = failures_of(read_records(dataset.path, model))
+            own = {"steps": [], "complete": False, "fitted": [], "missing": missing}
             models.append({"model": model, **nothing, **own})
     return {"path": str(dataset.path), "models": models}
 

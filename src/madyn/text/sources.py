@@ -253,7 +253,7 @@ def _hub_dataset(name: str, documents: int | None, seed: int) -> list[str]:
     except (OSError, ValueError, RuntimeError, DatasetsError) as e:
         # Where a file cannot be parsed, `datasets` says only that, and the cause says why.
         reason = f"{e}: {e.__cause__}" if e.__cause__ else str(e) or type(e).__name__
-        raise TextError(f"text {repo}: {' '.join(reason.split())[:300]}") from e
+        raise TextError(f"text {repo}: {one_line(reason)}") from e
     if column not in table.column_names:
         raise TextError(f"text {repo}: no column {column!r}; it has {', '.join(table.column_names)}; add ?column=NAME")
     return [str(table[i][column]) for i in _draw(len(table), documents, seed)]

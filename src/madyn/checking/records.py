@@ -1,0 +1,49 @@
+"""What the manifests and the training record of a model say, read once for all that is checked in them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from madyn.dataset import layout, manifest
+from madyn.dataset.training import TrainingRecord, read_record
+from madyn.errors import DatasetError
+
+
+@dataclass(frozen=True)
+class Records:
+    """The records of one model of a dataset.
+
+    Attributes:
+        root: the dataset's folder.
+        units: the manifests that can be read, by step.
+        damaged_units: what is wrong with the others, a sentence each.
+        training: its record, if a lab trained the model.
+        damaged_training: what is wrong with that, where it cannot be read.
+        manifests, measured: the files of manifests and of statistics, by step.
+    """
+
+    root: Path
+    model: str
+    units: dict[int, manifest.Unit]
+    damaged_units: list[str]
+    training: TrainingRecord | None
+    damaged_training: str | None
+    manifests: dict[int, Path]
+    measured: dict[int, Path]
+
+    @property
+    def damaged(self) -> list[str]:
+        """What is wrong with all that cannot be read."""
+        return [*self.damaged_units, *([self.damaged_training] if self.damaged_training else [])]
+
+
+def read_records(root: Path, model: str) -> Records:
+    """The records of a model; none of them is needed for the others."""
+    units, damaged = manifest.read_sound_units(root, model)
+    try:
+        training, damaged_training = read_record(root, model), None
+    except DatasetError as e:
+        training, damaged_training = None, str(e)
+    files = layout.manifest_files(root, model), layout.statistics_files(root, model)
+    return Records(root, model, units, damaged, training, damaged_training, *files)
