@@ -14,11 +14,11 @@ import numpy as np
 from annotated_types import Ge, Le, MaxLen
 from numpy.typing import NDArray
 
-from madyn.dataset.schema import Count, Line, Number, Step
+from madyn.dataset.schema import MAX_STEP, Count, Line, Number, Step
 from madyn.errors import DatasetError, MadynError, one_line
 from madyn.prediction.approaches import approach_named
 from madyn.prediction.calibrated import Calibrated, calibrated
-from madyn.prediction.derived import LARGEST_LOG
+from madyn.prediction.derived import LARGEST_LOG, steps_of
 from madyn.prediction.inputs import as_record, from_record
 from madyn.prediction.table import table_of
 
@@ -87,6 +87,8 @@ def _state_of(content: _Saved) -> Calibrated:
     positions = np.array(content.positions, float)
     if not len(positions) or (np.diff(positions) <= 0).any() or positions[0] < 0:
         raise ValueError("its positions do not rise from 0")
+    if steps_of(positions[-1:], max(subject.training.steps for subject in subjects.values()))[0] > 2 * MAX_STEP:
+        raise ValueError("its positions go beyond any step of training")
     if max(np.abs(curves).max(), np.abs(predicted).max(), claimed.max()) > LARGEST_LOG:
         raise ValueError("its curves are none of a ratio over the steps of a run")
     table = table_of(subjects, curves, positions, content.losses, content.left_out)
