@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from scipy.optimize import curve_fit
 
-from madyn.curves.hypotheses import HYPOTHESES
+from madyn.curves.hypotheses.registry import HYPOTHESES
 from madyn.suites import PYTHIA
 
 STEPS = np.array(PYTHIA.grids["paper"], float)

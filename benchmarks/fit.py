@@ -29,8 +29,8 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 from bank import MODELS, STARTS, STEPS, draw_bank, fifty_starts, yardstick
-from madyn.curves.fits import Fits, fit_curves, fit_each
-from madyn.curves.hypotheses import PUBLISHED
+from madyn.curves.fitting.fits import Fits, fit_curves, fit_each
+from madyn.curves.hypotheses.registry import PUBLISHED
 from madyn.terminal import print_table
 from nist_problems import PROBLEMS, digits, fitted, published_parameters
 

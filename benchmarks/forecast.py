@@ -27,11 +27,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from madyn.curves.fits import fit_curves
-from madyn.curves.learning import learn_prior
-from madyn.curves.peaks import peak
-from madyn.curves.posteriors import posterior
-from madyn.curves.priors import Prior
+from madyn.curves.bayes.learning import learn_prior
+from madyn.curves.bayes.posteriors import posterior
+from madyn.curves.bayes.priors import Prior
+from madyn.curves.fitting.fits import fit_curves
+from madyn.curves.hypotheses.peaks import peak
 from madyn.suites import PYTHIA
 from madyn.terminal import print_table
 

@@ -39,7 +39,7 @@ def series(count: int, points: int):
     """(steps, values (count, points)) of noisy reparam curves."""
     import numpy as np
 
-    from madyn.curves.hypotheses import HYPOTHESES
+    from madyn.curves.hypotheses.registry import HYPOTHESES
     from madyn.suites import PYTHIA
 
     rng = np.random.default_rng(0)

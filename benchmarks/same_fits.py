@@ -26,8 +26,8 @@ from pathlib import Path
 
 import numpy as np
 
-from madyn.curves.fits import fit_each
-from madyn.curves.hypotheses import HYPOTHESES
+from madyn.curves.fitting.fits import fit_each
+from madyn.curves.hypotheses.registry import HYPOTHESES
 from madyn.dataset import open_dataset
 from madyn.terminal import print_table
 

@@ -48,7 +48,7 @@ def hub(request: pytest.FixtureRequest) -> Iterator[LoopbackHub]:
 @pytest.fixture(autouse=True)
 def no_kept_priors(tmp_path, monkeypatch):
     """Forecasts keep what they learned with the test, and not with the user."""
-    monkeypatch.setattr("madyn.curves.kept.folder", lambda: tmp_path / "kept-priors")
+    monkeypatch.setattr("madyn.analysis.kept.folder", lambda: tmp_path / "kept-priors")
 
 
 @pytest.fixture

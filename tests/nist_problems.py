@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from madyn.curves.fits import Fits, fit_curves
-from madyn.curves.separable import SeparableModel
+from madyn.curves.fitting.fits import Fits, fit_curves
+from madyn.curves.hypotheses.separable import SeparableModel
 
 Array = NDArray[np.float64]
 Bounds = tuple[float, float]

@@ -10,8 +10,8 @@ from scipy.optimize import least_squares
 
 import madyn
 from madyn import arrays
-from madyn.curves.learning import learn_prior
-from madyn.curves.priors import Prior
+from madyn.curves.bayes.learning import learn_prior
+from madyn.curves.bayes.priors import Prior
 from madyn.errors import UsageError
 from madyn.prediction.inputs import as_steps
 

@@ -111,7 +111,7 @@ def test_parameters_are_put_into_their_curve_again(root):
 
 
 def test_every_hypothesis_gives_its_residuals(tmp_path):
-    from madyn.curves.hypotheses import HYPOTHESES
+    from madyn.curves.hypotheses.registry import HYPOTHESES
 
     root = make_dataset(tmp_path / "data")
     madyn.fit_dataset(root, hypotheses=list(HYPOTHESES), ratio_of="means")

@@ -153,7 +153,7 @@ def test_a_full_disk_is_one_line(run, fitted, monkeypatch):
     def full(*_):
         raise StorageError("cannot write x: No space left on device; free some space")
 
-    monkeypatch.setattr("madyn.curves.fitting.write_fit_records", full)
+    monkeypatch.setattr("madyn.analysis.fitting.write_fit_records", full)
     code, _, err = run("fit", fitted, "--hypothesis", "step1", "--quantity", "median")
     assert code == 1
     assert one_line(err)
@@ -164,7 +164,7 @@ def test_ctrl_c_says_how_to_go_on(run, fitted, monkeypatch):
     def stopped(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("madyn.curves.fitting.fit_records", stopped)
+    monkeypatch.setattr("madyn.analysis.fitting.fit_records", stopped)
     code, _, err = run("fit", fitted)
     assert code == 130
     assert "goes on from there" in err

@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import curve_fit
 
-from madyn.curves import fits as fitting
-from madyn.curves import trf
-from madyn.curves.fits import PAPER_MINIMUM_POINTS
-from madyn.curves.hypotheses import HYPOTHESES, PUBLISHED
-from madyn.curves.maps import original_to_reparam
-from madyn.curves.records import fit_records
+from madyn.analysis.records import fit_records
+from madyn.curves.fitting import fits as fitting
+from madyn.curves.fitting import trf
+from madyn.curves.fitting.fits import PAPER_MINIMUM_POINTS
+from madyn.curves.hypotheses.registry import HYPOTHESES, PUBLISHED
+from madyn.curves.hypotheses.reparametrisation import original_to_reparam
 from madyn.errors import UsageError
 from madyn.suites import PYTHIA
 

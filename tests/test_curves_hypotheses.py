@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.linalg import expm
 
-from madyn.curves.hypotheses import HYPOTHESES, PUBLISHED, Published, resolve
-from madyn.curves.second_order import step_response, step_response_gradient
+from madyn.curves.hypotheses.registry import HYPOTHESES, PUBLISHED, Published, resolve
+from madyn.curves.hypotheses.second_order import step_response, step_response_gradient
 from madyn.errors import UsageError
 
 T = np.array([0.0, 0.01, 0.1, 0.3, 1.0, 2.5, 7.0])

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from scipy.optimize import differential_evolution
 
 from bank import draw_bank, fifty_starts
-from madyn.curves.fits import fit_curves
-from madyn.curves.hypotheses import HYPOTHESES, PUBLISHED
-from madyn.curves.separable import SeparableModel
+from madyn.curves.fitting.fits import fit_curves
+from madyn.curves.hypotheses.registry import HYPOTHESES, PUBLISHED
+from madyn.curves.hypotheses.separable import SeparableModel
 from madyn.errors import UsageError
 from madyn.suites import PYTHIA
 

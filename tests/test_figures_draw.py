@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from madyn.analysis.records import fit_records
 from madyn.architecture import Architecture
-from madyn.curves.hypotheses import HYPOTHESES
-from madyn.curves.records import fit_records
+from madyn.curves.hypotheses.registry import HYPOTHESES
 from madyn.dataset import layout, open_dataset
 from madyn.dataset.fit_files import PARAMETER_COLUMNS, write_fit_records, write_parameter_table
 from madyn.dataset.manifest import Unit, write_unit

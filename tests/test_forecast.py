@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 import madyn
-from madyn.curves import forecasting, kept
-from madyn.curves.forecasting import finished_runs
-from madyn.curves.hypotheses import HYPOTHESES
-from madyn.curves.learning import learn_prior, levels
-from madyn.curves.posteriors import posterior
+from madyn.analysis import forecasting, kept
+from madyn.analysis.forecasting import finished_runs
+from madyn.curves.bayes.learning import learn_prior, levels
+from madyn.curves.bayes.posteriors import posterior
+from madyn.curves.hypotheses.registry import HYPOTHESES
 from madyn.dataset import layout, open_dataset
 from madyn.errors import SeriesError, UsageError
 from madyn.figures.forecast import forecast_figure

@@ -26,6 +26,7 @@ ORDER = [
     {"measurement"},
     {"sweep"},
     {"curves"},
+    {"analysis"},
     {"checking"},
     {"prediction"},
     {"effects"},
@@ -36,7 +37,7 @@ ORDER = [
     {"cli"},
 ]
 RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}
-WITHOUT_TORCH = ("dataset", "curves", "checking", "prediction", "figures")
+WITHOUT_TORCH = ("dataset", "curves", "analysis", "checking", "prediction", "figures")
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 

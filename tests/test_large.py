@@ -7,10 +7,11 @@ import pytest
 
 import madyn
 from bank import STEPS, draw_bank
-from madyn.curves import fits as fitting
-from madyn.curves import marginal, posteriors, shortening
-from madyn.curves.hypotheses import HYPOTHESES
-from madyn.curves.separable import SeparableModel
+from madyn.curves.bayes import marginal, posteriors
+from madyn.curves.fitting import fits as fitting
+from madyn.curves.fitting import shortening
+from madyn.curves.hypotheses.registry import HYPOTHESES
+from madyn.curves.hypotheses.separable import SeparableModel
 
 pytestmark = pytest.mark.filterwarnings("error")
 

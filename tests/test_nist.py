@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from madyn.curves.fits import fit_curves
-from madyn.curves.separable import SeparableModel
+from madyn.curves.fitting.fits import fit_curves
+from madyn.curves.hypotheses.separable import SeparableModel
 from nist_problems import PROBLEMS, Problem, digits, fitted, published_parameters
 
 DIGITS, DEVIATION_DIGITS, RSS_DIGITS = 8, 6, 9

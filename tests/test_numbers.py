@@ -16,7 +16,7 @@ import pytest
 import xarray as xr
 
 import madyn
-from madyn.curves.priors import Prior
+from madyn.curves.bayes.priors import Prior
 from madyn.errors import MadynError, SeriesError, UsageError
 from madyn.prediction.inputs import as_steps
 
@@ -252,7 +252,7 @@ def test_steps_that_no_curve_can_follow_are_told(t, said, model):
 
 
 @pytest.mark.parametrize("offset", [0, 1000, 10**6, 10**9, 10**12, 10**15, 2**53 - 20])
-@pytest.mark.parametrize("model", madyn.curves.hypotheses.HYPOTHESES)
+@pytest.mark.parametrize("model", madyn.curves.hypotheses.registry.HYPOTHESES)
 def test_no_parameter_is_absurd_wherever_the_points_lie(model, offset):
     k = np.arange(N)
     rng = np.random.default_rng(1)
@@ -267,7 +267,7 @@ def test_no_parameter_is_absurd_wherever_the_points_lie(model, offset):
     assert not np.isnan(fits.pcov[good]).any()
 
 
-@pytest.mark.parametrize("model", madyn.curves.hypotheses.HYPOTHESES)
+@pytest.mark.parametrize("model", madyn.curves.hypotheses.registry.HYPOTHESES)
 def test_a_series_without_a_fit_has_no_quantities(model):
     fits = madyn.fit_curves(STEPS, _with_first(np.nan), model)
     found, spread = madyn.curve_quantities(fits, last_step=5000), madyn.quantity_intervals(fits, last_step=5000)
@@ -325,7 +325,7 @@ NO_ROW: dict[str, Any] = {
 }  # fmt: skip
 OF_STEPS: dict[str, Callable[[Any], Any]] = {
     "Fits.predict": lambda t: madyn.fit_curves(STEPS, Y, "step1").predict(t),
-    "SeparableModel.values": lambda t: madyn.curves.hypotheses.HYPOTHESES["step1"].values(t, PARAMS),
+    "SeparableModel.values": lambda t: madyn.curves.hypotheses.registry.HYPOTHESES["step1"].values(t, PARAMS),
     "Posterior.value": lambda t: madyn.posterior(STEPS, Y[:1], "step1").value(t),
     "Posterior.forecast": lambda t: madyn.posterior(STEPS, Y[:1], "step1").forecast(t),
     "curve_quantities": lambda t: madyn.curve_quantities("step1", PARAMS, 1000, at=t),
@@ -344,7 +344,7 @@ def test_what_is_no_row_of_steps_is_refused(name, kind):
 
 
 def test_steps_of_any_size_are_predicted_without_a_warning():
-    for model in madyn.curves.hypotheses.HYPOTHESES:
+    for model in madyn.curves.hypotheses.registry.HYPOTHESES:
         fits = madyn.fit_curves(STEPS, Y, model)
         assert fits.predict([0.0, 1e-300, 1e15, 2**60, 1e300]).shape == (SERIES, 5)
         assert fits.predict([]).shape == (SERIES, 0)
@@ -357,7 +357,7 @@ def test_steps_of_any_size_are_predicted_without_a_warning():
                                    3.0])  # fmt: skip
 def test_parameters_that_cannot_be_are_refused(given):
     calls = [lambda: madyn.curve_quantities("step1", given, 1000),
-             lambda: madyn.curves.hypotheses.HYPOTHESES["step1"].values(STEPS, given)]  # fmt: skip
+             lambda: madyn.curves.hypotheses.registry.HYPOTHESES["step1"].values(STEPS, given)]  # fmt: skip
     if given is not None:
         calls.append(lambda: madyn.quantity_intervals("step1", [given], 1000))
     for call in calls:

@@ -8,14 +8,14 @@ import pytest
 from scipy.special import logsumexp
 from scipy.stats import binomtest, multivariate_normal, norm, truncnorm
 
-from madyn.curves import cells, evidence, mixture, noise, widening
-from madyn.curves.components import DRAWS
-from madyn.curves.evidence import Moments
-from madyn.curves.hypotheses import HYPOTHESES
-from madyn.curves.marginal import COMPONENTS
-from madyn.curves.posteriors import posterior
-from madyn.curves.priors import LENGTHS, Prior, RunTime, sizes
-from madyn.curves.separable import SeparableModel
+from madyn.curves.bayes import adaptive_grid, evidence, mixture, noise, widening
+from madyn.curves.bayes.components import DRAWS
+from madyn.curves.bayes.evidence import Moments
+from madyn.curves.bayes.marginal import COMPONENTS
+from madyn.curves.bayes.posteriors import posterior
+from madyn.curves.bayes.priors import LENGTHS, Prior, RunTime, sizes
+from madyn.curves.hypotheses.registry import HYPOTHESES
+from madyn.curves.hypotheses.separable import SeparableModel
 from madyn.errors import UsageError
 from madyn.suites import PYTHIA
 
@@ -134,7 +134,7 @@ def test_cells_find_the_mass_of_a_bent_ridge(width):
         across = (u[..., 1] - 0.2 * u[..., 0] ** 2) / width
         return np.broadcast_to(-0.5 * u[..., 0] ** 2 - 0.5 * across**2 - np.log(2 * np.pi * width), (1, u.shape[1]))
 
-    u, half, log_f = cells.refined(log_density, np.array([[-5.0, 5.0], [-6.0, 6.0]]), 24, 1)
+    u, half, log_f = adaptive_grid.refined(log_density, np.array([[-5.0, 5.0], [-6.0, 6.0]]), 24, 1)
     weight = np.exp(log_f + np.sum(np.log(2 * half), axis=2))
     assert weight.sum() == pytest.approx(1, rel=0.1)
     mean = np.sum(weight * u[..., 0]) / weight.sum()
@@ -149,7 +149,7 @@ def test_cells_find_two_peaks_that_lie_apart():
         off = (u[..., None, :] - places) / 0.02
         return np.broadcast_to(np.asarray(logsumexp(-0.5 * np.sum(off**2, axis=-1), axis=-1)), (1, u.shape[1]))
 
-    u, half, log_f = cells.refined(log_density, np.array([[-5.0, 5.0], [-6.0, 6.0]]), 24, 1)
+    u, half, log_f = adaptive_grid.refined(log_density, np.array([[-5.0, 5.0], [-6.0, 6.0]]), 24, 1)
     weight = np.exp(log_f + np.sum(np.log(2 * half), axis=2))
     assert weight[u[..., 0] > 0].sum() / weight.sum() == pytest.approx(0.5, abs=0.05)
 

@@ -15,11 +15,11 @@ from madyn.dataset.training import TrainingRecord, write_record
 from madyn.errors import ArchitectureError, DatasetError, UsageError
 from madyn.prediction import Predictor, Training
 from madyn.prediction.approaches import APPROACHES, approach_named
-from madyn.prediction.calibration import Calibration
-from madyn.prediction.coordinates import Coordinates
+from madyn.prediction.conformal import Calibration
 from madyn.prediction.derived import has_peak, quantity
 from madyn.prediction.evaluation import leave_out, protocols_of
 from madyn.prediction.inputs import Subject, depths
+from madyn.prediction.principal_components import Coordinates
 from madyn.prediction.scoring import CEILING, LEFT_OUT, Predictions, ceiling, ceiling_interval, score, score_all
 from madyn.prediction.table import curve_table, fold_numbers, nearest_models, positions, rows_of, table_of
 from tiny import write_family
@@ -127,7 +127,7 @@ def test_quantities_of_a_run(predictor):
 
 
 def test_the_five_parameters_draw_the_predicted_curve(predictor):
-    from madyn.curves.hypotheses import HYPOTHESES
+    from madyn.curves.hypotheses.registry import HYPOTHESES
 
     found = predictor.parameters(UNSEEN)
     assert list(found) == ["layer", "beta", "tau0", "A1", "A2", "K", "r2"]

@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import madyn
-from madyn.curves.hypotheses import HYPOTHESES
-from madyn.curves.quantities import CLASSES, curve_quantities, plateau_of, quantity_intervals
-from madyn.curves.separable import SeparableModel
+from madyn.curves.hypotheses.registry import HYPOTHESES
+from madyn.curves.hypotheses.separable import SeparableModel
+from madyn.curves.responses import CLASSES, curve_quantities, plateau_of, quantity_intervals
 from madyn.errors import UsageError
 
 pytestmark = pytest.mark.filterwarnings("error")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import madyn
-from madyn.curves.hypotheses import HYPOTHESES
+from madyn.curves.hypotheses.registry import HYPOTHESES
 from tiny import write_dataset, write_family
 
 T = np.arange(0, 30_000, 1000.0)

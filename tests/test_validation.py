@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from madyn import holdout_scores, kfold_scores
-from madyn.curves.fits import fit_curves
-from madyn.curves.hypotheses import HYPOTHESES
+from madyn.curves.fitting.fits import fit_curves
+from madyn.curves.hypotheses.registry import HYPOTHESES
 from madyn.errors import UsageError
 
 STEPS = np.array([0, 1, 2, 4, 8, 16, 32, 64, *range(100, 2001, 100)], float)

@@ -70,7 +70,7 @@ def enter(manager: AbstractContextManager[Any]) -> None:
 FIT = """
     import sys, time
     from pathlib import Path
-    import madyn, madyn.curves.fitting
+    import madyn, madyn.analysis.fitting
     print("ready", flush=True)
     while not Path(sys.argv[2]).exists():
         time.sleep(0.001)
@@ -161,14 +161,14 @@ def test_a_fit_says_which_bytes_it_was_made_from(tmp_path, monkeypatch):
     """A step that comes while curves are fitted belongs to none of them."""
     root = write_dataset(tmp_path / "d", models=("pythia_14m",))
     before = madyn.open_dataset(root).statistics_hash("pythia_14m")
-    real = madyn.curves.fitting.fit_records
+    real = madyn.analysis.fitting.fit_records
 
     def with_a_new_step(*arguments, **options):
         last = layout.statistics_path(root, "pythia_14m", 20000)
         shutil.copy(last, layout.statistics_path(root, "pythia_14m", 21000))
         return real(*arguments, **options)
 
-    monkeypatch.setattr("madyn.curves.fitting.fit_records", with_a_new_step)
+    monkeypatch.setattr("madyn.analysis.fitting.fit_records", with_a_new_step)
     madyn.fit_dataset(root, hypotheses=["step1"], quantities=["ratio"])
     record = madyn.open_dataset(root).fit_records("pythia_14m", "ratio")[0]["step1"]
     assert record["provenance"]["statistics_sha256"] == before

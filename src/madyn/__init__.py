@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, Any
 from madyn.telemetry import switch_off
 
 if TYPE_CHECKING:
+    from madyn.analysis.comparison import Comparison, compare_dataset
+    from madyn.analysis.fitting import fit_dataset
+    from madyn.analysis.forecasting import forecast_dataset
     from madyn.architecture import Architecture
     from madyn.checking import check_dataset
-    from madyn.curves.comparison import Comparison, compare_dataset
-    from madyn.curves.fits import Fits, fit_curves
-    from madyn.curves.fitting import fit_dataset
-    from madyn.curves.forecasting import forecast_dataset
-    from madyn.curves.learning import learn_prior
-    from madyn.curves.posteriors import Posterior, posterior
-    from madyn.curves.priors import Prior
-    from madyn.curves.quantities import curve_quantities, quantity_intervals
-    from madyn.curves.separable import SeparableModel
-    from madyn.curves.validation import holdout_scores, kfold_scores
+    from madyn.curves.bayes.learning import learn_prior
+    from madyn.curves.bayes.posteriors import Posterior, posterior
+    from madyn.curves.bayes.priors import Prior
+    from madyn.curves.fitting.fits import Fits, fit_curves
+    from madyn.curves.fitting.validation import holdout_scores, kfold_scores
+    from madyn.curves.hypotheses.separable import SeparableModel
+    from madyn.curves.responses import curve_quantities, quantity_intervals
     from madyn.dataset.view import Dataset, open_dataset
     from madyn.errors import MadynError
     from madyn.figures.draw import draw_figures
@@ -48,44 +48,44 @@ switch_off()
 
 _HOMES = {
     "Architecture": "madyn.architecture",
-    "Comparison": "madyn.curves.comparison",
+    "Comparison": "madyn.analysis.comparison",
     "Dataset": "madyn.dataset.view",
     "Designs": "madyn.prediction.design",
     "Evaluation": "madyn.prediction.evaluation",
-    "Fits": "madyn.curves.fits",
+    "Fits": "madyn.curves.fitting.fits",
     "LabReport": "madyn.lab.running",
     "LabSuite": "madyn.lab.suites",
     "MadynError": "madyn.errors",
     "PYTHIA": "madyn.suites",
-    "Posterior": "madyn.curves.posteriors",
+    "Posterior": "madyn.curves.bayes.posteriors",
     "Predictor": "madyn.prediction.predictor",
-    "Prior": "madyn.curves.priors",
+    "Prior": "madyn.curves.bayes.priors",
     "Probe": "madyn.sweep.settings",
     "Recipe": "madyn.lab.recipe",
-    "SeparableModel": "madyn.curves.separable",
+    "SeparableModel": "madyn.curves.hypotheses.separable",
     "Settings": "madyn.sweep.settings",
     "Suite": "madyn.suites",
     "TraceReport": "madyn.sweep.tracing",
     "Training": "madyn.prediction.inputs",
     "Verdict": "madyn.massive",
     "check_dataset": "madyn.checking",
-    "compare_dataset": "madyn.curves.comparison",
-    "curve_quantities": "madyn.curves.quantities",
+    "compare_dataset": "madyn.analysis.comparison",
+    "curve_quantities": "madyn.curves.responses",
     "draw_figures": "madyn.figures.draw",
     "evaluate_dataset": "madyn.prediction.evaluation",
-    "fit_curves": "madyn.curves.fits",
-    "fit_dataset": "madyn.curves.fitting",
-    "forecast_dataset": "madyn.curves.forecasting",
-    "holdout_scores": "madyn.curves.validation",
-    "kfold_scores": "madyn.curves.validation",
-    "learn_prior": "madyn.curves.learning",
+    "fit_curves": "madyn.curves.fitting.fits",
+    "fit_dataset": "madyn.analysis.fitting",
+    "forecast_dataset": "madyn.analysis.forecasting",
+    "holdout_scores": "madyn.curves.fitting.validation",
+    "kfold_scores": "madyn.curves.fitting.validation",
+    "learn_prior": "madyn.curves.bayes.learning",
     "massive_by_start": "madyn.massive",
     "massive_by_tail": "madyn.massive",
     "massive_published": "madyn.massive",
     "measure": "madyn.measurement.forward",
     "open_dataset": "madyn.dataset.view",
-    "posterior": "madyn.curves.posteriors",
-    "quantity_intervals": "madyn.curves.quantities",
+    "posterior": "madyn.curves.bayes.posteriors",
+    "quantity_intervals": "madyn.curves.responses",
     "read_suite": "madyn.lab.suites",
     "run_suite": "madyn.lab.running",
     "scan_checkpoint": "madyn.sweep.scanning",

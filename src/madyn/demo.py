@@ -10,8 +10,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from madyn.analysis.fitting import fit_dataset
 from madyn.checking import check_dataset
-from madyn.curves.fitting import fit_dataset
 from madyn.dataset import Dataset, open_dataset
 from madyn.errors import DatasetError
 from madyn.lab import LabReport, LabSuite, Measuring, ModelEntry, Recipe, TrainingText, run_suite

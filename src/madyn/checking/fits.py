@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from madyn.curves.hypotheses import HYPOTHESES
+from madyn.curves.hypotheses.registry import HYPOTHESES
 from madyn.dataset import Dataset, fit_files, layout, seals
 from madyn.dataset.files import is_folder, is_there, read_json
 from madyn.dataset.view import RatioOf

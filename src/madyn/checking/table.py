@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from madyn.analysis.fitting import table_rows
 from madyn.checking.fits import made_from
-from madyn.curves.fitting import table_rows
-from madyn.curves.hypotheses import HYPOTHESES
+from madyn.curves.hypotheses.registry import HYPOTHESES
 from madyn.dataset import Dataset, fit_files, layout
 from madyn.dataset.files import is_there
 from madyn.dataset.table_cells import as_number

@@ -34,7 +34,7 @@ def compare(
 
     --json prints what `comparison_tables` gives; see docs/json.md.
     """
-    from madyn.curves.comparison import compare_dataset
+    from madyn.analysis.comparison import compare_dataset
     from madyn.summaries import comparison_tables, print_comparison
 
     found = compare_dataset(dataset, hypotheses=hypothesis, models=model, quantity=quantity, ratio_of=ratio_of)

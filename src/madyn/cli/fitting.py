@@ -54,7 +54,7 @@ def fit(
 
     --json prints what `fit_tables` gives, a value a fitted quantity; see docs/json.md.
     """
-    from madyn.curves.fitting import fit_dataset
+    from madyn.analysis.fitting import fit_dataset
     from madyn.dataset.layout import FITTED_QUANTITIES
     from madyn.summaries import fit_tables, print_fits
 

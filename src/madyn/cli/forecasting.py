@@ -37,7 +37,7 @@ def forecast(
     figure: Annotated[Path | None, typer.Option("--figure", help="PNG or PDF file for a picture.")] = None,
 ) -> None:
     """What each layer will do for the rest of a run. [dim]madyn forecast runs/ --at 400 --model mine[/dim]"""
-    from madyn.curves.forecasting import forecast_dataset
+    from madyn.analysis.forecasting import forecast_dataset
     from madyn.summaries import print_forecast
 
     found = forecast_dataset(

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from madyn.curves.fits import fit_curves
-from madyn.curves.quantities import CLASSES, curve_quantities
+from madyn.curves.fitting.fits import fit_curves
+from madyn.curves.responses import CLASSES, curve_quantities
 from madyn.dataset import Dataset
 from madyn.dataset.locations import has_locations, locked_in, read_locations
 from madyn.errors import DatasetError

@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from numpy.typing import NDArray
 
-from madyn.curves.peaks import observable, peak
+from madyn.curves.hypotheses.peaks import observable, peak
 from madyn.dataset.fit_files import PARAMETER_COLUMNS
 from madyn.errors import DatasetError
 from madyn.figures import style

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from madyn.curves.hypotheses import HYPOTHESES
+from madyn.curves.hypotheses.registry import HYPOTHESES
 from madyn.figures import style
 from madyn.figures.registry import DEPTHS, Source, each_depth, each_fitted_quantity, picture
 from madyn.figures.steps import STEP_LABEL, curve_steps, step_axis

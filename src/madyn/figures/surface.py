@@ -12,8 +12,8 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import LogFormatterSciNotation
 from numpy.typing import NDArray
 
-from madyn.curves.maps import reparam_to_original
-from madyn.curves.peaks import observable, peak_original
+from madyn.curves.hypotheses.peaks import observable, peak_original
+from madyn.curves.hypotheses.reparametrisation import reparam_to_original
 from madyn.dataset.fit_files import PARAMETER_COLUMNS
 from madyn.errors import DatasetError
 from madyn.figures import style

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from madyn.errors import UsageError, missing_dependency
-from madyn.prediction.coordinates import LEAST_SPREAD, Coordinates
 from madyn.prediction.inputs import DEPTH
+from madyn.prediction.principal_components import LEAST_SPREAD, Coordinates
 from madyn.prediction.table import CurveTable
 
 if TYPE_CHECKING:
@@ -208,7 +208,7 @@ def _nearest(table: CurveTable, seed: int, settings: Settings | None) -> Fitted:
 
 def _gaussian_process(table: CurveTable, seed: int, settings: Settings | None) -> Fitted:
     try:
-        from madyn.prediction.process import fit_process
+        from madyn.prediction.gaussian_process import fit_process
     except ModuleNotFoundError as e:
         raise missing_dependency(e) from e
     return fit_process(table, Inputs(table), settings)

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from madyn.architecture import Architecture
 from madyn.errors import UsageError
-from madyn.prediction.calibration import claim
 from madyn.prediction.candidates import AXES, SEARCHED, TO_EXTRAPOLATE, Limits, bounds_of, candidates, none_left, span
+from madyn.prediction.conformal import claim
 from madyn.prediction.derived import LARGEST_LOG, in_units, quantity
 from madyn.prediction.inputs import Subject
 from madyn.prediction.losses import Evidence, LossLaw, fit_losses

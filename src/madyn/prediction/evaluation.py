@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from madyn.errors import MOST_WORKERS, DatasetError, MadynError, check_range
 from madyn.prediction.approaches import APPROACHES, MIXED, approach_named
-from madyn.prediction.calibrated import Calibrated, fit_calibrated
 from madyn.prediction.derived import last_steps, quantity
 from madyn.prediction.inputs import in_words
+from madyn.prediction.left_out import Calibrated, fit_calibrated
 from madyn.prediction.parameters import table_3
 from madyn.prediction.predictor import ENOUGH_ARCHITECTURES, QUANTILES
 from madyn.prediction.scoring import CEILING, LEFT_OUT, Predictions, ceiling_interval, score_all

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from madyn.errors import missing_dependency
 from madyn.prediction.approaches import Inputs
-from madyn.prediction.calibration import Calibration
+from madyn.prediction.conformal import Calibration
 from madyn.prediction.inputs import DEPTH, Subject, of_model
 from madyn.prediction.predictor import ENOUGH_ARCHITECTURES, QUANTILES
 from madyn.prediction.scoring import r_squared

@@ -93,7 +93,7 @@ def _fold(parameters: pd.DataFrame, protocol: str, test: Mask | None) -> pd.Data
 
 def _drawn(predictions: pd.DataFrame, table: CurveTable, place: Mapping[tuple[Any, Any], int]) -> Predictions:
     """Curves from predicted parameters, nan for layers without."""
-    from madyn.curves.hypotheses import HYPOTHESES
+    from madyn.curves.hypotheses.registry import HYPOTHESES
     from madyn.prediction.published.regressors import BASELINE
     from madyn.prediction.published.targets import TARGETS
 

@@ -17,7 +17,6 @@ from numpy.typing import ArrayLike, NDArray
 from madyn.architecture import Architecture
 from madyn.errors import ArchitectureError, UsageError, check_range
 from madyn.prediction.approaches import approach_named
-from madyn.prediction.calibrated import Calibrated, fit_calibrated
 from madyn.prediction.derived import LARGEST_LOG, QUANTITIES, in_units, quantity, steps_of
 from madyn.prediction.inputs import (
     OF_MODEL,
@@ -30,6 +29,7 @@ from madyn.prediction.inputs import (
     in_words,
     of_model,
 )
+from madyn.prediction.left_out import Calibrated, fit_calibrated
 from madyn.prediction.saved import read_state, write_state
 from madyn.prediction.table import CurveTable, curve_table, positions, rows_of
 
@@ -363,7 +363,7 @@ def fitted_parameters(curves: Floats, at: Floats, last_step: float) -> pd.DataFr
     """The reparam curve fitted to log curves (n, P): beta, tau0, A1, A2, K and r2, a row a curve."""
     import pandas as pd
 
-    from madyn.curves.fits import fit_curves
+    from madyn.curves.fitting.fits import fit_curves
 
     fits = fit_curves(steps_of(at, last_step), np.exp(curves), model="reparam")
     table = pd.DataFrame(np.asarray(fits.popt).reshape(len(curves), -1), columns=list(fits.model.param_names))

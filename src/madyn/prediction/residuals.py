@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from madyn.prediction import derived
-from madyn.prediction.calibrated import Calibrated
-from madyn.prediction.calibration import Calibration
+from madyn.prediction.conformal import Calibration
+from madyn.prediction.left_out import Calibrated
 from madyn.prediction.predictor import QUANTILES, Predictor
 
 if TYPE_CHECKING:

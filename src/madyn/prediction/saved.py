@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from madyn.dataset.schema import MAX_STEP, Count, Line, Number, Step
 from madyn.errors import DatasetError, MadynError, one_line
 from madyn.prediction.approaches import approach_named
-from madyn.prediction.calibrated import Calibrated, calibrated
 from madyn.prediction.derived import LARGEST_LOG, steps_of
 from madyn.prediction.inputs import as_record, from_record
+from madyn.prediction.left_out import Calibrated, calibrated
 from madyn.prediction.table import table_of
 
 Floats = NDArray[np.float64]

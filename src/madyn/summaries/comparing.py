@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from madyn.terminal import console, is_verbose, print_table
 
 if TYPE_CHECKING:
-    from madyn.curves.comparison import Comparison
+    from madyn.analysis.comparison import Comparison
 
 
 _HEADINGS = {

@@ -170,7 +170,7 @@ class ParameterPredictor:
         Raises:
             UsageError: the steps are not a list of numbers from 0 upward, or the predictor is not fitted.
         """
-        from madyn.curves.hypotheses import HYPOTHESES
+        from madyn.curves.hypotheses.registry import HYPOTHESES
 
         t = as_steps(steps)
         curve = HYPOTHESES["reparam"]

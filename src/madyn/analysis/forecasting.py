@@ -1,0 +1,185 @@
+"""What each layer of a run will do for the rest of it, from a dataset: `forecast_dataset`.
+
+Only what was measured up to a step is looked at. The other models of the dataset, if enough of them are finished, say
+what runs are like (`prior="learn"`); the model itself is never among them. Their time is taken as a share of their own
+length, so that runs of other lengths count too. A prior that was learned is kept for the next forecast (`kept`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from madyn.analysis.kept import learned_once
+from madyn.arrays import number
+from madyn.curves.bayes.learning import FEWEST, learn_prior
+from madyn.curves.bayes.posteriors import Posterior, posterior
+from madyn.curves.bayes.priors import Prior, curve_of
+from madyn.curves.hypotheses.registry import Hypothesis
+from madyn.curves.hypotheses.separable import SeparableModel
+from madyn.dataset import Dataset, open_dataset
+from madyn.dataset.view import RatioOf
+from madyn.errors import SeriesError, UsageError
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+Array = NDArray[np.float64]
+
+AHEAD = 12  # steps forecast where the dataset has none later
+_AS_FAR = 0.9
+
+
+def forecast_dataset(
+    dataset: str | Path | Dataset,
+    model: str,
+    at: float,
+    *,
+    quantity: str = "ratio",
+    ratio_of: RatioOf = "sequences",
+    hypothesis: str | SeparableModel = "reparam",
+    prior: Literal["learn", "default"] | Prior | None = None,
+    last_step: float | None = None,
+    level: float = 0.9,
+) -> xr.Dataset:
+    """Forecast every layer of a model from what was measured up to step `at`.
+
+    Args:
+        dataset: a dataset, or its folder, or a dataset of the Hub.
+        model: its directory's name.
+        at: the last step that may be looked at.
+        quantity: ratio, top1, top2, top3 or median.
+        ratio_of: which mean the ratio is, as in `Dataset.trajectories`.
+        hypothesis: the curve.
+        prior: "learn" from the dataset's other models that are finished, at least four; "default", the wide one; by
+            default "learn" where that can be done.
+        last_step: of the run, as planned; by default the last step of this model, or of the others if that is later.
+        level: the probability of each band.
+
+    Returns:
+        `median`, `lower` and `upper` of what will be measured, none below 0, dims (layer, step), at the steps after
+        `at` that the dataset has, or at twelve up to the last one; `measured` (layer, step), what was measured there,
+        nan where nothing was; `seen` (layer, seen_step); `peak_step`, `peak_height` and `plateau` (layer, bound), bound
+        being median, lower and upper; `peak_inside` and `peak_ahead` (layer), probabilities that the curve's maximum
+        lies inside the run, and that it is still to come; `message` (layer). Attributes: model, quantity, at,
+        last_step, level, prior.
+
+    Raises:
+        DatasetError: there is no such dataset.
+        SeriesError: fewer than two steps were measured up to `at`, or "learn" finds fewer than four finished runs.
+        UsageError: `at` is not before the last step, or an unknown model, quantity, hypothesis or prior.
+    """
+    at = number(at, "at")
+    last_step = None if last_step is None else number(last_step, "the last step")
+    dataset = dataset if isinstance(dataset, Dataset) else open_dataset(dataset)
+    dataset.select(model)
+    series = dataset.trajectories(model, quantity, ratio_of)
+    steps = series["step"].values.astype(float)
+    end = _end(dataset, steps) if last_step is None else last_step
+    if not at < end:
+        raise UsageError(f"at is step {at:g}, and the run's last step is {end:g}: nothing is left to forecast")
+    seen = steps <= at
+    if np.sum(seen) < 2:
+        raise SeriesError(f"{model} has {np.sum(seen)} measured steps up to step {at:g}; a forecast needs 2")
+    values = series.transpose("layer", "step").values
+    later = steps[(steps > at) & (steps <= end)]
+    ahead = later if later.size else np.linspace(steps[seen][-1], end, AHEAD + 1)[1:]
+    curve = curve_of(hypothesis)
+    chosen, source = _prior(dataset, model, quantity, ratio_of, curve, prior, at, end)
+    # No quantity of a dataset can be below 0, whatever the prior was made for.
+    found = posterior(steps[seen], values[:, seen], hypothesis, replace(chosen, positive=True), end)
+    measured = values[:, np.isin(steps, ahead)] if later.size else np.full((len(values), ahead.size), np.nan)
+    attrs = {"model": model, "quantity": quantity, "at": at, "last_step": end, "level": level, "prior": source}
+    return _labelled(found, steps[seen], values[:, seen], ahead, measured, level, attrs)
+
+
+def _end(dataset: Dataset, steps: Array) -> float:
+    """The last step of the run: this model's, or that of the longest of the others."""
+    return float(max([steps[-1], *(dataset.steps(name)[-1] for name in dataset.models if dataset.steps(name))]))
+
+
+def _prior(
+    dataset: Dataset, model: str, quantity: str, ratio_of: RatioOf, curve: SeparableModel,
+    prior: Literal["learn", "default"] | Prior | None, at: float, end: float,
+) -> tuple[Prior, str]:  # fmt: skip
+    if isinstance(prior, Prior):
+        return prior, prior.source
+    if prior not in (None, "learn", "default"):
+        raise UsageError(f"unknown prior {prior!r}; it is 'learn', 'default' or a Prior")
+    if prior == "default":
+        return Prior.default(curve), "default"
+    runs = finished_runs(dataset, quantity, ratio_of, end, without=model)
+    others = len(set(runs[2]))
+    if others < FEWEST and prior is None:
+        return Prior.default(
+            curve
+        ), f"default, as only {others} other {'run is' if others == 1 else 'runs are'} finished"
+    t, y, names = runs
+    learned = learned_once(
+        lambda: learn_prior(t, y, curve, names, seen=at, last_step=end, positive=True),
+        curve, (t, y, np.array(names)), {"seen": at, "last_step": end, "positive": True},
+    )  # fmt: skip
+    return learned, learned.source
+
+
+def finished_runs(
+    dataset: Dataset, quantity: str, ratio_of: RatioOf, end: float, without: str = ""
+) -> tuple[Array, Array, list[str]]:
+    """Trajectories of the finished models, their steps scaled so that each one's last is `end`.
+
+    A model counts as finished if it got to step `end`, or about as far as the longest of them.
+
+    Returns:
+        (t (S, n), y (S, n), run (S,)); nan in y where a run has fewer steps.
+    """
+    dataset = dataset.sound()
+    last = {name: dataset.steps(name)[-1] for name in dataset.models if name != without and dataset.steps(name)}
+    enough = min(end, _AS_FAR * max(last.values(), default=0))
+    t: list[Array] = []
+    y: list[Array] = []
+    runs: list[str] = []
+    for name, own_last in last.items():
+        if own_last < enough:
+            continue
+        series = dataset.trajectories(name, quantity, ratio_of)
+        own = series["step"].values.astype(float)
+        for values in series.transpose("layer", "step").values:
+            t.append(own * (end / own[-1]))
+            y.append(values)
+            runs.append(name)
+    if not runs:
+        return np.empty((0, 0)), np.empty((0, 0)), runs
+    width = max(row.size for row in t)
+    steps, values = (
+        np.array([np.pad(row, (0, width - row.size), constant_values=fill) for row in rows])
+        for rows, fill in ((t, end), (y, np.nan))
+    )
+    return steps, values, runs
+
+
+def _labelled(
+    found: Posterior, steps: Array, values: Array, ahead: Array, measured: Array, level: float, attrs: dict[str, Any]
+) -> xr.Dataset:
+    import xarray as xr
+
+    bounds = ["median", "lower", "upper"]
+    bands = found.forecast(ahead, level)
+    variables: dict[str, Any] = {name: (("layer", "step"), bands[name].values) for name in bounds}
+    variables["measured"] = (("layer", "step"), measured)
+    variables["seen"] = (("layer", "seen_step"), values)
+    if isinstance(found.model, Hypothesis) and found.prior.model.name == "reparam":
+        peak = found.peak(level)
+        for name in ("step", "height"):
+            by_bound = np.stack([peak[bound].sel(quantity=name).values for bound in bounds], axis=-1)
+            variables[f"peak_{name}"] = (("layer", "bound"), by_bound)
+        variables |= {f"peak_{name}": ("layer", peak[name].values) for name in ("inside", "ahead")}
+    if isinstance(found.model, Hypothesis):
+        plateau = found.plateau(level)
+        variables["plateau"] = (("layer", "bound"), np.stack([plateau[bound].values for bound in bounds], axis=-1))
+    variables["message"] = ("layer", found.message.astype(str))
+    coords = {"layer": np.arange(len(values)), "step": ahead, "seen_step": steps, "bound": bounds}
+    return xr.Dataset(variables, coords=coords, attrs=attrs)

@@ -1,0 +1,340 @@
+"""What a series says of its curve, as a distribution: `posterior`.
+
+For nonlinear parameters theta, noise level sigma and correlation length l, the linear parameters are integrated out in
+closed form (`evidence`). What is left has q + 2 dimensions: a grid over theta that refines itself where the mass is
+(`cells`), nodes of sigma about its mode, and a few lengths (`marginal`). A curve's value and a forecast are linear in
+the linear parameters, so that their quantiles are those of a mixture of normal distributions (`components`), found from
+its distribution function; what is not linear, such as the peak, is taken over draws from a fixed quasi-random sequence.
+There is no Markov chain, and the same series gives the same numbers.
+
+The variance of the noise is a plug-in: `noise.loudness` needs the curve, and takes it from a first pass over the coarse
+grid with equal variances.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from madyn.arrays import number, read_row, whole_number
+from madyn.curves.alignment import Lead
+from madyn.curves.bayes.components import DRAWS, Components, Part
+from madyn.curves.bayes.marginal import COMPONENTS
+from madyn.curves.bayes.priors import Prior, curve_of
+from madyn.curves.fitting.series import LARGEST_STEP, beyond, checked
+from madyn.curves.grouping import alike
+from madyn.curves.hypotheses.peaks import observable, peak
+from madyn.curves.hypotheses.registry import Hypothesis, resolve
+from madyn.curves.hypotheses.separable import SeparableModel
+from madyn.curves.responses import intervals_of, plateau_of
+from madyn.errors import UsageError
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+Array = NDArray[np.float64]
+Rows = NDArray[np.intp]
+
+AT_ONCE = 40  # series
+POINTS_AT_ONCE = 20_000  # of all of them together
+STEPS_AT_ONCE = 4_000_000  # of a forecast, of all components of all series together
+_RARE = 0.01
+
+
+def posterior(
+    t: ArrayLike | None,
+    y: ArrayLike,
+    model: str | SeparableModel = "reparam",
+    prior: Prior | None = None,
+    last_step: float | None = None,
+) -> Posterior:
+    """The posterior distribution of a curve, given each series.
+
+    Args:
+        t: steps, (n,), or one row for each series, of y's shape; in any order. None where y is labelled with its steps.
+        y: values, (..., n); nan is a missing point. Masks and labels are read as in `fit_curves`.
+        model: the name of a hypothesis without a penalty, or a `SeparableModel`. original is reparam's curve in other
+            parameters, and only `sample` and `interval` tell them apart.
+        prior: by default `Prior.default(model)`, which is wide; `learn_prior` makes one from finished runs.
+        last_step: of the run, as planned; by default the last step of each series. A prior speaks of shares of the run.
+
+    Raises:
+        UsageError: shapes do not match, steps are negative or not finite, the prior is one of another curve, or the
+            last step lies before a step that was seen.
+
+    >>> t = np.arange(0, 30_000, 1000)
+    >>> y = 7 * (1 - np.exp(-t / 5000)) + 0.1 * np.sin(t)
+    >>> plateau = posterior(t, y, model="step1").plateau(0.9)
+    >>> bool(plateau["lower"] < 7 < plateau["upper"])
+    True
+    """
+    chosen, asked = curve_of(model), resolve([model])[0]
+    if isinstance(prior, str):
+        raise UsageError(
+            f"prior {prior!r}: a prior is learned from finished runs; see learn_prior and forecast_dataset"
+        )
+    prior = Prior.default(chosen) if prior is None else prior
+    if prior.model is not chosen:
+        raise UsageError(f"the prior is one of {prior.model.name}; the curve is {chosen.name}")
+    series = checked(t, y, None, chosen)
+    shape, (steps, values, weights) = series.y.shape[:-1], series.rows
+    there = weights > 0
+    end = None if last_step is None else _end(last_step)
+    messages = [
+        _refusal(*series, planned=end is not None)
+        for series in zip(steps, values, there, beyond(chosen, steps, values, there & np.isfinite(values)), strict=True)
+    ]
+    parts = [
+        Part.of(prior, steps[rows], values[rows], there[rows], rows, end)
+        for rows in _alike(steps, there, np.array([not m for m in messages], bool))
+    ]
+    return Posterior(asked, prior, shape, np.array(messages, dtype=object).reshape(shape), tuple(parts), series.lead)
+
+
+@dataclass(frozen=True, eq=False)
+class Posterior:
+    """The posterior distributions of many series; `...` is the leading shape of y.
+
+    Attributes:
+        model: the curve.
+        prior: that went in.
+        shape: the leading shape of y.
+        message: (...), why there is no posterior, where all results are nan; else "".
+
+    The leading dimensions of what it gives are those that y had, where y was labelled.
+    """
+
+    model: SeparableModel
+    prior: Prior
+    shape: tuple[int, ...]
+    message: NDArray[Any]
+    parts: tuple[Part, ...] = field(repr=False)
+    lead: Lead = field(repr=False)
+
+    def __repr__(self) -> str:
+        known = sum(not message for message in np.ravel(self.message))
+        shape = " x ".join(map(str, self.shape)) or "one"
+        return (
+            f"<madyn Posterior of {self.model.name}, prior: {self.prior.source}\n {shape} series, {known} with a "
+            "posterior\n interval(level), forecast(steps), value(steps), peak(), plateau(), sample(n), ...>"
+        )
+
+    @property
+    def log_evidence(self) -> Array:
+        """(...), log p(y | model, prior), in the values' units; to compare models or priors on the same series."""
+        return self._collected(lambda part: part.mix.log_evidence, ())
+
+    def sample(self, n: int, seed: int = 0) -> Array:
+        """Independent draws of the parameters, (..., n, p), in the order of `model.param_names`."""
+        n, seed = _count(n, "the number of draws"), _count(seed, "seed")
+        return self._collected(
+            lambda part: self._as_asked(part.draws(n, np.random.default_rng(seed))), (n, self.model.num_params)
+        )
+
+    def interval(self, level: float = 0.9) -> xr.Dataset:
+        """Median and central interval of each parameter: dims are those of y's leading shape, then parameter."""
+        tails, p = _tails(level), self.model.num_params
+        lower, median, upper = self._summed(
+            lambda draws: _quantiles(self._as_asked(draws), tails, -2, "linear"), (p,), len(tails)
+        )
+        return self._labelled(
+            {"median": median, "lower": lower, "upper": upper},
+            ("parameter",),
+            {"parameter": list(self.model.param_names)},
+        )
+
+    def value(self, t: ArrayLike, level: float = 0.9) -> xr.Dataset:
+        """Median and central interval of the curve itself, without noise, at steps t: dims ..., then step."""
+        return self._over_steps(t, level, noisy=False)
+
+    def forecast(self, t_new: ArrayLike, level: float = 0.9) -> xr.Dataset:
+        """Median and central interval of what would be measured at steps t_new: dims ..., then step.
+
+        After the last point seen the noise goes on from that point's; at a step before it, the band is for a
+        measurement with noise of its own.
+
+        Args:
+            t_new: (m,) steps.
+            level: the probability of each band, at each step by itself.
+        """
+        return self._over_steps(t_new, level, noisy=True)
+
+    def plateau(self, level: float = 0.9) -> xr.Dataset:
+        """Median and central interval of what the curve tends to; dims are those of y's leading shape.
+
+        Raises:
+            UsageError: it is not known what the curve tends to.
+        """
+        tails = _tails(level)
+
+        def limits(draws: Array) -> Array:
+            found = plateau_of(self.prior.model, draws)
+            return np.where(found < 0, np.nan, found) if self.prior.positive else found
+
+        known = (not np.all(np.isnan(plateau_of(self.prior.model, part.quasi_draws()))) for part in self.parts)
+        if self.parts and not any(known):
+            raise UsageError(f"it is not known what {self.model.name} tends to")
+        lower, median, upper = self._summed(
+            lambda draws: _quantiles(limits(draws), tails, -1, "inverted_cdf"), (), len(tails)
+        )
+        return self._labelled({"median": median, "lower": lower, "upper": upper}, (), {})
+
+    def quantities(self, level: float = 0.9, at: ArrayLike = ()) -> xr.Dataset:
+        """Peak, top, half-rise step, plateau, values at steps `at` and class, each with its interval or probability.
+
+        The run ends at its planned last step; see `madyn.curves.responses` for the definitions.
+
+        Raises:
+            UsageError: the series' runs end at different steps.
+        """
+        ends = {part.time.start + part.time.length for part in self.parts}
+        if len(ends) > 1:
+            raise UsageError(f"the runs end at different steps, {min(ends):g} to {max(ends):g}; give their last step")
+        draws = ((part.rows, part.quasi_draws()) for part in self.parts)
+        return intervals_of(self.prior.model, draws, self.shape, self.lead, ends.pop() if ends else 1.0, level, at)
+
+    def peak(self, level: float = 0.9) -> xr.Dataset:
+        """Step and height of the curve's maximum, and whether it lies inside the run.
+
+        Returns:
+            median, lower and upper of dims (..., quantity), the quantities step and height, given that the maximum lies
+            inside the run, after step 0 and not after its last; `inside` (...), the probability of that; and `ahead`
+            (...), that it lies inside and after the last point seen. nan where `inside` is below 1 %.
+        """
+        self._needs_a_formula()
+        tails = _tails(level)
+        lower, median, upper = np.moveaxis(self._collected(lambda part: self._peaks(part, tails)[0], (3, 2)), -2, 0)
+        inside, ahead = np.moveaxis(self._collected(lambda part: self._peaks(part, tails)[1], (2,)), -1, 0)
+        labelled = self._labelled(
+            {"median": median, "lower": lower, "upper": upper}, ("quantity",), {"quantity": ["step", "height"]}
+        )
+        return labelled.merge(self._labelled({"inside": inside, "ahead": ahead}, (), {}))
+
+    def _peaks(self, part: Part, tails: tuple[float, ...]) -> tuple[Array, Array]:
+        """Of one part: (quantiles (S, tails, 2) of step and height, chances (S, 2) of inside and ahead)."""
+        step, height = peak(*np.moveaxis(part.quasi_draws(), -1, 0))
+        there = observable(step, part.time.start + part.time.length)
+        chances = np.stack([np.mean(there, axis=-1), np.mean(there & (step > part.last), axis=-1)], axis=-1)
+        found = np.full((len(step), len(tails), 2), np.nan)
+        for i, told in enumerate(there & ((height >= 0) | (not self.prior.positive))):
+            if chances[i, 0] >= _RARE and np.any(told):
+                found[i] = np.quantile(np.stack([step[i][told], height[i][told]]), tails, axis=1)
+        return found, chances
+
+    def quasi_draws(self) -> Array:
+        """(..., draws, p), draws of equal weight from a fixed quasi-random sequence."""
+        return self._as_asked(self._curve_draws())
+
+    def _curve_draws(self) -> Array:
+        """The same, in the parameters of the prior's curve."""
+        return self._collected(lambda part: part.quasi_draws(), (COMPONENTS * DRAWS, self.prior.model.num_params))
+
+    def _needs_a_formula(self) -> None:
+        if self.prior.model.name != "reparam":
+            raise UsageError(f"{self.model.name} has no formula for its peak; see quantities()")
+
+    def components(self) -> Components:
+        """The mixture that each posterior is, in the prior's coordinates and units; for learning."""
+        q, k = self.prior.model.num_nonlinear, len(self.prior.model.linear)
+        J = COMPONENTS
+        shapes = ((J, q), (J, k), (J, k, k), (J,), (J,), (J,))
+        return Components(*(
+            self._collected(lambda part, i=i: part.components()[i], shape).reshape(-1, *shape)
+            for i, shape in enumerate(shapes)
+        ))  # fmt: skip
+
+    def _as_asked(self, params: Array) -> Array:
+        if isinstance(self.model, Hypothesis) and self.model.mapped is not None:
+            return self.model.mapped(params)[0]
+        return params
+
+    def _over_steps(self, t: ArrayLike, level: float, noisy: bool) -> xr.Dataset:
+        t = read_row(t, "steps")
+        if not np.all(np.isfinite(t)):
+            raise UsageError("a step is missing or not finite")
+        if isinstance(self.model, Hypothesis) and np.any(t < 0):
+            raise UsageError(f"a step is {t.min():g}; training steps are not negative")
+        tails = _tails(level)
+
+        def over(part: Part) -> Array:
+            size = max(1, STEPS_AT_ONCE // part.mix.weight.size)
+            each = [part.over_steps(t[i : i + size], tails, noisy) for i in range(0, t.size, size)]
+            return np.moveaxis(np.concatenate(each, axis=-1), 0, -1) if each else np.empty((len(part.rows), 0, 3))
+
+        found = self._collected(over, (t.size, 3))
+        names = ("lower", "median", "upper")
+        return self._labelled({name: found[..., i] for i, name in enumerate(names)}, ("step",), {"step": t})
+
+    def _summed(self, of: Callable[[Array], Array], shape: tuple[int, ...], count: int) -> Array:
+        """`count` numbers of draws (S, draws, p) -> (count, S, ...), part by part, since draws take most room."""
+        found = self._collected(lambda part: np.moveaxis(of(part.quasi_draws()), 0, -1), (*shape, count))
+        return np.moveaxis(found, -1, 0)
+
+    def _collected(self, of: Any, shape: tuple[int, ...]) -> Array:
+        found = np.full((int(np.prod(self.shape)), *shape), np.nan)
+        for part in self.parts:
+            found[part.rows] = of(part)
+        return found.reshape((*self.shape, *shape))
+
+    def _labelled(self, variables: dict[str, Any], dims: Sequence[str], coords: dict[str, Any]) -> xr.Dataset:
+        import xarray as xr
+
+        taken = {*variables, *dims, *coords, "quantity", "step", "parameter"}  # alike in all results, to be merged
+        lead, labels = self.lead.names(taken), self.lead.labels(taken)
+        variables = {name: ((*lead, *dims), value) for name, value in variables.items()}
+        return xr.Dataset(variables, coords={**labels, **coords})
+
+
+def _quantiles(draws: Array, tails: tuple[float, ...], axis: int, method: Literal["linear", "inverted_cdf"]) -> Array:
+    """(len(tails), ...), without draws that are nan; nan where all are, as those of a series without a posterior."""
+    if not draws.size:  # NumPy gives no quantiles at all of no series
+        return np.empty((len(tails), *np.delete(draws.shape, axis)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        return np.asarray(np.nanquantile(draws, tails, axis=axis, method=method), float)
+
+
+def _end(last_step: float) -> float:
+    end = number(last_step, "the last step")
+    if not 0 < abs(end) <= LARGEST_STEP:
+        raise UsageError(f"the last step is {end:g}; it is a step after the first, up to {LARGEST_STEP:g}")
+    return end
+
+
+def _count(given: int, what: str) -> int:
+    found = whole_number(given, what)
+    if found < 0:
+        raise UsageError(f"{what} is {found}; it must not be negative")
+    return found
+
+
+def _tails(level: float) -> tuple[float, float, float]:
+    level = number(level, "level")
+    if not 0 < level < 1:
+        raise UsageError(f"level is {level}; it lies between 0 and 1, as 0.9")
+    return (1 - level) / 2, 0.5, (1 + level) / 2
+
+
+def _refusal(t: Array, y: Array, there: NDArray[np.bool_], unfit: str, planned: bool) -> str:
+    if np.any(np.isinf(y[there])):
+        return "a value is infinite: mark missing points with nan, and measure broken ones again"
+    if np.sum(there) < 2:
+        return f"too few points: {np.sum(there)} finite; a posterior needs 2"
+    if np.ptp(t[there]) == 0 and not planned:
+        return f"all points are at step {t[there][0]:g}: the run has no length; give its last step"
+    return unfit
+
+
+def _alike(t: Array, there: NDArray[np.bool_], ready: NDArray[np.bool_]) -> list[Rows]:
+    """The series that were seen at the same steps, a few dozen at a time."""
+    rows = np.flatnonzero(ready)
+    if not rows.size:
+        return []
+    at_once = max(1, min(AT_ONCE, POINTS_AT_ONCE // t.shape[1]))
+    groups = [rows[some] for some in alike(np.where(there, t, -1.0)[rows])]
+    return [part for group in groups for part in np.array_split(group, -(-len(group) // at_once))]

@@ -1,0 +1,264 @@
+"""What is held likely of a curve before its series is seen: `Prior`, proper in every parameter.
+
+A flat prior would let the box decide: as beta goes to 0 or infinity, or tau0 to infinity, the curves of reparam run
+into ones that no longer change, and the posterior would have its mass wherever the box ends. So
+
+    u ~ N(mean, cov), in the box         search coordinates of the nonlinear parameters (log beta T and log tau0/T)
+    c | u ~ N(m + M (u - mean), C)       coefficients of the basis, each column divided by its size, in units
+    log sigma ~ N(.., ..), and each correlation length with a probability             the noise, see `noise`
+
+with the units of a series, its `center` and `scale`, given or taken from what was seen of it. The size of a column is
+its largest absolute value over the run, so that c is what a term moves the curve by. The size of a column of reparam's
+that can be tiny everywhere matters: exp(-beta s) log(1 + s/tau0) is s/tau0 for large tau0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from madyn.arrays import number, read, read_row, whole_number
+from madyn.curves.bayes import noise
+from madyn.curves.hypotheses.registry import HYPOTHESES, Hypothesis, resolve
+from madyn.curves.hypotheses.separable import SeparableModel
+from madyn.errors import UsageError
+
+Array = NDArray[np.float64]
+
+LENGTHS = (0.0, 0.1, 0.3, 1.0)
+"""Correlation lengths of the noise that are tried, in the logarithm of the share of the run (see `noise`)."""
+
+_REFERENCE = np.concatenate([[0.0], np.geomspace(1e-4, 1.0, 15)])
+_SHARE = 6.0  # the default prior's standard deviation is this part of the box
+_REACH = 4.0  # standard deviations of the prior within which a posterior is looked for
+
+
+@dataclass(frozen=True, eq=False)
+class Prior:
+    """A prior over the curves of one model and the noise about them, in normalised time and in a series' own units.
+
+    Attributes:
+        model: the curve.
+        mean: (q,), of the nonlinear parameters' search coordinates.
+        cov: (q, q).
+        linear_mean: (k,), of the scaled coefficients at `mean`.
+        linear_slope: (k, q), how their mean moves with the search coordinates.
+        linear_cov: (k, k), about that mean.
+        log_sigma: (mean, standard deviation) of the logarithm of the noise, in units of the scale.
+        lengths: probabilities of the correlation lengths `LENGTHS`.
+        growth: the share of the noise's variance that is proportional to the squared curve, from 0 to below 1.
+        units: "range", for a center and scale that are the minimum and range of what was seen (0 and the largest |y|
+            for a curve with no offset); "level", for 0 and the mean |y| of the last three points seen; "given", for
+            `center` and `scale`.
+        center: see `units`.
+        scale: see `units`.
+        widening: by which the bands of a forecast are widened about their median, where finished runs called for it.
+        positive: whether a measurement cannot be below 0, as |h| cannot. The curve's normal distributions do not know
+            that; forecasts, values, plateaus and peaks' heights are then given that they are not below 0 themselves.
+        source: where it comes from, in words.
+    """
+
+    model: SeparableModel
+    mean: Array
+    cov: Array
+    linear_mean: Array
+    linear_slope: Array
+    linear_cov: Array
+    log_sigma: tuple[float, float]
+    lengths: tuple[float, ...]
+    growth: float
+    units: Literal["range", "level", "given"]
+    center: float = 0.0
+    scale: float = 1.0
+    widening: float = 1.0
+    positive: bool = False
+    source: str = "default"
+
+    def __repr__(self) -> str:
+        return (
+            f"<madyn Prior of {self.model.name}: {self.source}\n noise about {np.exp(self.log_sigma[0]):.3g} of the "
+            f"scale, units {self.units}, bands widened by {self.widening:.3g}>"
+        )
+
+    def __post_init__(self) -> None:
+        q, k = self.model.num_nonlinear, len(self.model.linear)
+        shapes = {"mean": (q,), "cov": (q, q), "linear_mean": (k,), "linear_slope": (k, q), "linear_cov": (k, k)}
+        for name, shape in shapes.items():
+            value = read(getattr(self, name), f"the prior's {name}").values
+            if value.shape != shape or not np.all(np.isfinite(value)):
+                raise UsageError(f"the prior's {name} has shape {value.shape}; expected finite numbers, {shape}")
+            object.__setattr__(self, name, value)
+        for name in ("cov", "linear_cov"):
+            if np.any(np.linalg.eigvalsh(getattr(self, name)) <= 0):
+                raise UsageError(f"the prior's {name} is not positive definite")
+        chances = read(self.lengths, "the prior's lengths").values
+        if chances.shape != (len(LENGTHS),) or np.any(chances < 0) or not np.isclose(chances.sum(), 1):
+            raise UsageError(f"the prior's lengths are {self.lengths}; expected {len(LENGTHS)} probabilities")
+        for name in ("growth", "center", "scale", "widening"):
+            if not np.isfinite(number(getattr(self, name), f"the prior's {name}")):
+                raise UsageError(f"the prior's {name} is infinite")
+        noise_level = read(self.log_sigma, "the prior's log_sigma").values
+        if noise_level.shape != (2,) or not np.all(np.isfinite(noise_level)):
+            raise UsageError("the prior's log_sigma is not two finite numbers, a mean and a standard deviation")
+        if not 0 <= self.growth < 1 or not self.scale > 0 or not self.log_sigma[1] > 0:
+            raise UsageError("the prior needs growth in [0, 1), scale above 0 and a noise that is uncertain")
+
+    @classmethod
+    def default(cls, model: str | SeparableModel = "reparam") -> Prior:
+        """Wide, for any curve: nonlinear parameters within the middle of the box, coefficients within a few ranges.
+
+        The standard deviation of a search coordinate is a sixth of its box; of a coefficient, three times the range
+        seen; the noise is 3 % of the range, within a factor e.
+        """
+        model = curve_of(model)
+        low, high = model.search_box.T
+        k = len(model.linear)
+        return cls(
+            model,
+            mean=(low + high) / 2,
+            cov=np.diag(((high - low) / _SHARE) ** 2),
+            linear_mean=np.zeros(k),
+            linear_slope=np.zeros((k, model.num_nonlinear)),
+            linear_cov=9.0 * np.eye(k),
+            log_sigma=(float(np.log(0.03)), 1.0),
+            lengths=(0.4, 0.3, 0.2, 0.1),
+            growth=0.5,
+            units="range",
+        )
+
+    def given(self, center: float = 0.0, scale: float = 1.0) -> Prior:
+        """The same prior for series whose units are known, and not taken from what was seen of them."""
+        return replace(self, units="given", center=center, scale=scale)
+
+    @property
+    def box(self) -> Array:
+        """(q, 2), where a posterior is looked for, in search coordinates."""
+        sd = _REACH * np.sqrt(np.diag(self.cov))
+        low, high = self.model.search_box.T
+        low, high = np.maximum(low, self.mean - sd), np.minimum(high, self.mean + sd)
+        if np.any(low >= high):
+            raise UsageError(f"the prior's mean {self.mean} lies outside the box of {self.model.name}")
+        return np.stack([low, high], axis=1)
+
+    def sample(self, n: int, t: ArrayLike, seed: int = 0, last_step: float | None = None) -> Drawn:
+        """Series and the curves behind them, drawn from the very model that `posterior` assumes, in given units.
+
+        Args:
+            n: how many.
+            t: (m,) steps, ascending.
+            seed: of the random numbers.
+            last_step: of the run; the last of `t` by default.
+
+        Raises:
+            UsageError: the steps are not finite and ascending.
+        """
+        n, seed = whole_number(n, "the number of series"), whole_number(seed, "seed")
+        if n < 0 or seed < 0:
+            raise UsageError(f"{min(n, seed)} series or seed; neither may be negative")
+        rng = np.random.default_rng(seed)
+        t = read_row(t, "steps")
+        if not np.all(np.isfinite(t)) or np.any(np.diff(t) < 0):
+            raise UsageError("steps must be finite and ascending: the noise goes on from one to the next")
+        time = RunTime.of(self.model, t, last_step)
+        u = _truncated(self.mean, self.cov, self.box, n, rng)
+        m = self.linear_mean + (u - self.mean) @ self.linear_slope.T
+        c = m + rng.multivariate_normal(np.zeros(len(self.linear_mean)), self.linear_cov, n)
+        theta = self.model.nonlinear_at(u)
+        coefficients = c / sizes(self.model, theta, time)
+        f = np.einsum("smk,sk->sm", self.model.columns(time.x(t), theta), coefficients) * self.scale + self.center
+        sigma = np.exp(rng.normal(*self.log_sigma, n))
+        length = np.array(LENGTHS)[rng.choice(len(LENGTHS), n, p=self.lengths)]
+        g = noise.loudness(f, np.max(np.abs(f), axis=1, keepdims=True), self.growth)
+        xi = noise.coordinate(time.share(t))
+        z = rng.normal(size=f.shape)
+        a = noise.carried(np.diff(xi), length[:, np.newaxis])
+        for i in range(1, t.size):
+            z[:, i] = a[:, i - 1] * z[:, i - 1] + np.sqrt(1 - a[:, i - 1] ** 2) * z[:, i]
+        params = raw_parameters(self.model, theta, coefficients, time, np.full(n, self.center), np.full(n, self.scale))
+        return Drawn(f + sigma[:, np.newaxis] * self.scale * g * z, f, params)
+
+
+class Drawn(NamedTuple):
+    """Series (n, m), the curves behind them (n, m), and their parameters (n, p), in the steps' and values' units."""
+
+    y: Array
+    curve: Array
+    params: Array
+
+
+class RunTime(NamedTuple):
+    """The time of a run: `x` is what the basis takes, `share` how much of the run is over."""
+
+    start: float
+    length: float
+    normalised: bool
+
+    @classmethod
+    def of(cls, model: SeparableModel, t: Array, last_step: float | None) -> RunTime:
+        """Of steps t, any shape; a hypothesis that is built in starts at step 0, another curve at its first point."""
+        known = isinstance(model, Hypothesis)
+        start = 0.0 if known else float(np.nanmin(t))
+        end = float(np.nanmax(t)) if last_step is None else float(last_step)
+        if not end > start:
+            raise UsageError(f"the run goes from {start:g} to {end:g}; its last step must lie after its first")
+        return cls(start, end - start, known)
+
+    def x(self, t: Array) -> Array:
+        return t / self.length if self.normalised else t
+
+    def share(self, t: Array) -> Array:
+        return (t - self.start) / self.length
+
+
+def curve_of(model: str | SeparableModel) -> SeparableModel:
+    """The curve that a posterior is drawn up of: reparam for original, which is the same family."""
+    chosen = resolve([model])[0]
+    if isinstance(chosen, Hypothesis) and chosen.penalty is not None:
+        raise UsageError(f"{chosen.name} has a penalty, which a prior replaces: ask for the curve without it")
+    if isinstance(chosen, Hypothesis) and chosen.same_as is not None:
+        return HYPOTHESES[chosen.same_as]
+    return chosen
+
+
+def sizes(model: SeparableModel, theta: Array, time: RunTime) -> Array:
+    """The largest |column| of the basis over the run, (..., k), for nonlinear parameters (..., q)."""
+    reference = _REFERENCE * (1.0 if time.normalised else time.length) + (0.0 if time.normalised else time.start)
+    with np.errstate(all="ignore"):
+        size = np.max(np.abs(model.columns(reference, theta)), axis=-2)
+    return np.where(size > 0, size, 1.0)
+
+
+def raw_parameters(
+    model: SeparableModel, theta: Array, coefficients: Array, time: RunTime, center: Array, scale: Array
+) -> Array:
+    """Parameters (S, ..., p) in the steps' and values' units, from coefficients (S, ..., k) in scaled ones.
+
+    Args:
+        model: the curve.
+        theta: (S, ..., q), in the units of the model's box.
+        coefficients: (S, ..., k), of the columns as they are.
+        time: of the run.
+        center, scale: (S,), of the values.
+    """
+    if not isinstance(model, Hypothesis):
+        around = (len(scale), *(1,) * (coefficients.ndim - 1))
+        return np.concatenate([theta, coefficients * scale.reshape(around)], axis=-1)
+    linear = np.einsum("...ij,...j->...i", model.combine_matrix(theta), coefficients)
+    params = np.concatenate([theta, linear], axis=-1)
+    back = np.stack([model.rescale(time.length, R) for R in scale])
+    params = np.einsum("sij,s...j->s...i", back, params)
+    if model.has_offset:
+        params[..., model.param_names.index("K")] += center.reshape(len(center), *(1,) * (params.ndim - 2))
+    return params
+
+
+def _truncated(mean: Array, cov: Array, box: Array, n: int, rng: np.random.Generator) -> Array:
+    """Draws from a normal distribution inside a box, by rejection."""
+    kept = np.empty((0, len(mean)))
+    while len(kept) < n:
+        u = rng.multivariate_normal(mean, cov, 2 * n + 16)
+        kept = np.concatenate([kept, u[np.all((u >= box[:, 0]) & (u <= box[:, 1]), axis=1)]])
+    return kept[:n]

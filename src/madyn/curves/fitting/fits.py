@@ -1,0 +1,363 @@
+"""Fitting a curve to series: `fit_curves`, whatever the method, and what a fit says about itself.
+
+A method only finds parameters. What the data are, which series cannot be fitted, and the scores are the same for all
+methods and are computed here, in the data's own units. A series that has no fit is a result with a message, never an
+error: one bad layer must not take the others with it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from madyn.arrays import read_row
+from madyn.curves.alignment import Lead
+from madyn.curves.fitting import trf, varpro
+from madyn.curves.fitting.robust import ROBUST, reweighted
+from madyn.curves.fitting.scores import scores, suspects
+from madyn.curves.fitting.series import Series, checked, refusals
+from madyn.curves.fitting.solution import Solution
+from madyn.curves.hypotheses.registry import HYPOTHESES, Hypothesis, resolve
+from madyn.curves.hypotheses.separable import SeparableModel
+from madyn.errors import UsageError
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+Array = NDArray[np.float64]
+
+# The fewest points of a series in the published work. A shorter one is fitted all the same.
+PAPER_MINIMUM_POINTS = 27
+
+AT_ONCE = 2048  # series
+POINTS_AT_ONCE = 300_000  # of all series together
+
+METHODS: dict[str, Callable[[Any, Array, Array, Array], Solution]] = {"varpro": varpro.solve, "trf": trf.solve}
+"""Fitting methods by name: `(model, t (m, n), y (m, n), weights (m, n)) -> Solution`."""
+
+
+@dataclass(frozen=True, eq=False)
+class Fits:
+    """One curve fitted to each of many series; `...` is the leading shape of y, p the parameters, n the points.
+
+    Attributes:
+        model: the curve; `model.param_names` names the last axis of popt, nonlinear parameters first.
+        popt: (..., p), in raw steps and data units; nan where there is no fit.
+        pcov: (..., p, p), s^2 (J'WJ)^-1 with s^2 = RSS/(n - p); infinite where the data do not determine every
+            parameter, nan where there is no fit or a variance is below the smallest number. For a regularised curve it
+            includes the penalty.
+        r2: (...), 1 - RSS/TSS of the data, without the penalty; with weights, of weighted sums.
+        aic: (...), n log(RSS/n) + 2p in squared data units, n the points fitted. RSS is not taken below
+            n (eps max|y|)^2, the rounding of the data, so that a perfect fit has a finite AIC. Weights count as inverse
+            variances, known up to a factor.
+        aicc: (...), AIC + 2p(p + 1)/(n - p - 1), for small n (Hurvich and Tsai 1989); nan where n < p + 2, which
+            `message` then says.
+        bic: (...), n log(RSS/n) + p log n.
+        residuals: (..., n), y - f; nan where y is nan or there is no fit.
+        success: (...), whether there is a fit.
+        message: (...), why there is none; or what to know of one (an optimum on the edge of its box); else "".
+        at_edge: (..., q), nonlinear parameters that ended on an edge of the search's box: there the least sum of
+            squares may not be attained by any parameters. Always False for method "trf".
+        suspects: (..., n), points whose residual is more than 3.5 robust standard deviations (1.4826 MAD, and at least
+            a millionth of the range) from the median residual. Unless the fit is robust they weighed like the others.
+        num_points: (...), the points fitted of each series. Below `PAPER_MINIMUM_POINTS` the published work fits none.
+        weights: (..., n), with which the curve was fitted at the end, 0 where a point is missing.
+        steps: (..., n) or (n,), as given.
+        method: that found the parameters.
+        lead: what the leading axes are labelled with, where y was labelled.
+    """
+
+    model: SeparableModel
+    popt: Array
+    pcov: Array
+    r2: Array
+    aic: Array
+    aicc: Array
+    bic: Array
+    residuals: Array
+    success: NDArray[np.bool_]
+    message: NDArray[Any]
+    at_edge: NDArray[np.bool_]
+    suspects: NDArray[np.bool_]
+    num_points: NDArray[np.int64]
+    weights: Array
+    steps: Array
+    method: str
+    jacobian: Array = field(repr=False)
+    lead: Lead = field(default=Lead(()), repr=False)
+    drawn_by: Fits | None = field(default=None, repr=False)
+
+    def __repr__(self) -> str:
+        good = np.asarray(self.r2)[np.asarray(self.success)]
+        shape = " x ".join(map(str, self.success.shape)) or "one"
+        r2 = f"R2 {np.min(good):.4f} to {np.max(good):.4f}, median {np.median(good):.4f}" if good.size else "no R2"
+        points = f"{np.min(self.num_points)} to {np.max(self.num_points)}" if self.num_points.size else "no"
+        return (
+            f"<madyn Fits of {self.model.name} by {self.method}\n {shape} series of {points} points, {good.size} "
+            f"fitted, {int(np.any(self.at_edge, axis=-1).sum())} on an edge of the box; {r2}\n "
+            "summary() says what is determined; popt, pcov, predict(t), to_dataset(), ...>"
+        )
+
+    def predict(self, t: ArrayLike) -> Array:
+        """The fitted curves at steps t, shape (..., len(t)); nan where there is no fit, or no step."""
+        if self.drawn_by is not None:
+            return self.drawn_by.predict(t)
+        return self.model.values(read_row(t, "steps"), self.popt)
+
+    def summary(self, index: int | tuple[int, ...] | None = None) -> str:
+        """What the fits say, in words: scores, parameters with standard errors, what is not identified and what is.
+
+        Args:
+            index: of one series in the leading shape; by default all of them, the first ten in full.
+
+        >>> t = np.arange(0, 30_000, 1000)
+        >>> print(fit_curves(t, 7 * (1 - np.exp(-t / 5000)) + 0.1 * np.sin(t), model="step1").summary())
+        step1, 30 points, method varpro: R2 = 0.9985...
+        """
+        from madyn.curves.fitting.identifiability import summary
+
+        return summary(self, index)
+
+    def to_dataset(
+        self, dims: Sequence[str] | None = None, coords: Mapping[str, ArrayLike] | None = None
+    ) -> xr.Dataset:
+        """The fits as labelled arrays: dims are those of the leading shape, then parameter, parameter_2, point.
+
+        Args:
+            dims: names of the leading axes; by default those that y had, and "series", or "series_0", "series_1" and so
+                on, for axes without. A name that the fits need themselves gets "series_" before it.
+            coords: coordinates of them; by default those that y had.
+
+        Raises:
+            UsageError: not one name for each leading axis.
+        """
+        from madyn.curves.fitting.labelling import labelled
+
+        return labelled(self, dims, coords)
+
+
+def fit_curves(
+    t: ArrayLike | None,
+    y: ArrayLike,
+    model: str | SeparableModel = "reparam",
+    method: str = "varpro",
+    weights: ArrayLike | None = None,
+    robust: Literal["huber", "student"] | None = None,
+) -> Fits:
+    """Fit one curve to each series.
+
+    Arrays without labels go by their order. In xarray's and pandas' the steps are along the dimension of `t`, or along
+    the one called "step" (a dimension, a coordinate, the name of an index), in any place; the other dimensions lead
+    in their order, and `Fits.to_dataset` gives them back by name. A pandas Series is one series.
+
+    Args:
+        t: points, (n,), or one row for each series, of y's shape. In any order; a point may occur again. For a built-in
+            hypothesis they are training steps, not negative. None where y is labelled with its steps.
+        y: values, (..., n); nan is a missing point, and so is one that is masked or NA, or whose step is. A series that
+            holds infinity is not fitted, and says so.
+        model: the name of a hypothesis in `HYPOTHESES`, or a `SeparableModel`.
+        method: "varpro", the global optimum in the model's box; or "trf", the published search from a single start,
+            which knows the published hypotheses.
+        weights: of the squared residuals, (n,) or of y's shape, not negative: inverse variances up to a factor. 0
+            leaves a point out, and its residual is still told; a masked one counts as 0.
+        robust: weigh points down that lie far off, by Huber's rule or Student's t with 4 degrees of freedom, until fit
+            and weights agree.
+
+    Raises:
+        UsageError: unknown model or method, steps that are negative or not finite, negative weights, shapes or labels
+            that do not match, named dimensions of which none can be told to be the steps, what is no real number, or a
+            method that does not know the model.
+
+    >>> t = np.arange(0, 30_000, 1000)
+    >>> fits = fit_curves(t, 7 * (1 - np.exp(-t / 5000)), model="step1")
+    >>> fits.popt.round(3).tolist(), fits.success.item()
+    ([5000.0, 7.0], True)
+    """
+    chosen = resolve([model])[0]
+    if method not in METHODS:
+        raise UsageError(f"unknown fitting method {method!r}; known: {', '.join(METHODS)}")
+    if robust is not None and robust not in ROBUST:
+        raise UsageError(f"unknown robust weights {robust!r}; known: {', '.join(ROBUST)}")
+    if method == "trf" and (not isinstance(chosen, Hypothesis) or chosen.published is None):
+        raise UsageError(f"the published method has no start for {chosen.name}; fit it with method 'varpro'")
+    if method == "varpro" and isinstance(chosen, Hypothesis) and chosen.same_as is not None:
+        same = fit_curves(t, y, HYPOTHESES[chosen.same_as], method, weights, robust)
+        return _reparametrised(same, chosen)
+    series = checked(t, y, weights, chosen)
+    messages = refusals(chosen, *series.rows)
+    solution, fitted = _solve_all(chosen, METHODS[method], series.rows, messages, robust)
+    return _assembled(chosen, method, series, fitted, solution)
+
+
+def fit_each(
+    t: ArrayLike | None,
+    y: ArrayLike,
+    models: Iterable[str | SeparableModel],
+    method: str = "varpro",
+    robust: Literal["huber", "student"] | None = None,
+) -> list[Fits]:
+    """`fit_curves` for several curves, a `Fits` each; the same curves in other parameters are searched for once."""
+    found: dict[str, Fits] = {}
+    chosen = resolve(models)
+    for model in sorted(chosen, key=lambda model: isinstance(model, Hypothesis) and model.same_as is not None):
+        same = found.get(model.same_as or "") if isinstance(model, Hypothesis) and method == "varpro" else None
+        if same is not None and isinstance(model, Hypothesis):
+            found[model.name] = _reparametrised(same, model)
+        else:
+            found[model.name] = fit_curves(t, y, model, method, robust=robust)
+    return [found[model.name] for model in chosen]
+
+
+def _solve_all(
+    model: SeparableModel,
+    find: Callable[[Any, Array, Array, Array], Solution],
+    flat: Sequence[Array],
+    messages: list[str],
+    robust: str | None,
+) -> tuple[Solution, Array]:
+    """`_solve`, so many series at a time that their number costs time alone and not memory.
+
+    A piece has the same results as if it were all there is. Pieces are shared among the processor's cores, since NumPy
+    works outside the interpreter's lock.
+    """
+    m, n = flat[1].shape
+    size = max(1, min(AT_ONCE, POINTS_AT_ONCE // n))
+    pieces = [slice(i, i + size) for i in range(0, m, size)] or [slice(0, 0)]
+
+    def solve(piece: slice) -> tuple[Solution, Array]:
+        return _solve(model, find, [part[piece] for part in flat], messages[piece], robust)
+
+    if len(pieces) == 1:
+        return solve(pieces[0])
+    with ThreadPoolExecutor(min(len(pieces), _cores())) as pool:
+        found = list(pool.map(solve, pieces))
+    return Solution.joined([one for one, _ in found]), np.concatenate([used for _, used in found])
+
+
+def _cores() -> int:
+    """The processor's cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _solve(
+    model: SeparableModel,
+    find: Callable[[Any, Array, Array, Array], Solution],
+    flat: Sequence[Array],
+    messages: list[str],
+    robust: str | None,
+) -> tuple[Solution, Array]:
+    """The solution for all series, with nan for those refused, and the weights at the end."""
+    t, y, weights = flat
+    ready = np.array([not message for message in messages], dtype=bool)
+    values = np.where(np.isfinite(y), y, 0.0)[ready]
+    used = weights.copy()
+    if robust is not None and np.any(ready):
+        used[ready] = reweighted(lambda w: find(model, t[ready], values, w).residuals, values, weights[ready], robust)
+    return find(model, t[ready], values, used[ready]).among(ready, messages), used
+
+
+def _assembled(
+    model: SeparableModel,
+    method: str,
+    series: Series,
+    used: Array,
+    solution: Solution,
+) -> Fits:
+    shaped, (_, y, weights) = series.y, series.rows
+    success = np.array([not message for message in solution.messages], dtype=bool)
+    residuals = np.where(success[:, np.newaxis] & np.isfinite(y), solution.residuals, np.nan)
+    score = scores(y, np.where(weights > 0, residuals, np.nan), weights, model.num_params)
+    n = np.sum((weights > 0) & np.isfinite(y), axis=1)
+    lead, p = shaped.shape[:-1], model.num_params
+    return Fits(
+        model=model,
+        popt=solution.popt.reshape(*lead, p),
+        pcov=solution.pcov.reshape(*lead, p, p),
+        **{name: values.reshape(lead) for name, values in score._asdict().items()},
+        residuals=residuals.reshape(shaped.shape),
+        success=success.reshape(lead),
+        message=np.array(_remarks(model, solution, n), dtype=object).reshape(lead),
+        at_edge=(solution.at_low | solution.at_high).reshape(*lead, model.num_nonlinear),
+        suspects=suspects(y, residuals).reshape(shaped.shape),
+        num_points=n.reshape(lead),
+        weights=used.reshape(shaped.shape),
+        steps=series.steps,
+        method=method,
+        lead=series.lead,
+        jacobian=solution.jacobian.reshape(*lead, *solution.jacobian.shape[1:]),
+    )
+
+
+def _remarks(model: SeparableModel, solution: Solution, n: NDArray[np.int64]) -> list[str]:
+    """Why there is no fit, or what to know of it."""
+    remarks = list(solution.messages)
+    names = list(model.nonlinear)
+    short = n < model.num_params + 2
+    for i in np.flatnonzero(np.any(solution.at_low | solution.at_high, axis=1) | short):
+        if remarks[i]:
+            continue
+        said = []
+        for j, name in enumerate(names):
+            if solution.at_low[i, j] or solution.at_high[i, j]:
+                edge = "lower" if solution.at_low[i, j] else "upper"
+                said.append(f"{name} = {solution.popt[i, j]:.3g} is on the {edge} edge of the box")
+        if said:
+            said[-1] += ": the optimum is not attained inside"
+        if short[i]:
+            said.append(f"AICc is undefined for {n[i]} points and {model.num_params} parameters")
+        remarks[i] = "; ".join(said)
+    return remarks
+
+
+def _reparametrised(fits: Fits, model: Hypothesis) -> Fits:
+    """The same curves in another hypothesis' parameters; where those do not exist, without parameters and saying so."""
+    assert model.mapped is not None
+    popt, change = model.mapped(fits.popt)
+    exists = np.all(np.isfinite(popt), axis=-1)
+    determined = np.all(np.isfinite(fits.pcov), axis=(-2, -1))
+    with np.errstate(all="ignore"):
+        pcov = change @ np.where(determined[..., np.newaxis, np.newaxis], fits.pcov, 0.0) @ np.swapaxes(change, -1, -2)
+        pcov[~determined | ~np.all(np.isfinite(pcov), axis=(-2, -1))] = np.inf
+        pcov[~exists] = np.nan
+        jacobian = fits.jacobian @ _inverse(change)
+    message = fits.message.copy()
+    for i in np.ndindex(message.shape):
+        if not fits.success[i]:
+            message[i] = str(message[i]).replace(f"of {fits.model.name}", f"of {model.name}")
+        else:
+            message[i] = "; ".join(filter(None, [str(message[i]), _map_remark(fits, model, i, bool(exists[i]))]))
+    edge = np.any(fits.at_edge, axis=-1, keepdims=True).repeat(len(model.nonlinear), axis=-1)
+    return replace(
+        fits, model=model, popt=popt, pcov=pcov, message=message, jacobian=jacobian, drawn_by=fits,
+        success=fits.success & exists, at_edge=edge,
+    )  # fmt: skip
+
+
+def _inverse(matrices: Array) -> Array:
+    """Inverses of matrices whose rows and columns differ by hundreds of orders of magnitude; nan where none exists."""
+    rows = np.max(np.abs(matrices), axis=-1, keepdims=True)
+    columns = np.max(np.abs(matrices / rows), axis=-2, keepdims=True)
+    even = matrices / rows / columns
+    good = np.all(np.isfinite(even), axis=(-2, -1)) & (np.abs(np.linalg.det(np.nan_to_num(even))) > 0)
+    inverse = np.full(matrices.shape, np.nan)
+    inverse[good] = np.linalg.inv(even[good])
+    return inverse / np.swapaxes(columns, -1, -2) / np.swapaxes(rows, -1, -2)
+
+
+def _map_remark(fits: Fits, model: Hypothesis, i: tuple[int, ...], exists: bool) -> str:
+    if not exists:
+        return (
+            f"the curve has no parameters of {model.name}: A1 = 0, or exp(A2/A1) is beyond the largest number; see "
+            f"{fits.model.name}"
+        )
+    A1 = fits.model.param_names.index("A1")
+    error = np.sqrt(fits.pcov[i][A1, A1])
+    if np.isfinite(error) and abs(fits.popt[i][A1]) < error:
+        return f"A1 is 0 within its standard error, where {model.name}'s parameters are not defined"
+    return ""

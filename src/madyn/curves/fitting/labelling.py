@@ -1,0 +1,55 @@
+"""Fits as labelled arrays, for whoever goes on with xarray."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from madyn.curves.alignment import Coords
+from madyn.errors import UsageError
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from madyn.curves.fitting.fits import Fits
+
+
+def labelled(fits: Fits, dims: Sequence[str] | None, coords: Mapping[str, ArrayLike] | None) -> xr.Dataset:
+    """The report of `Fits.to_dataset`."""
+    import xarray as xr
+
+    names = list(fits.model.param_names)
+    variables: dict[str, tuple[tuple[str, ...], ArrayLike]] = {
+        "popt": (("parameter",), fits.popt),
+        "pcov": (("parameter", "parameter_2"), fits.pcov),
+        **{name: ((), getattr(fits, name)) for name in ("r2", "aic", "aicc", "bic", "success", "num_points")},
+        "message": ((), fits.message.astype(str)),
+        "at_edge": (("nonlinear_parameter",), fits.at_edge),
+        **{name: (("step",), getattr(fits, name)) for name in ("residuals", "suspects", "weights")},
+    }
+    labels: dict[str, ArrayLike] = {
+        "parameter": names, "parameter_2": names, "nonlinear_parameter": list(fits.model.nonlinear),
+    }  # fmt: skip
+    if fits.steps.ndim == 1:
+        labels["step"] = fits.steps
+    else:
+        variables["steps"] = (("step",), fits.steps)
+    lead, given = _leading(fits, dims, {*variables, *labels, "step"})
+    return xr.Dataset(
+        {name: ((*lead, *own), values) for name, (own, values) in variables.items()},
+        coords={**given, **labels, **(coords or {})},
+        attrs={"model": fits.model.name, "method": fits.method},
+    )
+
+
+def _leading(fits: Fits, dims: Sequence[str] | None, taken: Collection[str]) -> tuple[tuple[str, ...], Coords]:
+    """Names of the leading axes, and their labels."""
+    axes = np.ndim(fits.r2)
+    if dims is None:
+        return fits.lead.names(taken), fits.lead.labels(taken)
+    if isinstance(dims, str) or len(dims) != axes:
+        raise UsageError(f"dims is {dims!r}; the fits have {axes} leading axes, and each needs a name")
+    return tuple(dims), {}

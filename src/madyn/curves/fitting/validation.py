@@ -1,0 +1,164 @@
+"""How well a hypothesis predicts points that it was not fitted to: `kfold_scores` and `holdout_scores`.
+
+R2 and the information criteria judge a curve on the points it was fitted to. A prediction error needs no assumption
+about the noise, and extrapolation is what a user asks of a curve. The folds of all series are fitted in one call.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from madyn.arrays import number, whole_number
+from madyn.curves.fitting.fits import fit_curves
+from madyn.curves.fitting.series import checked
+from madyn.curves.grouping import alike
+from madyn.curves.hypotheses.registry import resolve
+from madyn.curves.hypotheses.separable import SeparableModel
+from madyn.errors import UsageError
+
+Array = NDArray[np.float64]
+
+AT_ONCE = 2048  # series
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """Prediction errors of series; `...` is the leading shape of y.
+
+    Attributes:
+        error: (...), root mean squared error at the points held out, as a share of the standard deviation of all of the
+            series' points: 1 is as bad as the series' mean would be. nan where a fit failed.
+        message: (...), why there is none; else "".
+    """
+
+    error: Array
+    message: NDArray[Any]
+
+
+def kfold_scores(
+    t: ArrayLike | None, y: ArrayLike, model: str | SeparableModel = "reparam", folds: int = 5, method: str = "varpro"
+) -> Scores:
+    """K-fold prediction error over the steps.
+
+    The points of a series in the order of their steps are dealt out to the folds in turn, so that each fold spans the
+    run. The first and the last point are never held out: what lies outside the points is `holdout_scores`' question.
+
+    Args:
+        t: steps, (n,), or one row for each series; labelled or not, as in `fit_curves`.
+        y: (..., n); nan is a missing point.
+        model: the curve.
+        folds: K, 2 or more.
+        method: of fitting.
+
+    Raises:
+        UsageError: fewer than two folds, shapes that do not match, an unknown model.
+    """
+    folds = whole_number(folds, "folds")
+    if folds < 2:
+        raise UsageError(f"folds is {folds}; two or more are needed")
+    steps, values, there, lead = _series(t, y, model)
+    order = _rank(steps, there)
+    inner = there & (order > 0) & (order < np.sum(there, axis=1, keepdims=True) - 1)
+    fold = (order - 1) % folds
+    held = np.stack([inner & (fold == k) for k in range(folds)])
+    return _scored(steps, values, there, held, model, method, lead)
+
+
+def holdout_scores(
+    t: ArrayLike | None,
+    y: ArrayLike,
+    model: str | SeparableModel = "reparam",
+    share: float = 0.2,
+    method: str = "varpro",
+) -> Scores:
+    """Error of the prediction of a series' last points from those before them.
+
+    Args:
+        t: steps, (n,), or one row for each series; labelled or not, as in `fit_curves`.
+        y: (..., n); nan is a missing point.
+        model: the curve.
+        share: of the points, in the order of their steps, that is held out; at least one point.
+        method: of fitting.
+
+    Raises:
+        UsageError: a share that is not between 0 and 1, shapes that do not match, an unknown model.
+    """
+    share = number(share, "share")
+    if not 0 < share < 1:
+        raise UsageError(f"share is {share}; it lies between 0 and 1, as 0.2")
+    steps, values, there, lead = _series(t, y, model)
+    count = np.sum(there, axis=1, keepdims=True)
+    held = there & (_rank(steps, there) >= count - np.maximum(np.round(share * count), 1))
+    return _scored(steps, values, there, held[np.newaxis], model, method, lead)
+
+
+def _series(
+    t: ArrayLike | None, y: ArrayLike, model: str | SeparableModel
+) -> tuple[Array, Array, NDArray[np.bool_], tuple[int, ...]]:
+    """(steps, values and which are there, (S, n) each; the leading shape)."""
+    series = checked(t, y, None, resolve([model])[0])
+    steps, values, weights = series.rows
+    return steps, values, weights > 0, series.y.shape[:-1]
+
+
+def _rank(steps: Array, there: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """Place of each point in the order of its series' steps, missing ones last."""
+    order = np.argsort(np.where(there, steps, np.inf), axis=1, kind="stable")
+    return np.argsort(order, axis=1, kind="stable")
+
+
+def _scored(
+    steps: Array,
+    values: Array,
+    there: NDArray[np.bool_],
+    held: NDArray[np.bool_],
+    model: str | SeparableModel,
+    method: str,
+    lead: tuple[int, ...],
+) -> Scores:
+    """The error over the points of held (folds, S, n), each predicted without its fold."""
+    pieces = [slice(i, i + AT_ONCE) for i in range(0, len(values), AT_ONCE)] or [slice(0, 0)]
+    each = [_errors(steps[i], values[i], there[i], held[:, i], model, method) for i in pieces]
+    error, messages = (np.concatenate(parts) for parts in zip(*each, strict=True))
+    return Scores(error.reshape(lead), messages.reshape(lead))
+
+
+def _errors(
+    steps: Array,
+    values: Array,
+    there: NDArray[np.bool_],
+    held: NDArray[np.bool_],
+    model: str | SeparableModel,
+    method: str,
+) -> tuple[Array, NDArray[Any]]:
+    """(error, message) of each series."""
+    kept = np.where(held, np.nan, values)
+    fits = fit_curves(np.broadcast_to(steps, kept.shape), kept, model, method)
+    predicted = _at_own_steps(fits, steps)
+    off = np.where(held, predicted - values, 0.0)
+    count = np.sum(held, axis=(0, 2))
+    some = np.any(there, axis=1)
+    spread = np.full(len(values), np.nan)
+    with np.errstate(all="ignore"):
+        mean_square = np.sum(off * off, axis=(0, 2)) / count
+        spread[some] = np.nanstd(np.where(there, values, np.nan)[some], axis=1)
+        error = np.sqrt(mean_square) / spread
+    needed = np.any(held, axis=2)
+    failed = needed & ~fits.success
+    first = np.argmax(failed, axis=0)
+    messages = np.where(np.any(failed, axis=0), fits.message[first, np.arange(len(error))], "")
+    messages = np.where(count == 0, "no point can be held out", messages)
+    return np.where(messages == "", error, np.nan), messages
+
+
+def _at_own_steps(fits: Any, steps: Array) -> Array:
+    """The curves (folds, S) at each series' own steps (S, n)."""
+    predicted = np.empty((*fits.success.shape, steps.shape[1]))
+    finite, curve = np.where(np.isfinite(steps), steps, 0.0), fits if fits.drawn_by is None else fits.drawn_by
+    for mine in alike(finite):
+        predicted[:, mine] = curve.model.values(finite[mine[0]], curve.popt[:, mine])
+    return predicted

@@ -1,0 +1,71 @@
+"""An approach fitted to a table of curves, and what it did on architectures that were left out of it in turn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from madyn.errors import DatasetError
+from madyn.prediction.approaches import Fitted, Settings, approach_named
+from madyn.prediction.conformal import Calibration
+from madyn.prediction.table import CurveTable, fold_numbers
+
+Floats = NDArray[np.float64]
+
+_FOLDS = 10
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """An approach fitted to a table, and what it did on architectures left out of it in turn.
+
+    Attributes:
+        table: single runs.
+        fitted: to all of them.
+        predicted, claimed: (n, P) log curves and standard deviations for the table's rows, each from a fit without its
+            architecture, though with hyper-parameters that were chosen with it (`evaluation` chooses them without); of
+            a table with one architecture, its mean curve.
+        calibration: from their residuals.
+    """
+
+    table: CurveTable
+    fitted: Fitted
+    predicted: Floats
+    claimed: Floats
+    calibration: Calibration
+
+
+def fit_calibrated(
+    table: CurveTable, approach: str, seed: int = 0, folds: int = _FOLDS, settings: Settings | None = None
+) -> Calibrated:
+    """Fit an approach to all of a table, and calibrate it on architectures left out, several at a time where there are
+    more of them than folds. Hyper-parameters are chosen once, from the whole table, or are those of `settings`.
+
+    Raises:
+        DatasetError: the table holds a single layer.
+    """
+    if len(table.averaged().rows) < 2:
+        raise DatasetError("the data hold a single layer: with nothing to compare it with, nothing can be learned")
+    fit = approach_named(approach).fit
+    fitted = fit(table.averaged(), seed, settings)
+    predicted, claimed = np.empty_like(table.curves), np.empty_like(table.curves)
+    if table.architectures == 1:
+        predicted[:], claimed[:] = table.curves.mean(axis=0), fitted.predict(table.rows)[1]
+    else:
+        numbers = fold_numbers(table.groups, folds)
+        for number in np.unique(numbers):
+            test = numbers == number
+            train = table.take(~test).averaged()
+            # Of a single layer nothing can be learned but its curve.
+            learn = fit if len(train.rows) > 1 else approach_named("mean_curve").fit
+            part = learn(train, seed, fitted.settings)
+            predicted[test], claimed[test] = part.predict(table.rows.loc[test])
+    return calibrated(table, fitted, predicted, claimed)
+
+
+def calibrated(table: CurveTable, fitted: Fitted, predicted: Floats, claimed: Floats) -> Calibrated:
+    """From what an approach did on architectures left out."""
+    calibration = Calibration.of(table.curves - predicted, claimed, table.groups)
+    return Calibrated(table, fitted, predicted, claimed, calibration)
