@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.linalg import expm
 
-from madyn.curves.hypotheses.registry import HYPOTHESES, PUBLISHED, Published, resolve
+from madyn.curves.hypotheses.parts import Published
+from madyn.curves.hypotheses.registry import HYPOTHESES, PUBLISHED, resolve
 from madyn.curves.hypotheses.second_order import step_response, step_response_gradient
 from madyn.errors import UsageError
 

@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
-from madyn.curves.hypotheses import published_curves
 from madyn.curves.hypotheses.registry import HYPOTHESES
+from madyn.curves.hypotheses.reparam import reparam as reparam_values
 from madyn.effects import FACTORS, RESPONSES
 from madyn.effects.layers import CLASSES, NO_CLASS, PLACES
 from madyn.effects.sizes import SHARES
@@ -33,7 +33,7 @@ TARGETS = ["A", "lam", "gamma", "t0", "K"]
 def make_statistics(steps: np.ndarray = STEPS, count: int = 6, sequences: int = 4) -> xr.DataArray:
     """Statistics whose ratio follows the reparam curve, with a spread over the sequences."""
     rng = np.random.default_rng(0)
-    curve = published_curves.reparam
+    curve = reparam_values
     ratio = np.stack([curve(steps, 3 / steps[-1], steps[-1] / 50, 5.0 + k, 1.0, 20.0) for k in range(count)], axis=1)
     median = 0.1 * (1 + np.arange(count)) * np.exp(rng.normal(0, 0.02, (len(steps), sequences, count)))
     top1 = ratio[:, None] * median
@@ -317,7 +317,7 @@ def test_example_fits_follow_the_curve_between_the_steps_and_before_the_first(st
     values = (statistics.sel(quantity="top1") / statistics.sel(quantity="median")).isel(layer=1).rename("ratio")
     line = fits.example_fit(values, make_fits(statistics)).axes[0].get_lines()[1]
     x, y = np.asarray(line.get_xydata()).T
-    assert y == pytest.approx(published_curves.reparam(x, 3 / steps[-1], steps[-1] / 50, 6.0, 1.0, 20.0))
+    assert y == pytest.approx(reparam_values(x, 3 / steps[-1], steps[-1] / 50, 6.0, 1.0, 20.0))
     assert ((x > 0) & (x < steps[1])).sum() > 30
 
 

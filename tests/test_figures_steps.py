@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from madyn.curves.hypotheses import published_curves
+from madyn.curves.hypotheses.reparam import reparam as reparam_values
 from madyn.figures.panels import panel_grid
 from madyn.figures.steps import StepScale, curve_steps, step_axis
 from test_figures import SHORT, STEPS
@@ -42,7 +42,7 @@ def test_a_smooth_curve_is_drawn_without_a_corner(steps: np.ndarray) -> None:
     sampled = curve_steps(steps)
     last = steps[-1]
     for tau0 in (last / 2000, last / 50):
-        y = published_curves.reparam(sampled, 3 / last, tau0, 5.0, 1.0, 20.0)
+        y = reparam_values(sampled, 3 / last, tau0, 5.0, 1.0, 20.0)
         x = on_axis(steps, sampled)
         slope = np.diff(y / np.ptp(y)) / np.diff(x)
         wide = np.diff(x) > 1e-6  # a step beside a sample makes a piece too short for its direction to be exact

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 import madyn
 from madyn.curves.hypotheses.registry import HYPOTHESES
 from madyn.curves.hypotheses.separable import SeparableModel
-from madyn.curves.responses import CLASSES, curve_quantities, plateau_of, quantity_intervals
+from madyn.curves.responses import CLASSES, curve_quantities, quantity_intervals
 from madyn.errors import UsageError
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -121,8 +121,8 @@ def test_limits_are_reached():
         "double_exponential": (10.0, 3.0, 4.0, 5.0, 6.0), "step1": (10.0, 4.0),
     }.items():  # fmt: skip
         model = HYPOTHESES[name]
-        assert plateau_of(model, np.array(params)) == pytest.approx(model.values(far, params)[0])
-    assert plateau_of(HYPOTHESES["power_law"], np.array([1.0, 0.5, -3.0, 1.0])) == -np.inf
+        assert model.limit_of(np.array(params)) == pytest.approx(model.values(far, params)[0])
+    assert HYPOTHESES["power_law"].limit_of(np.array([1.0, 0.5, -3.0, 1.0])) == -np.inf
 
 
 def test_missing_parameters_give_missing_quantities():

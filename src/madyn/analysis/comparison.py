@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from madyn.curves.fitting.fits import Fits, fit_curves
 from madyn.curves.fitting.validation import Scores, holdout_scores, kfold_scores
-from madyn.curves.hypotheses.registry import HYPOTHESES, Hypothesis, resolve
+from madyn.curves.hypotheses.registry import HYPOTHESES, resolve
 from madyn.curves.hypotheses.separable import SeparableModel
 from madyn.dataset import Dataset, open_dataset
 from madyn.dataset.view import RatioOf
@@ -163,15 +163,13 @@ def _sharing_steps(dataset: Dataset, quantity: str, ratio_of: RatioOf) -> list[t
 
 def _same_as(model: SeparableModel) -> str:
     """The hypothesis of which this is another parametrisation; "" for one that is its own."""
-    return (model.same_as or "") if isinstance(model, Hypothesis) else ""
+    return model.same_as or ""
 
 
 def _not_ranked(chosen: list[SeparableModel]) -> dict[str, str]:
     names = {model.name for model in chosen}
     reasons = {}
     for model in chosen:
-        if not isinstance(model, Hypothesis):
-            continue
         if _same_as(model) in names:
             reasons[model.name] = f"the same curves as {_same_as(model)}"
         elif model.penalty is not None:

@@ -18,7 +18,7 @@ import madyn
 from madyn.analysis.records import Record, fit_records
 from madyn.curves.fitting.fits import PAPER_MINIMUM_POINTS
 from madyn.curves.hypotheses.peaks import observable, peak
-from madyn.curves.hypotheses.registry import HYPOTHESES, PUBLISHED, Hypothesis, resolve
+from madyn.curves.hypotheses.registry import HYPOTHESES, PUBLISHED, resolve
 from madyn.curves.hypotheses.separable import SeparableModel
 from madyn.dataset import Dataset, open_to_write
 from madyn.dataset.fit_files import (
@@ -231,10 +231,10 @@ def _write(
 
 def _bounds(model: SeparableModel, method: str) -> dict[str, list[float | None]]:
     """The bounds of every bounded parameter, in normalised units: below and above."""
-    if method == "trf" and isinstance(model, Hypothesis) and model.published is not None:
+    if method == "trf" and model.published is not None:
         lower = dict(zip(model.param_names, model.published.lower, strict=True))
         return {name: [bound, None] for name, bound in lower.items() if np.isfinite(bound)}
-    if isinstance(model, Hypothesis) and model.same_as is not None:
+    if model.same_as is not None:
         return _bounds(HYPOTHESES[model.same_as], method)
     return {name: [float(low), float(high)] for name, (low, high) in model.nonlinear.items()}
 

@@ -19,7 +19,6 @@ from madyn.arrays import number
 from madyn.curves.bayes.learning import FEWEST, learn_prior
 from madyn.curves.bayes.posteriors import Posterior, posterior
 from madyn.curves.bayes.priors import Prior, curve_of
-from madyn.curves.hypotheses.registry import Hypothesis
 from madyn.curves.hypotheses.separable import SeparableModel
 from madyn.dataset import Dataset, open_dataset
 from madyn.dataset.view import RatioOf
@@ -171,13 +170,13 @@ def _labelled(
     variables: dict[str, Any] = {name: (("layer", "step"), bands[name].values) for name in bounds}
     variables["measured"] = (("layer", "step"), measured)
     variables["seen"] = (("layer", "seen_step"), values)
-    if isinstance(found.model, Hypothesis) and found.prior.model.name == "reparam":
+    if found.prior.model.peak is not None:
         peak = found.peak(level)
         for name in ("step", "height"):
             by_bound = np.stack([peak[bound].sel(quantity=name).values for bound in bounds], axis=-1)
             variables[f"peak_{name}"] = (("layer", "bound"), by_bound)
         variables |= {f"peak_{name}": ("layer", peak[name].values) for name in ("inside", "ahead")}
-    if isinstance(found.model, Hypothesis):
+    if found.model.has_limit:
         plateau = found.plateau(level)
         variables["plateau"] = (("layer", "bound"), np.stack([plateau[bound].values for bound in bounds], axis=-1))
     variables["message"] = ("layer", found.message.astype(str))

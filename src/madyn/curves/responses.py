@@ -27,8 +27,8 @@ from madyn.arrays import number, read_row
 from madyn.curves.alignment import Lead, one_for_each, parameters
 from madyn.curves.fitting.draws import covariance_draws
 from madyn.curves.fitting.fits import Fits
-from madyn.curves.hypotheses.peaks import observable, peak, peak_original
-from madyn.curves.hypotheses.registry import Hypothesis, resolve
+from madyn.curves.hypotheses.peaks import observable
+from madyn.curves.hypotheses.registry import resolve
 from madyn.curves.hypotheses.separable import SeparableModel
 from madyn.errors import UsageError
 
@@ -259,18 +259,6 @@ def _last(fits: Fits, last_step: float | None) -> float:
     return float(ends[0]) if ends.size else 1.0
 
 
-def plateau_of(model: SeparableModel, params: Array) -> Array:
-    """(...), what curves with parameters (..., p) tend to; nan for a curve of which that is not known."""
-    names = model.param_names
-    if isinstance(model, Hypothesis) and model.limit is not None:
-        with np.errstate(all="ignore"):
-            limit = np.asarray(model.limit(*np.moveaxis(params, -1, 0)), float)
-        return np.where(np.any(np.isnan(params), axis=-1), np.nan, limit)
-    if isinstance(model, Hypothesis) and "K" in names:
-        return params[..., names.index("K")]
-    return np.full(params.shape[:-1], np.nan)
-
-
 class Found(NamedTuple):
     """The quantities of m curves, (m,) each."""
 
@@ -298,7 +286,7 @@ def _of(model: SeparableModel, params: Array, last: float, noise: Array) -> Foun
         least = np.minimum(np.min(curve, axis=1), top)
         kind = _kinds(start, end, top, least, inside, np.max(np.abs(curve), axis=1), noise)
     kind = np.where(there & np.all(np.isfinite(curve), axis=1), kind, "")
-    return Found(step, height, inside, top, half, plateau_of(model, safe), kind)
+    return Found(step, height, inside, top, half, model.limit_of(safe), kind)
 
 
 def _kinds(
@@ -312,11 +300,8 @@ def _kinds(
 
 def _peaks(model: SeparableModel, params: Array, curve: Array, last: float) -> tuple[Array, Array]:
     """(step, height) of each curve's maximum; of a curve with no formula for it, of the highest inside the run."""
-    if isinstance(model, Hypothesis) and model.name.startswith("reparam"):
-        return peak(*params.T)
-    if isinstance(model, Hypothesis) and model.name.startswith("original"):
-        named = dict(zip(model.param_names, params.T, strict=True))
-        return peak_original(**named)
+    if model.peak is not None:
+        return model.peak(*params.T)
     at = np.argmax(np.where(np.isfinite(curve), curve, -np.inf), axis=1)
     interior = (at > 0) & (at < _GRID.size - 1)
     safe = np.clip(at, 1, _GRID.size - 2)
@@ -348,7 +333,7 @@ def _half_rise(
 
 def _each(model: SeparableModel, params: Array, steps: Array) -> Array:
     """Every curve at a step of its own: (m,) for steps (m,)."""
-    if isinstance(model, Hypothesis) and model.published is not None:
+    if model.published is not None:
         return model.published.function(steps, *params.T)
     # A basis takes one row of steps for all curves: a few dozen are crossed with each other, and the diagonal taken.
     values = np.empty(len(steps))

@@ -20,7 +20,6 @@ from madyn.curves.bayes.marginal import Found, Marginal
 from madyn.curves.bayes.mixture import quantiles
 from madyn.curves.bayes.priors import Prior, RunTime, raw_parameters, sizes
 from madyn.curves.bayes.widening import widened
-from madyn.curves.hypotheses.registry import Hypothesis
 from madyn.errors import UsageError
 
 Array = NDArray[np.float64]
@@ -171,7 +170,7 @@ def _units(prior: Prior, y: Array) -> tuple[Array, Array]:
     if prior.units == "level":
         level = np.mean(np.abs(y[:, -3:]), axis=1)
         return np.zeros(len(y)), np.where(level > 0, level, size)
-    if isinstance(prior.model, Hypothesis) and not prior.model.has_offset:
+    if prior.model.normalised and not prior.model.has_offset:
         return np.zeros(len(y)), size
     spread = np.ptp(y, axis=1)
     return np.min(y, axis=1), np.where(spread > 0, spread, size)

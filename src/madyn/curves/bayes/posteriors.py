@@ -28,10 +28,10 @@ from madyn.curves.bayes.marginal import COMPONENTS
 from madyn.curves.bayes.priors import Prior, curve_of
 from madyn.curves.fitting.series import LARGEST_STEP, beyond, checked
 from madyn.curves.grouping import alike
-from madyn.curves.hypotheses.peaks import observable, peak
-from madyn.curves.hypotheses.registry import Hypothesis, resolve
+from madyn.curves.hypotheses.peaks import observable
+from madyn.curves.hypotheses.registry import resolve
 from madyn.curves.hypotheses.separable import SeparableModel
-from madyn.curves.responses import intervals_of, plateau_of
+from madyn.curves.responses import intervals_of
 from madyn.errors import UsageError
 
 if TYPE_CHECKING:
@@ -173,10 +173,10 @@ class Posterior:
         tails = _tails(level)
 
         def limits(draws: Array) -> Array:
-            found = plateau_of(self.prior.model, draws)
+            found = self.prior.model.limit_of(draws)
             return np.where(found < 0, np.nan, found) if self.prior.positive else found
 
-        known = (not np.all(np.isnan(plateau_of(self.prior.model, part.quasi_draws()))) for part in self.parts)
+        known = (not np.all(np.isnan(self.prior.model.limit_of(part.quasi_draws()))) for part in self.parts)
         if self.parts and not any(known):
             raise UsageError(f"it is not known what {self.model.name} tends to")
         lower, median, upper = self._summed(
@@ -206,7 +206,6 @@ class Posterior:
             inside the run, after step 0 and not after its last; `inside` (...), the probability of that; and `ahead`
             (...), that it lies inside and after the last point seen. nan where `inside` is below 1 %.
         """
-        self._needs_a_formula()
         tails = _tails(level)
         lower, median, upper = np.moveaxis(self._collected(lambda part: self._peaks(part, tails)[0], (3, 2)), -2, 0)
         inside, ahead = np.moveaxis(self._collected(lambda part: self._peaks(part, tails)[1], (2,)), -1, 0)
@@ -217,7 +216,9 @@ class Posterior:
 
     def _peaks(self, part: Part, tails: tuple[float, ...]) -> tuple[Array, Array]:
         """Of one part: (quantiles (S, tails, 2) of step and height, chances (S, 2) of inside and ahead)."""
-        step, height = peak(*np.moveaxis(part.quasi_draws(), -1, 0))
+        if self.prior.model.peak is None:
+            raise UsageError(f"{self.model.name} has no formula for its peak; see quantities()")
+        step, height = self.prior.model.peak(*np.moveaxis(part.quasi_draws(), -1, 0))
         there = observable(step, part.time.start + part.time.length)
         chances = np.stack([np.mean(there, axis=-1), np.mean(there & (step > part.last), axis=-1)], axis=-1)
         found = np.full((len(step), len(tails), 2), np.nan)
@@ -234,10 +235,6 @@ class Posterior:
         """The same, in the parameters of the prior's curve."""
         return self._collected(lambda part: part.quasi_draws(), (COMPONENTS * DRAWS, self.prior.model.num_params))
 
-    def _needs_a_formula(self) -> None:
-        if self.prior.model.name != "reparam":
-            raise UsageError(f"{self.model.name} has no formula for its peak; see quantities()")
-
     def components(self) -> Components:
         """The mixture that each posterior is, in the prior's coordinates and units; for learning."""
         q, k = self.prior.model.num_nonlinear, len(self.prior.model.linear)
@@ -249,7 +246,7 @@ class Posterior:
         ))  # fmt: skip
 
     def _as_asked(self, params: Array) -> Array:
-        if isinstance(self.model, Hypothesis) and self.model.mapped is not None:
+        if self.model.mapped is not None:
             return self.model.mapped(params)[0]
         return params
 
@@ -257,7 +254,7 @@ class Posterior:
         t = read_row(t, "steps")
         if not np.all(np.isfinite(t)):
             raise UsageError("a step is missing or not finite")
-        if isinstance(self.model, Hypothesis) and np.any(t < 0):
+        if self.model.normalised and np.any(t < 0):
             raise UsageError(f"a step is {t.min():g}; training steps are not negative")
         tails = _tails(level)
 

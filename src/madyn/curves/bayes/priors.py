@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from madyn.arrays import number, read, read_row, whole_number
 from madyn.curves.bayes import noise
-from madyn.curves.hypotheses.registry import HYPOTHESES, Hypothesis, resolve
+from madyn.curves.hypotheses.registry import HYPOTHESES, resolve
 from madyn.curves.hypotheses.separable import SeparableModel
 from madyn.errors import UsageError
 
@@ -199,7 +199,7 @@ class RunTime(NamedTuple):
     @classmethod
     def of(cls, model: SeparableModel, t: Array, last_step: float | None) -> RunTime:
         """Of steps t, any shape; a hypothesis that is built in starts at step 0, another curve at its first point."""
-        known = isinstance(model, Hypothesis)
+        known = model.normalised
         start = 0.0 if known else float(np.nanmin(t))
         end = float(np.nanmax(t)) if last_step is None else float(last_step)
         if not end > start:
@@ -216,9 +216,9 @@ class RunTime(NamedTuple):
 def curve_of(model: str | SeparableModel) -> SeparableModel:
     """The curve that a posterior is drawn up of: reparam for original, which is the same family."""
     chosen = resolve([model])[0]
-    if isinstance(chosen, Hypothesis) and chosen.penalty is not None:
+    if chosen.penalty is not None:
         raise UsageError(f"{chosen.name} has a penalty, which a prior replaces: ask for the curve without it")
-    if isinstance(chosen, Hypothesis) and chosen.same_as is not None:
+    if chosen.same_as is not None:
         return HYPOTHESES[chosen.same_as]
     return chosen
 
@@ -243,7 +243,7 @@ def raw_parameters(
         time: of the run.
         center, scale: (S,), of the values.
     """
-    if not isinstance(model, Hypothesis):
+    if not model.normalised:
         around = (len(scale), *(1,) * (coefficients.ndim - 1))
         return np.concatenate([theta, coefficients * scale.reshape(around)], axis=-1)
     linear = np.einsum("...ij,...j->...i", model.combine_matrix(theta), coefficients)

@@ -23,7 +23,7 @@ from madyn.curves.fitting.robust import ROBUST, reweighted
 from madyn.curves.fitting.scores import scores, suspects
 from madyn.curves.fitting.series import Series, checked, refusals
 from madyn.curves.fitting.solution import Solution
-from madyn.curves.hypotheses.registry import HYPOTHESES, Hypothesis, resolve
+from madyn.curves.hypotheses.registry import HYPOTHESES, resolve
 from madyn.curves.hypotheses.separable import SeparableModel
 from madyn.errors import UsageError
 
@@ -184,9 +184,9 @@ def fit_curves(
         raise UsageError(f"unknown fitting method {method!r}; known: {', '.join(METHODS)}")
     if robust is not None and robust not in ROBUST:
         raise UsageError(f"unknown robust weights {robust!r}; known: {', '.join(ROBUST)}")
-    if method == "trf" and (not isinstance(chosen, Hypothesis) or chosen.published is None):
+    if method == "trf" and chosen.published is None:
         raise UsageError(f"the published method has no start for {chosen.name}; fit it with method 'varpro'")
-    if method == "varpro" and isinstance(chosen, Hypothesis) and chosen.same_as is not None:
+    if method == "varpro" and chosen.same_as is not None:
         same = fit_curves(t, y, HYPOTHESES[chosen.same_as], method, weights, robust)
         return _reparametrised(same, chosen)
     series = checked(t, y, weights, chosen)
@@ -205,9 +205,9 @@ def fit_each(
     """`fit_curves` for several curves, a `Fits` each; the same curves in other parameters are searched for once."""
     found: dict[str, Fits] = {}
     chosen = resolve(models)
-    for model in sorted(chosen, key=lambda model: isinstance(model, Hypothesis) and model.same_as is not None):
-        same = found.get(model.same_as or "") if isinstance(model, Hypothesis) and method == "varpro" else None
-        if same is not None and isinstance(model, Hypothesis):
+    for model in sorted(chosen, key=lambda model: model.same_as is not None):
+        same = found.get(model.same_as or "") if method == "varpro" else None
+        if same is not None:
             found[model.name] = _reparametrised(same, model)
         else:
             found[model.name] = fit_curves(t, y, model, method, robust=robust)
@@ -315,7 +315,7 @@ def _remarks(model: SeparableModel, solution: Solution, n: NDArray[np.int64]) ->
     return remarks
 
 
-def _reparametrised(fits: Fits, model: Hypothesis) -> Fits:
+def _reparametrised(fits: Fits, model: SeparableModel) -> Fits:
     """The same curves in another hypothesis' parameters; where those do not exist, without parameters and saying so."""
     assert model.mapped is not None
     popt, change = model.mapped(fits.popt)
@@ -350,7 +350,7 @@ def _inverse(matrices: Array) -> Array:
     return inverse / np.swapaxes(columns, -1, -2) / np.swapaxes(rows, -1, -2)
 
 
-def _map_remark(fits: Fits, model: Hypothesis, i: tuple[int, ...], exists: bool) -> str:
+def _map_remark(fits: Fits, model: SeparableModel, i: tuple[int, ...], exists: bool) -> str:
     if not exists:
         return (
             f"the curve has no parameters of {model.name}: A1 = 0, or exp(A2/A1) is beyond the largest number; see "

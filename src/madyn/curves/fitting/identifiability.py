@@ -18,8 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from madyn.curves.fitting.solution import RANK
-from madyn.curves.hypotheses.peaks import peak, peak_original
-from madyn.curves.hypotheses.registry import HYPOTHESES
 
 if TYPE_CHECKING:
     from madyn.curves.fitting.fits import Fits
@@ -118,20 +116,13 @@ def _derived(fits: Fits, index: Index) -> dict[str, Callable[[Array], Any]]:
         f"value at {at:g}": lambda params, at=at: model.values(np.array([at]), params)[0]
         for at in dict.fromkeys([middle, last])
     }
-    if model.param_names == HYPOTHESES["reparam"].param_names:
+    peak = model.peak
+    if peak is not None:
         derived["peak step"] = lambda params: peak(*params)[0]
         derived["peak height"] = lambda params: peak(*params)[1]
-    if model.param_names == HYPOTHESES["original"].param_names:
-        derived["peak step"] = lambda params: _peak_original(params)[0]
-        derived["peak height"] = lambda params: _peak_original(params)[1]
     if "K" in model.param_names:
         derived["plateau K"] = lambda params: params[model.param_names.index("K")]
     return derived
-
-
-def _peak_original(params: Array) -> tuple[Array, Array]:
-    lam, gamma, t0, A, K = params
-    return peak_original(A, lam, gamma, t0, K)
 
 
 def summary(fits: Fits, index: int | Index | None = None) -> str:

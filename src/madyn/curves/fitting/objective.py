@@ -17,8 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from madyn.curves.fitting.projection import Orthonormal, orthonormalise
-from madyn.curves.hypotheses.registry import Hypothesis
-from madyn.curves.hypotheses.separable import SeparableModel
+from madyn.curves.hypotheses.separable import SeparableModel, complex_step
 
 Array = NDArray[np.float64]
 
@@ -54,7 +53,7 @@ def _dots(a: Array, b: Array) -> Array:
 
 def penalty_rows(model: SeparableModel) -> int:
     """How many rows a model's penalty adds to the residuals, to count as data."""
-    penalty = model.penalty if isinstance(model, Hypothesis) else None
+    penalty = model.penalty
     return 0 if penalty is None else len(penalty.positive) + len(penalty.amplitudes)
 
 
@@ -70,7 +69,7 @@ class Objective:
 
     def __init__(self, model: SeparableModel, x: Array, y: Array, root: Array) -> None:
         self.model, self.x, self.y, self.root = model, x, y, root
-        self.penalty = model.penalty if isinstance(model, Hypothesis) else None
+        self.penalty = model.penalty
         self.target = y * root
         if self.penalty is not None:
             zeros = np.zeros((len(y), len(self.penalty.amplitudes)))
@@ -79,7 +78,7 @@ class Objective:
 
     def _start(self) -> Array:
         """(S, q), the start of the published search, about which a penalty holds the nonlinear parameters."""
-        if self.penalty is None or not isinstance(self.model, Hypothesis) or self.model.published is None:
+        if self.penalty is None or self.model.published is None:
             return np.empty((len(self.root), 0))
         points = [self.x[seen] for seen in self.root > 0]
         return np.array([self.model.published.start(x, x)[: self.model.num_nonlinear] for x in points])
@@ -94,7 +93,6 @@ class Objective:
 
     def _amplitudes(self, theta: Array) -> Array:
         """Rows of the combining matrix that give the penalised amplitudes, (P, a, k)."""
-        assert isinstance(self.model, Hypothesis)
         assert self.penalty is not None
         chosen = [k - self.model.num_nonlinear for k in self.penalty.amplitudes]
         return self.model.combine_matrix(theta)[:, chosen, :]
@@ -110,10 +108,8 @@ class Objective:
             return change
         extra = []
         for j in range(theta.shape[1]):
-            shifted = theta.astype(complex)
-            h = 1e-100 * np.abs(theta[:, j])
-            shifted[:, j] += 1j * h
-            by = self._amplitudes(shifted).imag / h[:, np.newaxis, np.newaxis]  # pyright: ignore[reportArgumentType]
+            shifted, h = complex_step(theta, j)
+            by = self._amplitudes(shifted).imag / h[:, np.newaxis, np.newaxis]
             extra.append(self.penalty.noise / self.penalty.amplitude_width * np.einsum("pak,pk->pa", by, linear))
         return np.concatenate([change, np.array(extra)], axis=2)
 

@@ -22,7 +22,7 @@ from scipy.ndimage import minimum_filter
 from madyn.curves.fitting.objective import Objective, Point
 from madyn.curves.fitting.shortening import shortened
 from madyn.curves.grouping import alike
-from madyn.curves.hypotheses.registry import HYPOTHESES, Hypothesis
+from madyn.curves.hypotheses.registry import HYPOTHESES
 
 Array = NDArray[np.float64]
 Rows = NDArray[np.intp]
@@ -161,7 +161,7 @@ def _basins(objective: Objective, floor: float) -> tuple[Array, Rows]:
 def _mapped_basins(objective: Objective, floor: float) -> tuple[Array, Rows]:
     """The basins of the curve without the penalty and in other parameters, where there is one, as starts."""
     model = objective.model
-    if not isinstance(model, Hypothesis) or model.starts_from is None or model.mapped is None:
+    if model.starts_from is None or model.mapped is None:
         return np.empty((0, model.num_nonlinear)), np.empty(0, np.intp)
     other = Objective(HYPOTHESES[model.starts_from], objective.x, objective.y, objective.root)
     u, owner = _basins(other, floor)

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from madyn.curves.alignment import Lead, aligned
-from madyn.curves.hypotheses.registry import Hypothesis
 from madyn.curves.hypotheses.separable import SeparableModel
 from madyn.errors import UsageError
 
@@ -80,7 +79,7 @@ def checked(t: Any, y: Any, weights: Any, model: SeparableModel) -> Series:
     bad = t[there & ~np.isfinite(t)]
     if bad.size:
         raise UsageError(f"a step is {bad[0]:g}; steps are finite where there is a value")
-    if isinstance(model, Hypothesis) and np.any(t[there] < 0):
+    if model.normalised and np.any(t[there] < 0):
         raise UsageError(f"a step is {np.min(t[there]):g}; training steps are finite and not negative")
     return Series(t, y, np.where(there, given, 0.0), steps, lead)
 
@@ -120,7 +119,7 @@ def beyond(model: SeparableModel, t: Array, y: Array, seen: NDArray[np.bool_]) -
     low, high = np.min(y, axis=1, where=seen, initial=np.inf), np.max(y, axis=1, where=seen, initial=-np.inf)
     scale = np.where(np.any(seen, axis=1), np.maximum(np.abs(low), np.abs(high)), 0.0)
     last = np.max(np.abs(t), axis=1, where=seen, initial=0.0)
-    counted = isinstance(model, Hypothesis)  # steps are divided by the last one, which has to be another than 0
+    counted = model.normalised  # steps are divided by the last one, which has to be another than 0
     large, small = scale > LARGEST, (scale < SMALLEST) & (scale > 0)
     late, early = counted & (last > LARGEST_STEP), counted & (last < 1 / LARGEST_STEP) & (last > 0)
     messages = [""] * len(y)

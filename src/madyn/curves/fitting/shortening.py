@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from madyn.curves.fitting.objective import Objective
-from madyn.curves.hypotheses.registry import Hypothesis
 
 Array = NDArray[np.float64]
 
@@ -25,7 +24,7 @@ WIDTH = 1 / 200  # in the logarithm of time
 def shortened(objective: Objective) -> Objective | None:
     """The objective of the same series with neighbouring points taken together; None where that is not worth it."""
     x = objective.x
-    if x.size <= LONG or not isinstance(objective.model, Hypothesis):
+    if x.size <= LONG or not objective.model.normalised:
         return None
     order = np.argsort(x, kind="stable")
     with np.errstate(divide="ignore"):

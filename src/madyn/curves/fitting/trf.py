@@ -16,7 +16,7 @@ from scipy.optimize import OptimizeWarning, curve_fit
 
 from madyn.curves.fitting.objective import penalty_rows
 from madyn.curves.fitting.solution import Solution
-from madyn.curves.hypotheses.registry import Hypothesis
+from madyn.curves.hypotheses.separable import SeparableModel
 
 Array = NDArray[np.float64]
 
@@ -35,7 +35,7 @@ class _Scale(NamedTuple):
     minimum: float
 
 
-def solve(hypothesis: Hypothesis, t: Array, y: Array, weights: Array) -> Solution:
+def solve(hypothesis: SeparableModel, t: Array, y: Array, weights: Array) -> Solution:
     """Fit every series of y.
 
     The covariance is s^2 (J'WJ)^-1 with s^2 = RSS / (n - p), J the Jacobian at the optimum. For a regularised
@@ -70,7 +70,7 @@ class _NoFit(Exception):  # noqa: N818 - an outcome inside this module, never se
     """No fit of this series; its text says why."""
 
 
-def _solve_one(hypothesis: Hypothesis, t: Array, y: Array, weights: Array) -> tuple[Array, Array, Array]:
+def _solve_one(hypothesis: SeparableModel, t: Array, y: Array, weights: Array) -> tuple[Array, Array, Array]:
     """(popt, pcov, Jacobian by popt) in the series' own units."""
     scale = _scale(hypothesis, t, y)
     s, v = t / scale.T, (y - scale.minimum) / scale.R
@@ -87,14 +87,14 @@ def _solve_one(hypothesis: Hypothesis, t: Array, y: Array, weights: Array) -> tu
     return raw, np.asarray(back @ covariance @ back.T, dtype=float), jacobian
 
 
-def _scale(hypothesis: Hypothesis, t: Array, y: Array) -> _Scale:
+def _scale(hypothesis: SeparableModel, t: Array, y: Array) -> _Scale:
     T = float(np.ptp(t)) or 1.0
     if hypothesis.has_offset:
         return _Scale(T, float(np.ptp(y)), float(np.min(y)))
     return _Scale(T, float(np.max(np.abs(y))), 0.0)
 
 
-def _search(hypothesis: Hypothesis, s: Array, v: Array, root: Array) -> tuple[Array, Array, Array]:
+def _search(hypothesis: SeparableModel, s: Array, v: Array, root: Array) -> tuple[Array, Array, Array]:
     """Optimum, covariance and Jacobian in normalised units; the covariance is infinite where that has not full rank."""
     published, penalty = hypothesis.published, hypothesis.penalty
     assert published is not None

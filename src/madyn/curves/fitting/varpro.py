@@ -14,8 +14,7 @@ from madyn.curves.fitting import search
 from madyn.curves.fitting.objective import Objective, penalty_rows
 from madyn.curves.fitting.solution import RANK, Solution
 from madyn.curves.grouping import alike
-from madyn.curves.hypotheses.registry import Hypothesis
-from madyn.curves.hypotheses.separable import SeparableModel
+from madyn.curves.hypotheses.separable import SeparableModel, complex_step
 
 Array = NDArray[np.float64]
 
@@ -68,7 +67,7 @@ def solve(model: SeparableModel, t: Array, y: Array, weights: Array) -> Solution
 def _sharing_points(model: SeparableModel, t: Array, seen: Array) -> list[NDArray[np.intp]]:
     """The series that can be searched together: the same steps, and the same last one if time is normalised."""
     keys = np.nan_to_num(t, nan=-1.0)
-    if isinstance(model, Hypothesis):
+    if model.normalised:
         keys = np.concatenate([keys, np.nanmax(seen, axis=1, keepdims=True)], axis=1)
     return alike(keys)
 
@@ -93,7 +92,7 @@ class _Scaled:
         steps = np.where(np.isfinite(t[0]), t[0], 0.0)
         high, low = np.max(y, axis=1, where=seen, initial=-np.inf), np.min(y, axis=1, where=seen, initial=np.inf)
         size = np.maximum(np.abs(high), np.abs(low))
-        if not isinstance(model, Hypothesis):
+        if not model.normalised:
             return cls(model, steps, 1.0, size, np.zeros(len(y)), y, weights)
         T = float(np.max(steps, where=seen[0], initial=0.0)) or 1.0
         if model.has_offset:
@@ -111,13 +110,13 @@ class _Scaled:
         residuals = self.y - (curve * self.R[:, np.newaxis] + self.low[:, np.newaxis])
         jacobian = self.objective.jacobian(theta, found.linear)
         covariance = self._covariance(jacobian, found)
-        combine = self._combine(theta)
+        combine = self.model.combine_matrix(theta)
         popt = np.concatenate([theta, np.einsum("mij,mj->mi", combine, found.linear)], axis=1)
         change = self._combined_change(theta, found.linear, combine)
-        scale = np.stack([self._rescale(R) for R in self.R])
+        scale = np.stack([self.model.rescale(self.T, R) for R in self.R])
         change = scale @ change
         popt = np.einsum("mij,mj->mi", scale, popt)
-        if isinstance(self.model, Hypothesis) and self.model.has_offset:
+        if self.model.moves:
             popt[:, self.model.param_names.index("K")] += self.low
         lost = ~np.all(np.isfinite(covariance), axis=(1, 2))
         covariance[lost] = 0.0
@@ -131,28 +130,16 @@ class _Scaled:
         jacobian = np.swapaxes(_solved(np.swapaxes(change, 1, 2), np.swapaxes(jacobian, 1, 2)), 1, 2)
         return popt, pcov, residuals, jacobian * self.R[:, np.newaxis, np.newaxis]
 
-    def _rescale(self, R: float) -> Array:
-        if isinstance(self.model, Hypothesis):
-            return self.model.rescale(self.T, R)
-        return np.diag([1.0] * self.model.num_nonlinear + [R] * len(self.model.linear))
-
-    def _combine(self, theta: Array) -> Array:
-        if isinstance(self.model, Hypothesis):
-            return self.model.combine_matrix(theta)
-        return np.broadcast_to(np.eye(len(self.model.linear)), (len(theta), *2 * (len(self.model.linear),)))
-
     def _combined_change(self, theta: Array, linear: Array, combine: Array) -> Array:
         """d(theta, M(theta) c)/d(theta, c), (m, p, p)."""
         m, q = theta.shape
         change = np.zeros((m, self.model.num_params, self.model.num_params))
         change[:, :q, :q] = np.eye(q)
         change[:, q:, q:] = combine
-        if isinstance(self.model, Hypothesis) and self.model.combine is not None:
+        if self.model.combine is not None:
             for j in range(q):
-                h = 1e-100 * np.abs(theta[:, j])
-                shifted = theta.astype(complex)
-                shifted[:, j] += 1j * h
-                moved = np.einsum("mij,mj->mi", self._combine(shifted), linear)  # pyright: ignore[reportArgumentType]
+                shifted, h = complex_step(theta, j)
+                moved = np.einsum("mij,mj->mi", self.model.combine_matrix(shifted), linear)
                 change[:, q:, j] = moved.imag / h[:, np.newaxis]
         return change
 

@@ -11,7 +11,7 @@ through (one with an absolute value in it, say) is noticed, and differentiated b
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from madyn.arrays import read, read_row
 from madyn.curves.alignment import parameters
+from madyn.curves.hypotheses.parts import Penalty, Published
 from madyn.errors import UsageError
 
 Array = NDArray[np.float64]
@@ -31,6 +32,14 @@ _TINY = 1e-100
 # f' = sum_m weight_m (f(x + mh) - f(x - mh)) / h, of order 8.
 _DIFFERENCES = {1: 4 / 5, 2: -1 / 5, 3: 4 / 105, 4: -1 / 280}
 _STEP = 1e-2
+
+
+def complex_step(theta: Array, j: int) -> tuple[Any, Array]:
+    """theta (..., q), its j-th parameter moved by ih, and h (...): imag(f(theta + ih))/h is the derivative."""
+    h = _TINY * np.maximum(np.abs(theta[..., j]), _TINY)
+    shifted = theta.astype(complex)
+    shifted[..., j] += 1j * h
+    return shifted, h
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +57,26 @@ class SeparableModel:
         points: how fine the grid is that the search starts from, one number for each nonlinear parameter; by default
             512, 96 x 96 or 32 x 32 x 32.
         derivative: `derivative(x, *nonlinear)` -> P + (n, k, q), if it is known in closed form.
+        formula: one line for documentation.
+        normalised: whether the curve is fitted in units of the run: steps, which count from 0, are divided by the last
+            one, T; values are divided by their range R after their minimum is subtracted (`has_offset`) or, where the
+            curve has no free offset and so cannot follow a shift, only divided by R = max |y|. `nonlinear` is then the
+            box in normalised time. All that follows is for such curves.
+        powers: of T, by which each nonlinear parameter scales from normalised time to steps.
+        combine: `combine(*nonlinear)` -> P + (k, k): the linear parameters from the coefficients of the basis, where
+            the basis is another one than the formula's, for the sake of rounding.
+        along: for a grid along the curve's valleys, not along its parameters: products of powers of the nonlinear
+            parameters, each as its powers and its bounds. All of `nonlinear` are then searched on a log scale.
+        limit: `limit(*params)` -> what the curve tends to as t grows, where that is not K.
+        peak: `peak(*params)` -> (step, height) of its maximum, nan where there is none, if known in closed form.
+        has_offset: values are normalised by range and minimum; if False by scale alone.
+        rescaled: `rescaled(T, R)` -> (p, p), where the scaling back is not diagonal.
+        published: for the published method, where it knows the curve.
+        penalty: None unless the fit is regularised.
+        same_as: the hypothesis of which this is another parametrisation: it is fitted, and mapped.
+        starts_from: a hypothesis of which this is another parametrisation, with a penalty: its basins, mapped, are
+            searched from too, because a grid may miss them.
+        mapped: `mapped(popt)` of the other -> (popt (..., p), its derivative by the other's (..., p, p)).
 
     Raises:
         UsageError: a name is used twice, bounds are not two finite numbers in ascending order, or there is no linear
@@ -69,6 +98,21 @@ class SeparableModel:
     linear_scale: Sequence[str] = ()
     points: Sequence[int] = ()
     derivative: Callable[..., Any] | None = field(default=None, repr=False)
+    _: KW_ONLY
+    formula: str = ""
+    normalised: bool = False
+    powers: tuple[int, ...] = ()
+    combine: Callable[..., Array] | None = None
+    along: tuple[tuple[tuple[int, ...], tuple[float, float]], ...] | None = None
+    limit: Callable[..., Array] | None = None
+    peak: Callable[..., tuple[Array, Array]] | None = None
+    has_offset: bool = True
+    rescaled: Callable[[float, float], Array] | None = None
+    published: Published | None = None
+    penalty: Penalty | None = None
+    same_as: str | None = None
+    starts_from: str | None = None
+    mapped: Callable[[Array], tuple[Array, Array]] | None = None
 
     def __repr__(self) -> str:
         box = ", ".join(f"{name} from {low:g} to {high:g}" for name, (low, high) in self.nonlinear.items())
@@ -130,7 +174,13 @@ class SeparableModel:
 
     @property
     def start_grid(self) -> tuple[list[Array], Array]:
-        """(axes, turn): the grid's axes, and the matrix that takes its points to search coordinates, turn @ point."""
+        """(axes, turn): the grid's axes, and the matrix that takes its points to search coordinates, turn @ point.
+
+        Its points may lie outside the box, where `along` is given.
+        """
+        if self.along is not None:
+            axes = [np.geomspace(*bounds, m) for (_, bounds), m in zip(self.along, self.grid_points, strict=True)]
+            return [np.log(axis) for axis in axes], np.linalg.inv([powers for powers, _ in self.along])
         axes = [np.linspace(low, high, m) for (low, high), m in zip(self.search_box, self.grid_points, strict=True)]
         return axes, np.eye(self.num_nonlinear)
 
@@ -152,9 +202,44 @@ class SeparableModel:
         Labelled parameters, as `Fits.to_dataset` and `Dataset.fits` give them, are taken by name.
         """
         x, params = read_row(x, "steps"), parameters(params, self.param_names, self.name)[0]
+        if self.published is not None:
+            return self.published.function(x, *np.moveaxis(params, -1, 0)[..., np.newaxis])
         theta, linear = params[..., : self.num_nonlinear], params[..., self.num_nonlinear :]
         with np.errstate(all="ignore"):
             return np.einsum("...nk,...k->...n", self.columns(x, theta), linear)
+
+    @property
+    def moves(self) -> bool:
+        """Whether a shift of the values is in its K: it then takes the minimum that was subtracted."""
+        return self.normalised and self.has_offset
+
+    def rescale(self, T: float, R: float) -> Array:
+        """(p, p) matrix M: raw parameters are M @ normalised ones (plus the minimum, for K, if `moves`)."""
+        if self.rescaled is not None:
+            return self.rescaled(T, R)
+        powers = self.powers or (0,) * self.num_nonlinear
+        return np.diag([*(T ** float(power) for power in powers), *(R for _ in self.linear)])
+
+    def combine_matrix(self, theta: Array) -> Array:
+        """M (..., k, k): the formula's linear parameters are M @ coefficients of the basis."""
+        if self.combine is None:
+            return np.broadcast_to(np.eye(len(self.linear)), (*theta.shape[:-1], *2 * (len(self.linear),)))
+        return self.combine(*np.moveaxis(theta, -1, 0))
+
+    @property
+    def has_limit(self) -> bool:
+        """Whether it is known what the curve tends to."""
+        return self.limit is not None or (self.normalised and "K" in self.linear)
+
+    def limit_of(self, params: Array) -> Array:
+        """(...), what curves with parameters (..., p) tend to; nan where a parameter is, or where that is not known."""
+        if self.limit is not None:
+            with np.errstate(all="ignore"):
+                limit = np.asarray(self.limit(*np.moveaxis(params, -1, 0)), float)
+            return np.where(np.any(np.isnan(params), axis=-1), np.nan, limit)
+        if self.has_limit:
+            return params[..., self.param_names.index("K")]
+        return np.full(params.shape[:-1], np.nan)
 
     def gradient(self, x: Array, theta: Array) -> Array:
         """Derivatives of the basis by the nonlinear parameters (not by search coordinates), (..., n, k, q)."""
@@ -169,9 +254,7 @@ class SeparableModel:
         return self._complex_step(x, theta, j)
 
     def _complex_step(self, x: Array, theta: Array, j: int) -> Array:
-        h = _TINY * np.maximum(np.abs(theta[..., j]), _TINY)
-        shifted = theta.astype(complex)
-        shifted[..., j] += 1j * h
+        shifted, h = complex_step(theta, j)
         return self._checked(self.basis(x, *np.moveaxis(shifted, -1, 0)), x, theta).imag / h[..., None, None]
 
     def _difference(self, x: Array, theta: Array, j: int, share: float) -> Array:

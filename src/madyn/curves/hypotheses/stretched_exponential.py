@@ -1,0 +1,33 @@
+"""Kohlrausch's decay, A exp(-(t/tau)^b) + K: a rival that the published work did not try."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from madyn.curves.hypotheses.columns import Value, along, columns
+from madyn.curves.hypotheses.separable import SeparableModel
+
+Array = NDArray[np.float64]
+
+
+def stretched_exponential_basis(s: Array, tau: Value, b: Value) -> Array:
+    """Kohlrausch's decay exp(-(s/tau)^b)."""
+    tau, b = along(tau, b)
+    with np.errstate(all="ignore"):
+        power = np.where(s == 0, 0.0, np.exp(b * (np.log(np.where(s == 0, 1.0, s)) - np.log(tau))))
+        return columns(np.exp(-power), np.ones(s.shape))
+
+
+CURVES = (
+    SeparableModel(
+        name="stretched_exponential",
+        formula="A exp(-(t/tau)^b) + K",
+        basis=stretched_exponential_basis,
+        nonlinear={"tau": (1e-7, 1e2), "b": (0.1, 10.0)},
+        linear=("A", "K"),
+        points=(61, 25),
+        normalised=True,
+        powers=(1, 0),
+    ),
+)
