@@ -8,7 +8,6 @@ from madyn.errors import ArchitectureError
 def test_pythia_is_the_published_family():
     assert sum(a.num_hidden_layers for a in PYTHIA.architectures.values()) == 188
     assert len(PYTHIA.grids["paper"]) == 37
-    assert len(PYTHIA.grids["all"]) == 154
     assert PYTHIA.models[0] == "EleutherAI/pythia-14m"
 
 

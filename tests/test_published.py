@@ -16,17 +16,17 @@ from madyn.architecture import Architecture
 from madyn.errors import DatasetError, MissingDependencyError, UsageError
 from madyn.prediction.published import (
     FEATURES,
+    RANDOM_LAYERS,
     REGRESSORS,
     TARGETS,
+    WHOLE_MODELS,
     ParameterPredictor,
     caution,
     depth_dependence,
     feature_table,
     features_of,
     importances,
-    left_out_scores,
     partial_dependence,
-    published_scores,
     residuals,
     score_table,
     scores,
@@ -132,7 +132,7 @@ def test_a_missing_column_or_a_word_in_it_is_named(small):
     with pytest.raises(DatasetError, match=r"num_attention_heads.*'four'.*row 4"):
         features_of(words)
     with pytest.raises(DatasetError, match="param_λ"):
-        published_scores(small.drop(columns="param_λ"))
+        scores(small.drop(columns="param_λ"), protocols=[RANDOM_LAYERS])
 
 
 def test_models_of_one_shape_share_a_group_whatever_no_feature_reads():
@@ -190,7 +190,7 @@ def test_a_linear_regressor_far_outside_stays_finite_and_within_reach(small, tar
 
 def test_unknown_names_are_refused(small, linear):
     with pytest.raises(UsageError, match=r"svm.*ridge"):
-        published_scores(small, regressors=["svm"])
+        scores(small, regressors=["svm"], protocols=[RANDOM_LAYERS])
     with pytest.raises(UsageError, match="protocol"):
         out_of_fold(small, "by luck", regressors=["ridge"])
     with pytest.raises(UsageError, match=r"'B'.*gamma"):
@@ -202,15 +202,18 @@ def test_unknown_names_are_refused(small, linear):
 def test_without_scikit_learn_the_extra_is_named(small, monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn", None)
     with pytest.raises(MissingDependencyError, match=r'pip install "madyn\[predict\]"'):
-        published_scores(small)
+        scores(small, protocols=[RANDOM_LAYERS])
 
 
 def test_without_xgboost_it_is_left_out_and_said_so(small, monkeypatch):
     monkeypatch.setitem(sys.modules, "xgboost", None)
-    assert set(published_scores(small, regressors=["ridge", "xgboost"])["regressor"]) == {"ridge", "mean"}
+    assert set(scores(small, regressors=["ridge", "xgboost"], protocols=[RANDOM_LAYERS])["regressor"]) == {
+        "ridge",
+        "mean",
+    }
     assert "XGBoost is not installed" in caution(small)
     with pytest.raises(MissingDependencyError, match="XGBoost"):
-        published_scores(small, regressors=["xgboost"])
+        scores(small, regressors=["xgboost"], protocols=[RANDOM_LAYERS])
 
 
 def test_without_shap_the_extra_is_named(linear, monkeypatch):
@@ -226,7 +229,7 @@ def test_published_protocol_on_the_nine_shapes_of_pythia():
     table = parameter_table(PYTHIA.architectures, noise=0.05)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        result = published_scores(table)
+        result = scores(table, protocols=[RANDOM_LAYERS])
     assert len(table) == 188
     assert list(result) == ["target", "regressor", "protocol", "r2", "mae", "rmse", "cv_r2", "n_train", "n_test"]
     assert len(result) == 5 * 6
@@ -241,8 +244,12 @@ def test_published_protocol_on_the_nine_shapes_of_pythia():
 
 def test_scores_are_the_same_run_after_run(small):
     names = ["random_forest"]
-    pd.testing.assert_frame_equal(published_scores(small, 3, names), published_scores(small, 3, names))
-    assert not published_scores(small, 3, ["ridge"]).equals(published_scores(small, 4, ["ridge"]))
+    pd.testing.assert_frame_equal(
+        scores(small, 3, names, protocols=[RANDOM_LAYERS]), scores(small, 3, names, protocols=[RANDOM_LAYERS])
+    )
+    assert not scores(small, 3, ["ridge"], protocols=[RANDOM_LAYERS]).equals(
+        scores(small, 4, ["ridge"], protocols=[RANDOM_LAYERS])
+    )
 
 
 def test_scores_hold_both_protocols_and_agree_with_the_formulas(small):
@@ -280,13 +287,13 @@ def test_the_twin_of_a_model_is_left_out_with_it():
 def test_failed_fits_are_left_out_and_counted(small):
     table = small.copy()
     table.loc[[0, 7], [t.column for t in TARGETS.values()]] = np.nan
-    assert set(left_out_scores(table, regressors=["ridge"])["n_test"]) == {len(small) - 2}
+    assert set(scores(table, regressors=["ridge"], protocols=[WHOLE_MODELS])["n_test"]) == {len(small) - 2}
     assert f"2 of {len(small)} layers have no fit" in caution(table)
 
 
 def test_a_table_too_small_to_learn_from_is_refused(small):
     with pytest.raises(DatasetError, match="8 of the 8 rows"):
-        published_scores(small.head(8))
+        scores(small.head(8), protocols=[RANDOM_LAYERS])
     with pytest.raises(DatasetError, match="one architecture"):
         ParameterPredictor().fit(parameter_table({"a": shape(12, 32, 2)}))
     with pytest.raises(DatasetError, match="all but 2 of the usable rows"):

@@ -22,22 +22,20 @@ class Suite:
         name: what the family is called.
         owner: the account on the Hub that holds the models.
         architectures: the shape of each model, by its name on the Hub without the owner.
-        grids: named lists of training steps, ascending; `"all"` is every step saved.
-        revision: the name of a step's revision on the Hub, with `{step}` in it.
+        grids: named lists of training steps, ascending.
     """
 
     name: str
     owner: str
     architectures: Mapping[str, Architecture]
     grids: Mapping[str, tuple[int, ...]]
-    revision: str
 
     def __repr__(self) -> str:
         names = list(self.architectures)
         grids = ", ".join(f"{name} ({len(steps)} steps)" for name, steps in self.grids.items())
         return (
             f"<madyn Suite {self.name}: {len(names)} models of {self.owner}, {names[0]} to {names[-1]}\n "
-            f"grids: {grids}\n models, architectures, grids, revision>"
+            f"grids: {grids}\n models, architectures, grids>"
         )
 
     @property
@@ -68,12 +66,10 @@ PYTHIA = Suite(
         "pythia-12b": _pythia(36, 5120, 40, vocab=50688),
     },
     grids={
-        # The 37 steps that the dataset card lists (it says 39 are used), and the 154 that the Hub holds.
+        # The 37 steps that the dataset card lists; it says 39 are used.
         "paper": _POWERS_OF_TWO
         + tuple(1000 * k for k in (1, 2, 4, 6, 8, 10, 12, 14, 16, 20, 24, 28, 32, 36, 40))
         + tuple(1000 * k for k in (50, 60, 70, 80, 90, 100, 110, 120, 130, 140, 143)),
-        "all": _POWERS_OF_TWO + tuple(range(1000, 144000, 1000)),
     },
-    revision="step{step}",
 )
 """The nine Pythia models of the published dataset (Biderman et al. 2023, arXiv 2304.01373)."""

@@ -14,14 +14,16 @@ from madyn.prediction.published.explanation import (
 )
 from madyn.prediction.published.features import FEATURES, feature_table, features_of
 from madyn.prediction.published.predictor import ParameterPredictor
-from madyn.prediction.published.protocols import caution, left_out_scores, published_scores, score_table, scores
+from madyn.prediction.published.protocols import RANDOM_LAYERS, WHOLE_MODELS, caution, score_table, scores
 from madyn.prediction.published.regressors import REGRESSORS
 from madyn.prediction.published.targets import TARGETS
 
 __all__ = [
     "FEATURES",
+    "RANDOM_LAYERS",
     "REGRESSORS",
     "TARGETS",
+    "WHOLE_MODELS",
     "Explanation",
     "ParameterPredictor",
     "caution",
@@ -29,9 +31,7 @@ __all__ = [
     "feature_table",
     "features_of",
     "importances",
-    "left_out_scores",
     "partial_dependence",
-    "published_scores",
     "residuals",
     "score_table",
     "scores",

@@ -191,26 +191,19 @@ def best_regressors(scores: pd.DataFrame) -> dict[str, str]:
     return {str(honest.loc[i, "target"]): str(honest.loc[i, "regressor"]) for i in best}
 
 
-def published_scores(parameters: pd.DataFrame, seed: int = 0, regressors: Sequence[str] | None = None) -> pd.DataFrame:
-    """The scores of Table 3: trained on a random four fifths of the rows, tested on the others.
+def scores(
+    parameters: pd.DataFrame,
+    seed: int = 0,
+    regressors: Sequence[str] | None = None,
+    protocols: Sequence[str] = PROTOCOLS,
+) -> pd.DataFrame:
+    """The scores by each protocol: as in Table 3, trained on a random four fifths of the rows and tested on the others,
+    and with whole models left out, every row predicted by regressors that saw nothing of its architecture.
 
     Columns as in `score_predictions`, arguments and errors as in `out_of_fold`.
     """
-    return score_predictions(out_of_fold(parameters, RANDOM_LAYERS, seed, regressors))
-
-
-def left_out_scores(parameters: pd.DataFrame, seed: int = 0, regressors: Sequence[str] | None = None) -> pd.DataFrame:
-    """The scores with whole models left out: every row predicted by regressors that saw nothing of its architecture.
-
-    Columns as in `score_predictions`, arguments and errors as in `out_of_fold`.
-    """
-    return score_predictions(out_of_fold(parameters, WHOLE_MODELS, seed, regressors))
-
-
-def scores(parameters: pd.DataFrame, seed: int = 0, regressors: Sequence[str] | None = None) -> pd.DataFrame:
-    """Both: `published_scores`, then `left_out_scores`."""
-    both = [published_scores(parameters, seed, regressors), left_out_scores(parameters, seed, regressors)]
-    return pd.concat(both, ignore_index=True)
+    each = [score_predictions(out_of_fold(parameters, protocol, seed, regressors)) for protocol in protocols]
+    return pd.concat(each, ignore_index=True)
 
 
 def score_table(scores: pd.DataFrame, score: str = "r2") -> dict[str, pd.DataFrame]:
