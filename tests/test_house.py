@@ -14,7 +14,7 @@ PACKAGE = Path(madyn.__file__).parent
 
 # From what knows nothing to what knows all; rooms on one line do not know each other.
 ORDER = [
-    {"errors", "regular", "telemetry"},
+    {"errors", "regular", "telemetry", "typing"},
     {"arrays", "streams", "paths"},
     {"architecture", "massive"},
     {"suites", "sharing"},

@@ -465,7 +465,7 @@ def jsonl(texts: list[str], column: str = "text") -> bytes:
     return "".join(json.dumps({column: text}) + "\n" for text in texts).encode()
 
 
-def test_the_paper_s_sample_is_drawn_by_its_seed(hub):
+def test_the_paper_s_sample_is_mapped_from_its_seed(hub):
     books, web = [f"book {i}" for i in range(20)], [f"page {i}" for i in range(20)]
     files = {"book_sample.jsonl": jsonl(books), "web_sample.jsonl": jsonl(web), "loader.py": b"raise SystemExit"}
     hub.add(REDPAJAMA, {"main": files}, kind="datasets")

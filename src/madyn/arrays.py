@@ -21,9 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from madyn.errors import UsageError
-
-Array = NDArray[np.float64]
-Mask = NDArray[np.bool_]
+from madyn.typing import Array, Mask
 
 _REFUSED = {"c": "complex numbers", "U": "text", "S": "text", "M": "dates", "m": "time spans", "V": "records"}
 

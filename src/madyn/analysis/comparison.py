@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from madyn.curves.fitting.fits import Fits, fit_curves
 from madyn.curves.fitting.validation import Scores, holdout_scores, kfold_scores
@@ -23,11 +22,10 @@ from madyn.dataset import Dataset, open_dataset
 from madyn.dataset.view import RatioOf
 from madyn.errors import SeriesError, UsageError
 from madyn.terminal import few, progress_display
+from madyn.typing import Array
 
 if TYPE_CHECKING:
     import pandas as pd
-
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from madyn.analysis.kept import learned_once
 from madyn.arrays import number
@@ -23,11 +22,11 @@ from madyn.curves.hypotheses.separable import SeparableModel
 from madyn.dataset import Dataset, open_dataset
 from madyn.dataset.view import RatioOf
 from madyn.errors import SeriesError, UsageError
+from madyn.typing import Array
 
 if TYPE_CHECKING:
     import xarray as xr
 
-Array = NDArray[np.float64]
 
 AHEAD = 12  # steps forecast where the dataset has none later
 _AS_FAR = 0.9

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-Rows = NDArray[np.intp]
+from madyn.typing import Rows
 
 
 def alike(keys: NDArray[np.float64]) -> list[Rows]:

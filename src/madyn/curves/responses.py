@@ -31,11 +31,11 @@ from madyn.curves.hypotheses.peaks import observable
 from madyn.curves.hypotheses.registry import resolve
 from madyn.curves.hypotheses.separable import SeparableModel
 from madyn.errors import UsageError
+from madyn.typing import Array
 
 if TYPE_CHECKING:
     import xarray as xr
 
-Array = NDArray[np.float64]
 
 CLASSES = ("early peak", "log increase", "decay", "flat")
 FLAT = 0.05  # of the largest |f|
@@ -245,7 +245,7 @@ def _drawn(fits: Fits, params: ArrayLike | None) -> Fits:
     """The fits in the parameters in which their curves are drawn best."""
     if params is not None:
         raise UsageError("fits have parameters of their own; give those of others with the name of the curve")
-    return fits if fits.drawn_by is None else fits.drawn_by
+    return fits if fits.mapped_from is None else fits.mapped_from
 
 
 def _last(fits: Fits, last_step: float | None) -> float:

@@ -12,16 +12,15 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from madyn.architecture import Architecture
 from madyn.dataset import Dataset
 from madyn.errors import DatasetError
+from madyn.typing import Array
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Floats = NDArray[np.float64]
 
 FACTORS: Mapping[str, Callable[[Architecture], float]] = {
     "width": lambda a: a.hidden_size,
@@ -46,11 +45,11 @@ class Course:
         common_loss: one that most models of the family reach; nan where losses are not known.
     """
 
-    step: Floats
-    ratio: Floats
-    top1: Floats
-    median: Floats
-    held_out: Floats
+    step: Array
+    ratio: Array
+    top1: Array
+    median: Array
+    held_out: Array
     common_loss: float = math.nan
 
 

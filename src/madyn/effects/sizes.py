@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 
 from madyn.effects.responses import FACTORS
 from madyn.errors import DatasetError
+from madyn.typing import Array
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Floats = NDArray[np.float64]
 
 SHARES = ("main effects", "curvature and interactions", "other architecture", "seed")
 """The parts of the variance: of the factors by themselves, of their squares and products, of what the architectures
@@ -132,7 +132,7 @@ def variance_shares(table: pd.DataFrame, response: str, level: float = 0.95, see
     return frame
 
 
-def _parts(means: Floats, counts: NDArray[np.int64], squares: Floats, linear: Floats, second: Floats) -> Floats:
+def _parts(means: Array, counts: NDArray[np.int64], squares: Array, linear: Array, second: Array) -> Array:
     """The parts of the variance, in the order of `SHARES`; none is below 0.
 
     Args:
@@ -148,8 +148,8 @@ def _parts(means: Floats, counts: NDArray[np.int64], squares: Floats, linear: Fl
 
 
 def _families(
-    parts: Floats, means: Floats, counts: NDArray[np.int64], linear: Floats, second: Floats, seed: int
-) -> Iterator[tuple[Floats, NDArray[np.int64], Floats]]:
+    parts: Array, means: Array, counts: NDArray[np.int64], linear: Array, second: Array, seed: int
+) -> Iterator[tuple[Array, NDArray[np.int64], Array]]:
     """Families with these parts of the variance: means, counts and squares of each."""
     rng = np.random.default_rng(seed)
     by_linear = linear @ np.linalg.lstsq(linear, means, rcond=None)[0]
@@ -165,13 +165,13 @@ def _families(
         )
 
 
-def _scaled(values: Floats, variance: float) -> Floats:
+def _scaled(values: Array, variance: float) -> Array:
     centred = values - values.mean()
     spread = centred.std(ddof=1)
     return centred * (np.sqrt(variance) / spread if spread > 0 else 0.0)
 
 
-def _unexplained(y: Floats, X: Floats) -> float:
+def _unexplained(y: Array, X: Array) -> float:
     """The residual variance, with the degrees of freedom that a resample really has."""
     beta, _, rank, _ = np.linalg.lstsq(X, y, rcond=None)
     return float(((y - X @ beta) ** 2).sum() / max(1, len(y) - int(rank)))
@@ -188,16 +188,16 @@ def _varying(table: pd.DataFrame) -> list[str]:
     return names
 
 
-def _centred_logs(table: pd.DataFrame, names: Sequence[str]) -> Floats:
+def _centred_logs(table: pd.DataFrame, names: Sequence[str]) -> Array:
     logs = np.log2(table[list(names)].to_numpy(float))
     return logs - logs.mean(axis=0)
 
 
-def _design(table: pd.DataFrame, names: Sequence[str]) -> Floats:
+def _design(table: pd.DataFrame, names: Sequence[str]) -> Array:
     return np.column_stack([np.ones(len(table)), _centred_logs(table, names)])
 
 
-def _second_order(table: pd.DataFrame, names: Sequence[str]) -> Floats:
+def _second_order(table: pd.DataFrame, names: Sequence[str]) -> Array:
     logs = _centred_logs(table, names)
     i, j = np.triu_indices(logs.shape[1])
     return np.column_stack([np.ones(len(logs)), logs, logs[:, i] * logs[:, j]])

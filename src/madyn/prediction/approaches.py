@@ -18,11 +18,11 @@ from madyn.errors import UsageError, missing_dependency
 from madyn.prediction.inputs import DEPTH
 from madyn.prediction.principal_components import LEAST_SPREAD, Coordinates
 from madyn.prediction.table import CurveTable
+from madyn.typing import Array
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Floats = NDArray[np.float64]
 Settings = Mapping[str, Any]
 
 
@@ -34,7 +34,7 @@ class Fitted(Protocol):
         """The hyper-parameters chosen from the data, as JSON; given back to the approach they spare the search."""
         ...
 
-    def predict(self, rows: pd.DataFrame) -> tuple[Floats, Floats]:
+    def predict(self, rows: pd.DataFrame) -> tuple[Array, Array]:
         """Log curves (n, P) for rows with the table's features, and their standard deviations before calibration."""
         ...
 
@@ -69,14 +69,14 @@ class Inputs:
         self._centre, scale = raw.mean(axis=0), raw.std(axis=0)
         self._scale = np.where(scale > 0, scale, 1.0)
 
-    def __call__(self, rows: pd.DataFrame) -> Floats:
+    def __call__(self, rows: pd.DataFrame) -> Array:
         return (self._raw(rows) - self._centre) / self._scale
 
-    def shape(self, rows: pd.DataFrame) -> Floats:
+    def shape(self, rows: pd.DataFrame) -> Array:
         """The model's features alone, (n, F - 3)."""
         return self(rows)[:, : len(self.of_model)]
 
-    def _raw(self, rows: pd.DataFrame) -> Floats:
+    def _raw(self, rows: pd.DataFrame) -> Array:
         # The first layer and the last do something of their own, which no smooth function of depth has.
         depth = rows[DEPTH].to_numpy(float)
         return np.column_stack([rows[self.of_model].to_numpy(float), depth, depth == 0, depth == 1])
@@ -90,11 +90,11 @@ class _Regression:
     inputs: Inputs
     coordinates: Coordinates
     estimator: Any
-    precision: Floats
-    spread: Floats
+    precision: Array
+    spread: Array
     settings: Settings
 
-    def predict(self, rows: pd.DataFrame) -> tuple[Floats, Floats]:
+    def predict(self, rows: pd.DataFrame) -> tuple[Array, Array]:
         x = self.inputs(rows)
         z = np.asarray(self.estimator.predict(x)).reshape(len(x), -1)
         x1 = np.column_stack([np.ones(len(x)), x])
@@ -150,7 +150,7 @@ class _Mixture:
     def settings(self) -> Settings:
         return {str(i): part.settings for i, part in enumerate(self.parts)}
 
-    def predict(self, rows: pd.DataFrame) -> tuple[Floats, Floats]:
+    def predict(self, rows: pd.DataFrame) -> tuple[Array, Array]:
         curves, spreads = zip(*(part.predict(rows) for part in self.parts), strict=True)
         return np.mean(curves, axis=0), spreads[0]
 
@@ -176,7 +176,7 @@ class _Baseline:
     nearest: bool
     settings: Settings
 
-    def predict(self, rows: pd.DataFrame) -> tuple[Floats, Floats]:
+    def predict(self, rows: pd.DataFrame) -> tuple[Array, Array]:
         found = np.empty((len(rows), len(self.table.positions)))
         cells = self.table.rows["cell"].to_numpy()
         first = np.unique(cells, return_index=True)[1]
@@ -188,7 +188,7 @@ class _Baseline:
             found[i] = np.mean([self._at(cells == cell, depth, at) for cell in chosen], axis=0)
         return found, np.ones_like(found)
 
-    def _at(self, mask: NDArray[np.bool_], depth: Floats, at: float) -> Floats:
+    def _at(self, mask: NDArray[np.bool_], depth: Array, at: float) -> Array:
         """A model's curve at a relative depth: between its layers, a mean of the two."""
         depths, curves = depth[mask], self.table.curves[mask]
         above = min(int(np.searchsorted(depths, at)), len(depths) - 1)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t as student
 
-Floats = NDArray[np.float64]
+from madyn.typing import Array
 
 
 @dataclass(frozen=True)
@@ -31,13 +31,13 @@ class Calibration:
         architectures: how many were left out in turn.
     """
 
-    scale: Floats
-    scores: Floats
-    weights: Floats
+    scale: Array
+    scores: Array
+    weights: Array
     architectures: int
 
     @classmethod
-    def of(cls, residuals: Floats, claimed: Floats, groups: NDArray[np.intp]) -> Calibration:
+    def of(cls, residuals: Array, claimed: Array, groups: NDArray[np.intp]) -> Calibration:
         """From residuals, observed less predicted, and claimed standard deviations, both (n, P), of n rows in groups
         (n,)."""
         distinct, number, counts = np.unique(groups, return_inverse=True, return_counts=True)
@@ -68,7 +68,7 @@ class Calibration:
         assumed = float(student.ppf(p, max(1, self.architectures - 1)))
         return min(assumed, scores[0]) if p < 0.5 else max(assumed, scores[-1])
 
-    def possible(self, curve: Floats, spread: Floats) -> Floats:
+    def possible(self, curve: Array, spread: Array) -> Array:
         """What a run may do whose predicted curve and scaled claim are these, (P,): n curves, (n, P), of `weights`.
 
         Each departs from the prediction as a left-out layer did, over the whole run at once, so that what depends on
@@ -76,7 +76,7 @@ class Calibration:
         """
         return curve + spread * self.scores
 
-    def quantile_of(self, values: Floats, p: float) -> float:
+    def quantile_of(self, values: Array, p: float) -> float:
         """The p-quantile of values (n,) that were read off the curves of `possible`, passing over those that are nan.
 
         Corrected as `quantile` is; where there are too few architectures, it is their least or largest.
@@ -90,7 +90,7 @@ class Calibration:
         return float(np.interp(self._corrected(p), below, values[known][order]))
 
     @cached_property
-    def _sorted(self) -> tuple[Floats, Floats]:
+    def _sorted(self) -> tuple[Array, Array]:
         """All scores, ascending, and what weighs less than each of them."""
         scores = self.scores.ravel()
         order = np.argsort(scores, kind="stable")
@@ -104,7 +104,7 @@ class Calibration:
         return p - (1 - p) / self.architectures if p < 0.5 else p + p / self.architectures
 
 
-def claim(spread: Floats) -> Floats:
+def claim(spread: Array) -> Array:
     """One uncertainty for a whole curve, or for all curves of a model: the root mean square over all but the first
     axis of (n, ..., P), shape (n,)."""
     return np.sqrt(np.square(spread).mean(axis=tuple(range(1, spread.ndim))))

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from madyn.errors import UsageError
 from madyn.prediction.table import positions
+from madyn.typing import Array
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Floats = NDArray[np.float64]
 
 LARGEST_LOG = 700.0
 """Logarithms above it have no exponential; an interval from two architectures can be that wide."""
@@ -34,17 +34,17 @@ QUANTITIES = ("final ratio", "largest ratio", "peak step")
 _AT = re.compile(r"ratio at (\d+)")
 
 
-def steps_of(at: Floats, last_step: float) -> Floats:
+def steps_of(at: Array, last_step: float) -> Array:
     """The steps at positions of a run of so many."""
     return np.expm1(at * np.log1p(last_step))
 
 
-def has_peak(curves: Floats) -> NDArray[np.bool_]:
+def has_peak(curves: Array) -> NDArray[np.bool_]:
     """Which of (..., P) log curves have a peak, shape (...)."""
     return curves.max(axis=-1) - curves[..., -1] >= FALL
 
 
-def quantity(name: str) -> Callable[[Floats, Floats, float], Floats]:
+def quantity(name: str) -> Callable[[Array, Array, float], Array]:
     """A quantity by name: a function of log curves (..., P), their positions (P,) and the last step, giving (...).
 
     It is the natural logarithm of the ratio that the name says, or of 1 + the peak's step, nan where there is no peak.
@@ -65,17 +65,17 @@ def quantity(name: str) -> Callable[[Floats, Floats, float], Floats]:
     raise UsageError(f"there is no quantity {name!r}; there are {', '.join(QUANTITIES)}, and 'ratio at STEP'")
 
 
-def in_units(name: str, values: Floats) -> Floats:
+def in_units(name: str, values: Array) -> Array:
     """The ratio, or the step, from the logarithm that `quantity` gives."""
     return np.expm1(values) if name == "peak step" else np.exp(values)
 
 
-def _peak(curves: Floats, at: Floats, last: float) -> Floats:
+def _peak(curves: Array, at: Array, last: float) -> Array:
     steps = np.log1p(steps_of(at, last))[curves.argmax(axis=-1)]
     return np.where(has_peak(curves), steps, np.nan)
 
 
-def _value(curves: Floats, at: Floats, last: float, step: float) -> Floats:
+def _value(curves: Array, at: Array, last: float, step: float) -> Array:
     """Linear between positions; the end's value after it."""
     where = min(float(positions(step, last)), float(at[-1]))
     above = min(max(1, int(np.searchsorted(at, where))), len(at) - 1)
@@ -83,7 +83,7 @@ def _value(curves: Floats, at: Floats, last: float, step: float) -> Floats:
     return (1 - share) * curves[..., above - 1] + share * curves[..., above]
 
 
-def read_quantity(name: str, curves: Floats, at: Floats, rows: pd.DataFrame, *, everywhere: bool = False) -> Floats:
+def read_quantity(name: str, curves: Array, at: Array, rows: pd.DataFrame, *, everywhere: bool = False) -> Array:
     """A quantity's logarithm from log curves (n, P) of these rows, shape (n,).
 
     Args:
@@ -97,10 +97,10 @@ def read_quantity(name: str, curves: Floats, at: Floats, rows: pd.DataFrame, *, 
     return found
 
 
-def last_steps(rows: pd.DataFrame) -> Floats:
+def last_steps(rows: pd.DataFrame) -> Array:
     """How long the runs of these rows are, (n,)."""
     return np.rint(np.exp2(rows["training steps"].to_numpy(float)))
 
 
-def _step_of_largest(curves: Floats, at: Floats, last: float) -> Floats:
+def _step_of_largest(curves: Array, at: Array, last: float) -> Array:
     return np.log1p(steps_of(at, last))[curves.argmax(axis=-1)]

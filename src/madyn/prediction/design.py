@@ -26,11 +26,11 @@ from madyn.prediction.inputs import Subject
 from madyn.prediction.losses import Evidence, LossLaw, fit_losses
 from madyn.prediction.predictor import Predictor
 from madyn.prediction.table import CurveTable, nearest_models
+from madyn.typing import Array
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Floats = NDArray[np.float64]
 
 _LAYERS_A_BATCH = 4_000  # predicted in one call, which bounds the memory
 
@@ -75,31 +75,31 @@ class _Objective(NamedTuple):
     natural logarithm of a ratio, or of 1 + a step."""
 
     name: str
-    of: Callable[[Floats, Floats, float], float]
+    of: Callable[[Array, Array, float], float]
 
     @property
     def is_step(self) -> bool:
         return self.name == "peak step"
 
-    def in_units(self, values: Floats, last_step: float) -> Floats:
+    def in_units(self, values: Array, last_step: float) -> Array:
         """The ratio, at least 1, or the step, within the run."""
         if self.is_step:
             return np.clip(in_units("peak step", values), 0.0, last_step)
         return in_units("ratio", np.clip(values, 0.0, LARGEST_LOG))
 
 
-def _peak_of_model(curves: Floats, at: Floats, last: float) -> float:
+def _peak_of_model(curves: Array, at: Array, last: float) -> float:
     """Where the largest ratio over layers peaks; the last step where it never falls by a tenth."""
     step = float(quantity("peak step")(curves.max(axis=0), at, last))
     return step if math.isfinite(step) else math.log1p(last)
 
 
-def _largest_over_layers(name: str) -> Callable[[Floats, Floats, float], float]:
+def _largest_over_layers(name: str) -> Callable[[Array, Array, float], float]:
     of_layer = quantity(name)
     return lambda curves, at, last: float(of_layer(curves, at, last).max())
 
 
-OBJECTIVES: Mapping[str, Callable[[Floats, Floats, float], float]] = {
+OBJECTIVES: Mapping[str, Callable[[Array, Array, float], float]] = {
     "max ratio": _largest_over_layers("largest ratio"),
     "final ratio": _largest_over_layers("final ratio"),
     "peak step": _peak_of_model,
@@ -187,7 +187,7 @@ _COLUMNS = (
 )
 
 
-def pareto_front(costs: Floats) -> NDArray[np.bool_]:
+def pareto_front(costs: Array) -> NDArray[np.bool_]:
     """Which of n points with two costs, (n, 2), no other point beats: none is as low in both and lower in one."""
     kept = np.zeros(len(costs), bool)
     order = np.lexsort((costs[:, 1], costs[:, 0]))
@@ -236,7 +236,7 @@ def _beyond(at: int | None, last: int, extrapolate: bool) -> str:
 
 def _predicted(
     predictor: Predictor, subjects: Sequence[Subject], objectives: Sequence[_Objective]
-) -> tuple[Floats, Floats]:
+) -> tuple[Array, Array]:
     """Each objective of n models, (objectives, n), and one claimed standard deviation of each model's curves, (n,).
 
     The claim is before calibration, as `Evidence` wants it.
@@ -252,7 +252,7 @@ def _predicted(
     return values, claimed
 
 
-def _upper(predictor: Predictor, values: Floats, claimed: Floats) -> Floats:
+def _upper(predictor: Predictor, values: Array, claimed: Array) -> Array:
     """The 0.95 quantile of the logarithm of the largest ratio, (n,)."""
     return _evidence(predictor, _LARGEST)[0].interval(values, claimed)[2]
 
@@ -288,7 +288,7 @@ def _drift(table: CurveTable, at: int | None, last: int) -> float:
     return float(np.sqrt(np.mean(np.square(moved)) * max(doublings, 0.0)))
 
 
-def _allowed(limits: Limits, law: LossLaw | None, losses: Floats, peaks: Floats) -> NDArray[np.bool_]:
+def _allowed(limits: Limits, law: LossLaw | None, losses: Array, peaks: Array) -> NDArray[np.bool_]:
     """Which of n shapes keep those limits that need a prediction, of their loss or of the logarithm of their peak."""
     if limits.max_loss is not None and law is None:
         raise UsageError("max_loss: the data hold too few held-out losses to predict one")

@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from madyn.errors import MOST_WORKERS, DatasetError, MadynError, check_range
 from madyn.prediction.approaches import APPROACHES, MIXED, approach_named
@@ -28,14 +27,13 @@ from madyn.prediction.predictor import ENOUGH_ARCHITECTURES, QUANTILES
 from madyn.prediction.scoring import CEILING, LEFT_OUT, Predictions, ceiling_interval, score_all
 from madyn.prediction.table import CurveTable, curve_table
 from madyn.processes import in_order
+from madyn.typing import Mask
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from madyn.dataset import Dataset
 
-Floats = NDArray[np.float64]
-Mask = NDArray[np.bool_]
 
 TABLE_3 = "table_3"
 LABELS = {

@@ -22,6 +22,7 @@ from madyn.errors import UsageError, missing_dependency
 from madyn.prediction import derived
 from madyn.prediction.inputs import DEPTH, LINEAR, OF_MODEL, Subject, check_possible
 from madyn.prediction.table import rows_of
+from madyn.typing import Array
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from madyn.architecture import Architecture
     from madyn.prediction.predictor import Predictor
 
-Floats = NDArray[np.float64]
 
 _EVALUATIONS = 2_000_000  # of the predictor for all Shapley values, before those are saved that occur twice
 _FEWEST_ROWS = 20
@@ -96,7 +96,7 @@ def features_of(predictor: Predictor) -> list[str]:
     return [*predictor.state.table.features, DEPTH]
 
 
-def in_units(feature: str, values: Floats) -> Floats:
+def in_units(feature: str, values: Array) -> Array:
     """A feature's values as people write them: 64 for a hidden size of log2 6, without the noise of the logarithm."""
     return np.array([float(f"{v:.9g}") for v in (values if feature in LINEAR else np.exp2(values))])
 
@@ -116,7 +116,7 @@ class Response:
         self.table = self._state.table.averaged()
         self.x = self.table.rows[self.features].to_numpy(float)
 
-    def __call__(self, x: Floats) -> Floats:
+    def __call__(self, x: Array) -> Array:
         distinct, number = np.unique(np.asarray(x, float), axis=0, return_inverse=True)
         keys = [row.tobytes() for row in distinct]
         new = [i for i, key in enumerate(keys) if key not in self._known]
@@ -130,13 +130,13 @@ class Response:
             raise UsageError(f"there is no feature {feature!r}; the features are {', '.join(self.features)}")
         return self.features.index(feature)
 
-    def units(self, x: Floats) -> pd.DataFrame:
+    def units(self, x: Array) -> pd.DataFrame:
         """Inputs (n, F) in people's units."""
         import pandas as pd
 
         return pd.DataFrame({name: in_units(name, x[:, i]) for i, name in enumerate(self.features)})
 
-    def _computed(self, x: Floats) -> Floats:
+    def _computed(self, x: Array) -> Array:
         import pandas as pd
 
         # What does not vary is not learned from, but the table's columns are all expected, and the run's length read.
@@ -147,7 +147,7 @@ class Response:
         return derived.read_quantity(self._quantity, curves, self.table.positions, rows, everywhere=True)
 
 
-def _sample(x: Floats, most: int) -> Floats:
+def _sample(x: Array, most: int) -> Array:
     """All rows, or so many of them without replacement, always the same ones."""
     if len(x) <= most:
         return x
@@ -202,7 +202,7 @@ def shapley_values(predictor: Predictor, quantity: str) -> Explanation:
     return _shapley(response, response.x, quantity)
 
 
-def _shapley(response: Response, x: Floats, quantity: str) -> Explanation:
+def _shapley(response: Response, x: Array, quantity: str) -> Explanation:
     import pandas as pd
 
     most = _EVALUATIONS // (len(response.x) << len(response.features))
@@ -252,12 +252,12 @@ def dependence(predictor: Predictor, quantity: str, feature: str) -> pd.DataFram
     return pd.DataFrame({"value": in_units(feature, values), **own})
 
 
-def _grid(values: Floats) -> Floats:
+def _grid(values: Array) -> Array:
     found = np.unique(values)
     return found if len(found) <= _GRID_POINTS else np.linspace(found[0], found[-1], _GRID_POINTS)
 
 
-def _predictions(response: Response, rows: Floats, columns: list[int], points: Floats) -> Floats:
+def _predictions(response: Response, rows: Array, columns: list[int], points: Array) -> Array:
     """The response of n rows with these columns set to each of m points (m, C): (m, n)."""
     x = np.tile(rows, (len(points), 1))
     x[:, columns] = np.repeat(points, len(rows), axis=0)
@@ -324,7 +324,7 @@ def interaction(predictor: Predictor, quantity: str, feature: str, other: str) -
     )
 
 
-def _nearest(grid: Floats, values: Floats) -> NDArray[np.intp]:
+def _nearest(grid: Array, values: Array) -> NDArray[np.intp]:
     return np.abs(values[:, np.newaxis] - grid).argmin(axis=1)
 
 
@@ -332,7 +332,7 @@ def _h2(response: Response, column: int, other: int) -> tuple[float, float]:
     """H2 and the strength of a pair."""
     rows = _sample(response.x, _MOST_ROWS)
 
-    def centred(columns: list[int]) -> Floats:
+    def centred(columns: list[int]) -> Array:
         points, number = np.unique(rows[:, columns], axis=0, return_inverse=True)
         means = _predictions(response, rows, columns, points).mean(axis=1)[number.reshape(-1)]
         return means - means.mean()

@@ -21,7 +21,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.linalg import solve_triangular
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.gaussian_process import GaussianProcessRegressor
@@ -30,11 +29,11 @@ from sklearn.gaussian_process.kernels import RBF, ConstantKernel, DotProduct, Hy
 from madyn.prediction.approaches import Inputs, Settings
 from madyn.prediction.principal_components import Coordinates
 from madyn.prediction.table import CurveTable
+from madyn.typing import Array
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Floats = NDArray[np.float64]
 
 _UNTYPED: Any = (DotProduct, RBF, ConstantKernel, WhiteKernel)
 _OF_LAYER = 3  # inputs that say where a layer stands, the last ones
@@ -63,24 +62,24 @@ class OnColumns(Kernel):
         ]
 
     @property
-    def theta(self) -> Floats:
+    def theta(self) -> Array:
         return self.kernel.theta
 
     @theta.setter
-    def theta(self, theta: Floats) -> None:
+    def theta(self, theta: Array) -> None:
         self.kernel.theta = theta
 
     @property
-    def bounds(self) -> Floats:
+    def bounds(self) -> Array:
         return self.kernel.bounds
 
-    def __call__(self, X: Floats, Y: Floats | None = None, eval_gradient: bool = False) -> Any:
+    def __call__(self, X: Array, Y: Array | None = None, eval_gradient: bool = False) -> Any:
         other = None if Y is None else Y[:, self.columns]
         if eval_gradient:
             return self.kernel(X[:, self.columns], other, eval_gradient=True)
         return self.kernel(X[:, self.columns], other)
 
-    def diag(self, X: Floats) -> Any:
+    def diag(self, X: Array) -> Any:
         return self.kernel.diag(X[:, self.columns])
 
     def is_stationary(self) -> Any:
@@ -97,7 +96,7 @@ class _Process:
     regressor: GaussianProcessRegressor
     settings: Settings
 
-    def predict(self, rows: pd.DataFrame) -> tuple[Floats, Floats]:
+    def predict(self, rows: pd.DataFrame) -> tuple[Array, Array]:
         """Of models yet to be trained, also where the shape is one that was: what a trained model has of its own is not
         carried over to the next of its shape, since most of it is its seed's chance."""
         x = self.inputs(rows)

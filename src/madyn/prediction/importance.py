@@ -19,13 +19,13 @@ from madyn.prediction.inputs import DEPTH
 from madyn.prediction.predictor import ENOUGH_ARCHITECTURES
 from madyn.prediction.scoring import r_squared
 from madyn.prediction.table import CurveTable
+from madyn.typing import Array
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from madyn.prediction.predictor import Predictor
 
-Floats = NDArray[np.float64]
 
 _SHUFFLES = 5
 _INTERVAL = (0.05, 0.95)
@@ -75,7 +75,7 @@ def importances(predictor: Predictor, quantity: str, resamples: int = 20, seed: 
         fitted, rest = fit(table.take(drawn), predictor.seed, predictor.state.fitted.settings), table.take(~drawn)
         observed = read_quantity(quantity, rest.curves, rest.positions, rest.rows)
 
-        def score(rows: pd.DataFrame, fitted: Any = fitted, observed: Floats = observed) -> float:
+        def score(rows: pd.DataFrame, fitted: Any = fitted, observed: Array = observed) -> float:
             predicted = read_quantity(quantity, fitted.predict(rows)[0], table.positions, rows, everywhere=True)
             return _r2(observed, predicted)
 
@@ -136,7 +136,7 @@ def _exchanged(rows: pd.DataFrame, feature: str, rng: np.random.Generator) -> pd
     return rows.assign(**{feature: given[first][number]})
 
 
-def _r2(observed: Floats, predicted: Floats) -> float:
+def _r2(observed: Array, predicted: Array) -> float:
     """Over the rows that have the quantity; nan where there are none."""
     known = np.isfinite(observed)
     return r_squared(observed[known], predicted[known]) if known.any() else np.nan

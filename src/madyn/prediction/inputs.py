@@ -16,18 +16,17 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import numpy as np
 from annotated_types import Gt
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from typing_extensions import TypedDict
 
 from madyn.architecture import OPTIONS, Architecture
 from madyn.arrays import read_row
 from madyn.dataset.schema import Positive, Step, hold_as
 from madyn.errors import ArchitectureError, DatasetError, UsageError, one_line
+from madyn.typing import Array
 
 if TYPE_CHECKING:
     from madyn.dataset import Dataset
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -100,7 +99,7 @@ def of_model(subject: Subject) -> dict[str, float]:
     return {name: feature(subject) for name, feature in OF_MODEL.items()}
 
 
-def depths(layers: int) -> Floats:
+def depths(layers: int) -> Array:
     """The relative depth of each of so many layers, shape (layers,)."""
     return np.arange(layers) / max(1, layers - 1)
 
@@ -135,7 +134,7 @@ class _Recipe(TypedDict):
     length: Annotated[Step, Gt(0)]
 
 
-def as_steps(steps: ArrayLike) -> Floats:
+def as_steps(steps: ArrayLike) -> Array:
     """Training steps as an array, (S,). Raises UsageError for anything but numbers from 0 upward."""
     t = read_row(steps, "steps")
     if not t.size or not np.isfinite(t).all() or (t < 0).any():

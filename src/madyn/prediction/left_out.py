@@ -5,14 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from madyn.errors import DatasetError
 from madyn.prediction.approaches import Fitted, Settings, approach_named
 from madyn.prediction.conformal import Calibration
 from madyn.prediction.table import CurveTable, fold_numbers
-
-Floats = NDArray[np.float64]
+from madyn.typing import Array
 
 _FOLDS = 10
 
@@ -32,8 +30,8 @@ class Calibrated:
 
     table: CurveTable
     fitted: Fitted
-    predicted: Floats
-    claimed: Floats
+    predicted: Array
+    claimed: Array
     calibration: Calibration
 
 
@@ -65,7 +63,7 @@ def fit_calibrated(
     return calibrated(table, fitted, predicted, claimed)
 
 
-def calibrated(table: CurveTable, fitted: Fitted, predicted: Floats, claimed: Floats) -> Calibrated:
+def calibrated(table: CurveTable, fitted: Fitted, predicted: Array, claimed: Array) -> Calibrated:
     """From what an approach did on architectures left out."""
     calibration = Calibration.of(table.curves - predicted, claimed, table.groups)
     return Calibrated(table, fitted, predicted, claimed, calibration)

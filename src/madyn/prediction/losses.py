@@ -22,11 +22,11 @@ from madyn.prediction.inputs import DEPTH, Subject, of_model
 from madyn.prediction.predictor import ENOUGH_ARCHITECTURES, QUANTILES
 from madyn.prediction.scoring import r_squared
 from madyn.prediction.table import CurveTable
+from madyn.typing import Array
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Floats = NDArray[np.float64]
 
 _PENALTIES = np.logspace(-2, 3, 11)
 
@@ -48,7 +48,7 @@ class Evidence:
     coverage: float
 
     @classmethod
-    def of(cls, observed: Floats, predicted: Floats, claimed: Floats, groups: NDArray[np.intp]) -> Self:
+    def of(cls, observed: Array, predicted: Array, claimed: Array, groups: NDArray[np.intp]) -> Self:
         """From single runs and their predictions by a fit without their architecture, all (n,)."""
         calibration = _calibration(observed, predicted, claimed, groups)
         distinct, number, counts = np.unique(groups, return_inverse=True, return_counts=True)
@@ -65,7 +65,7 @@ class Evidence:
         seen, said = (np.bincount(number, values) / counts for values in (observed, middle))
         return cls(calibration, r_squared(seen, said), coverage)
 
-    def interval(self, value: Floats, claimed: Floats, more: float = 0.0) -> tuple[Floats, Floats, Floats]:
+    def interval(self, value: Array, claimed: Array, more: float = 0.0) -> tuple[Array, Array, Array]:
         """The 0.05, 0.5 and 0.95 quantiles for a single run, each (n,).
 
         Args:
@@ -76,13 +76,11 @@ class Evidence:
         return _interval(self.calibration, value, claimed, more)
 
 
-def _calibration(observed: Floats, predicted: Floats, claimed: Floats, groups: NDArray[np.intp]) -> Calibration:
+def _calibration(observed: Array, predicted: Array, claimed: Array, groups: NDArray[np.intp]) -> Calibration:
     return Calibration.of((observed - predicted)[:, np.newaxis], claimed[:, np.newaxis], groups)
 
 
-def _interval(
-    calibration: Calibration, value: Floats, claimed: Floats, more: float = 0.0
-) -> tuple[Floats, Floats, Floats]:
+def _interval(calibration: Calibration, value: Array, claimed: Array, more: float = 0.0) -> tuple[Array, Array, Array]:
     width = np.hypot(claimed * calibration.scale[0], more)
     low, middle, high = (value + calibration.quantile(p) * width for p in QUANTILES)
     return low, middle, high
@@ -99,7 +97,7 @@ class LossLaw:
     fitted: _Quadratic
     evidence: Evidence
 
-    def interval(self, subjects: Sequence[Subject]) -> tuple[Floats, Floats, Floats]:
+    def interval(self, subjects: Sequence[Subject]) -> tuple[Array, Array, Array]:
         """The 0.05, 0.5 and 0.95 quantiles of the loss of a single run of each of n models, each (n,)."""
         import pandas as pd
 
@@ -135,15 +133,15 @@ class _Quadratic:
     inputs: Inputs
     terms: Any
     regressor: Any
-    precision: Floats
+    precision: Array
 
-    def predict(self, rows: pd.DataFrame) -> tuple[Floats, Floats]:
+    def predict(self, rows: pd.DataFrame) -> tuple[Array, Array]:
         q = self.terms.transform(self.inputs.shape(rows))
         leverage = np.einsum("ij,jk,ik->i", q, self.precision, q)
         return np.asarray(self.regressor.predict(q)), np.sqrt(1 + leverage)
 
 
-def _quadratic(table: CurveTable, rows: pd.DataFrame, losses: Floats) -> _Quadratic:
+def _quadratic(table: CurveTable, rows: pd.DataFrame, losses: Array) -> _Quadratic:
     """Fit to the mean over the seeds of each architecture and training; a row a run. The table tells what varies."""
     try:
         from sklearn.linear_model import RidgeCV

@@ -10,21 +10,18 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from madyn.prediction.derived import steps_of
 from madyn.prediction.predictor import DEFAULT, fitted_parameters
 from madyn.prediction.scoring import LEFT_OUT, Predictions, peaks_of
 from madyn.prediction.table import CurveTable
 from madyn.processes import in_order
+from madyn.typing import Array, Mask
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from madyn.dataset import Dataset
-
-Floats = NDArray[np.float64]
-Mask = NDArray[np.bool_]
 
 
 def table_3(
@@ -117,7 +114,7 @@ def _drawn(predictions: pd.DataFrame, table: CurveTable, place: Mapping[tuple[An
 
 
 def _own_parameters(
-    rows: pd.DataFrame, curves: Floats, table: CurveTable, protocol: str, all_targets: pd.DataFrame
+    rows: pd.DataFrame, curves: Array, table: CurveTable, protocol: str, all_targets: pd.DataFrame
 ) -> pd.DataFrame:
     """How close the parameters of predicted curves come to those of the measured ones, scored as Table 3 is: on scales
     that are fitted to the targets of the whole table."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from madyn.architecture import Architecture
 from madyn.errors import ArchitectureError, UsageError, check_range
@@ -32,6 +32,7 @@ from madyn.prediction.inputs import (
 from madyn.prediction.left_out import Calibrated, fit_calibrated
 from madyn.prediction.saved import read_state, write_state
 from madyn.prediction.table import CurveTable, curve_table, positions, rows_of
+from madyn.typing import Array
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
     from madyn.dataset import Dataset
     from madyn.prediction.explanation import Explanation
 
-Floats = NDArray[np.float64]
 
 DEFAULT = "gaussian_process"
 QUANTILES = (0.05, 0.5, 0.95)
@@ -179,7 +179,7 @@ class Predictor:
             {"caution": " ".join(sentence for sentence in said if sentence)},
         )
 
-    def log_curves(self, subjects: Sequence[Subject]) -> list[tuple[Floats, Floats]]:
+    def log_curves(self, subjects: Sequence[Subject]) -> list[tuple[Array, Array]]:
         """Log curves and their scaled standard deviations, both (layers, P), of each of several models.
 
         Raises:
@@ -349,7 +349,7 @@ class Predictor:
     def _family(self) -> list[Architecture]:
         return [subject.architecture for subject in self.state.table.subjects.values()]
 
-    def _drift(self, where: Floats, last_step: float) -> Floats:
+    def _drift(self, where: Array, last_step: float) -> Array:
         """How far log curves wander after the end of training, as a standard deviation at each position, (S,)."""
         table = self.state.table
         half = positions([last_step / 2], last_step)
@@ -359,7 +359,7 @@ class Predictor:
         return moved * np.sqrt(doublings)
 
 
-def fitted_parameters(curves: Floats, at: Floats, last_step: float) -> pd.DataFrame:
+def fitted_parameters(curves: Array, at: Array, last_step: float) -> pd.DataFrame:
     """The reparam curve fitted to log curves (n, P): beta, tau0, A1, A2, K and r2, a row a curve."""
     import pandas as pd
 
@@ -370,7 +370,7 @@ def fitted_parameters(curves: Floats, at: Floats, last_step: float) -> pd.DataFr
     return table.assign(r2=np.asarray(fits.r2).reshape(-1))
 
 
-def _along(where: Floats, at: Floats, curves: Floats) -> Floats:
+def _along(where: Array, at: Array, curves: Array) -> Array:
     """Curves (L, P) at other positions, (L, S)."""
     return np.array([np.interp(where, at, row) for row in curves])
 

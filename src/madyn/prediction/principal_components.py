@@ -9,9 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from madyn.typing import Array
 
 _KEPT = 0.99  # of the variance
 _LEAST, _MOST = 2, 8
@@ -31,13 +30,13 @@ class Coordinates:
         rest: (P,) variance of what the components leave out.
     """
 
-    centre: Floats
-    components: Floats
-    scale: Floats
-    rest: Floats
+    centre: Array
+    components: Array
+    scale: Array
+    rest: Array
 
     @classmethod
-    def of(cls, curves: Floats) -> Coordinates:
+    def of(cls, curves: Array) -> Coordinates:
         """The components that hold 99 % of the variance of these curves, (n, P), two to eight of them."""
         centre = curves.mean(axis=0)
         _, singular, components = np.linalg.svd(curves - centre, full_matrices=False)
@@ -50,15 +49,15 @@ class Coordinates:
         scale = z.std(axis=0)
         return cls(centre, components, np.where(scale > 0, scale, 1.0), rest)
 
-    def forward(self, curves: Floats) -> Floats:
+    def forward(self, curves: Array) -> Array:
         """(n, P) curves to (n, K) coordinates of unit variance."""
         return (curves - self.centre) @ self.components.T / self.scale
 
-    def back(self, z: Floats) -> Floats:
+    def back(self, z: Array) -> Array:
         """(n, K) coordinates to (n, P) curves."""
         return self.centre + (z * self.scale) @ self.components
 
-    def spread(self, sd: Floats) -> Floats:
+    def spread(self, sd: Array) -> Array:
         """(n, P) standard deviation of curves whose coordinates have independent standard deviations `sd`, (n, K); at
         least `LEAST_SPREAD`."""
         variance = np.square(sd * self.scale) @ np.square(self.components) + self.rest

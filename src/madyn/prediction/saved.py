@@ -12,7 +12,6 @@ from typing import Annotated, Any
 
 import numpy as np
 from annotated_types import Ge, Le, MaxLen
-from numpy.typing import NDArray
 
 from madyn.dataset.schema import MAX_STEP, Count, Line, Number, Step
 from madyn.errors import DatasetError, MadynError, one_line
@@ -21,8 +20,8 @@ from madyn.prediction.derived import LARGEST_LOG, steps_of
 from madyn.prediction.inputs import as_record, from_record
 from madyn.prediction.left_out import Calibrated, calibrated
 from madyn.prediction.table import table_of
+from madyn.typing import Array
 
-Floats = NDArray[np.float64]
 Size = Annotated[int, Ge(0), Le(2**31)]
 
 _FORMAT = 1
@@ -99,7 +98,7 @@ def _state_of(content: _Saved) -> Calibrated:
     return state
 
 
-def _rectangle(rows: list[list[float]]) -> Floats:
+def _rectangle(rows: list[list[float]]) -> Array:
     if not rows or len({len(row) for row in rows}) != 1:
         raise ValueError("its curves are not all of one length")
     return np.array(rows, float)

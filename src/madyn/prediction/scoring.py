@@ -12,16 +12,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from madyn.prediction.derived import quantity, read_quantity
 from madyn.prediction.table import CurveTable, means_by
+from madyn.typing import Array, Mask
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Floats = NDArray[np.float64]
-Mask = NDArray[np.bool_]
 
 LEFT_OUT = "architecture left out"
 CEILING = "ceiling"
@@ -38,10 +36,10 @@ class Predictions:
         peak: (n,) the median of log(1 + step) of the peak, if there is one.
     """
 
-    middle: Floats
-    low: Floats
-    high: Floats
-    peak: Floats
+    middle: Array
+    low: Array
+    high: Array
+    peak: Array
 
     @property
     def rows(self) -> Mask:
@@ -80,7 +78,7 @@ def score(table: CurveTable, rows: Mask, predictions: Predictions) -> dict[str, 
     }
 
 
-def _closeness(table: CurveTable, rows: Mask, y: Floats, p: Floats, peak: Floats) -> dict[str, float]:
+def _closeness(table: CurveTable, rows: Mask, y: Array, p: Array, peak: Array) -> dict[str, float]:
     observed = peaks_of(table, rows, y)
     off = np.abs(observed - peak)[np.isfinite(observed)]
     return {
@@ -92,12 +90,12 @@ def _closeness(table: CurveTable, rows: Mask, y: Floats, p: Floats, peak: Floats
     }
 
 
-def peaks_of(table: CurveTable, rows: Mask, curves: Floats) -> Floats:
+def peaks_of(table: CurveTable, rows: Mask, curves: Array) -> Array:
     """log(1 + step) of the peak of each of these rows' curves, nan where there is none."""
     return read_quantity("peak step", curves, table.positions, table.rows.loc[rows])
 
 
-def _r2s(y: Floats, p: Floats, at: Floats) -> dict[str, float]:
+def _r2s(y: Array, p: Array, at: Array) -> dict[str, float]:
     largest, final = quantity("largest ratio"), quantity("final ratio")
     return {
         "r2": r_squared(y, p),
@@ -106,13 +104,13 @@ def _r2s(y: Floats, p: Floats, at: Floats) -> dict[str, float]:
     }
 
 
-def r_squared(y: Floats, p: Floats) -> float:
+def r_squared(y: Array, p: Array) -> float:
     """1 - the squares of what is predicted wrong over those around the mean; nan where only one value was seen."""
     spread = np.square(y - y.mean()).sum()
     return float(1 - np.square(y - p).sum() / spread) if spread > 0 else np.nan
 
 
-def _means(table: CurveTable, rows: Mask) -> Floats:
+def _means(table: CurveTable, rows: Mask) -> Array:
     """For each row the mean over the seeds of its architecture and layer, (n, P)."""
     _, number, means = means_by(table.keys[rows], table.curves[rows])
     return means[number]
@@ -173,12 +171,12 @@ def ceiling_interval(table: CurveTable, draws: int = 400, seed: int = 0) -> tupl
     return float(low), float(high)
 
 
-def _share_left(noise: float, values: Floats) -> float:
+def _share_left(noise: float, values: Array) -> float:
     variance = float(np.var(values))
     return 1 - noise / variance if variance > 0 else np.nan
 
 
-def _quantity_of(name: str, at: Floats) -> Callable[[Floats], Floats]:
+def _quantity_of(name: str, at: Array) -> Callable[[Array], Array]:
     of = quantity(f"{name} ratio")
     return lambda curves: of(curves, at, 0.0)
 

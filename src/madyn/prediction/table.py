@@ -18,19 +18,19 @@ from numpy.typing import ArrayLike, NDArray
 
 from madyn.errors import ArchitectureError, DatasetError, UsageError
 from madyn.prediction.inputs import DEPTH, OF_MODEL, SHAPE, Subject, depths, of_model, training_of
+from madyn.typing import Array
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from madyn.dataset import Dataset
 
-Floats = NDArray[np.float64]
 
 _TO_THE_END = 0.995  # of a run's position: a model measured less far has not shown its end
 _GAP = 2.0  # a model may leave gaps so many times the widest of the grid; in a wider one, nothing is known
 
 
-def positions(steps: ArrayLike, last_step: float) -> Floats:
+def positions(steps: ArrayLike, last_step: float) -> Array:
     """Where steps lie in a run of so many: 0 at the start, 1 at the end, more beyond it."""
     return np.log1p(np.asarray(steps, float)) / np.log1p(last_step)
 
@@ -51,8 +51,8 @@ class CurveTable:
     """
 
     rows: pd.DataFrame
-    curves: Floats
-    positions: Floats
+    curves: Array
+    positions: Array
     features: tuple[str, ...]
     subjects: Mapping[str, Subject]
     losses: Mapping[str, float]
@@ -90,7 +90,7 @@ class CurveTable:
         return replace(self, rows=self.rows.iloc[first].reset_index(drop=True), curves=means)
 
 
-def means_by(keys: NDArray[np.intp], curves: Floats) -> tuple[NDArray[np.intp], NDArray[np.intp], Floats]:
+def means_by(keys: NDArray[np.intp], curves: Array) -> tuple[NDArray[np.intp], NDArray[np.intp], Array]:
     """Means of curves (n, P) over rows that share a key, (n,): the first row of each of m keys, (m,), the number of
     each row's key, (n,), and the means, (m, P)."""
     _, first, number, counts = np.unique(keys, return_index=True, return_inverse=True, return_counts=True)
@@ -147,8 +147,8 @@ def curve_table(dataset: Dataset) -> CurveTable:
 
 def table_of(
     subjects: Mapping[str, Subject],
-    curves: Floats,
-    at: Floats,
+    curves: Array,
+    at: Array,
     losses: Mapping[str, float],
     left_out: Mapping[str, str],
 ) -> CurveTable:
@@ -165,7 +165,7 @@ def table_of(
     return CurveTable(rows, curves, at, features, dict(subjects), dict(losses), dict(left_out))
 
 
-def _gaps(measured: Mapping[str, Floats], grid: Floats) -> dict[str, str]:
+def _gaps(measured: Mapping[str, Array], grid: Array) -> dict[str, str]:
     """Which models were measured so seldom that a curve between their steps would be made up, and why."""
     found = {}
     for model, at in measured.items():

@@ -14,7 +14,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from madyn.typing import Array
 
 SPLIT = 48  # cells split in a round
 LARGEST = 1 / 80  # a cell that may hold more of the mass than this is split

@@ -21,9 +21,7 @@ from madyn.curves.bayes.mixture import quantiles
 from madyn.curves.bayes.priors import Prior, RunTime, raw_parameters, sizes
 from madyn.curves.bayes.widening import widened
 from madyn.errors import UsageError
-
-Array = NDArray[np.float64]
-Rows = NDArray[np.intp]
+from madyn.typing import Array, Rows
 
 DRAWS = 4  # of the linear parameters in each component, for what is not linear in them
 

@@ -23,8 +23,7 @@ from madyn.curves.bayes.widening import how_far
 from madyn.curves.fitting.series import beyond, checked
 from madyn.curves.hypotheses.separable import SeparableModel
 from madyn.errors import SeriesError, UsageError
-
-Array = NDArray[np.float64]
+from madyn.typing import Array
 
 LAST_SEEN = 3  # points whose mean |y| is the unit
 ROUNDS = 6

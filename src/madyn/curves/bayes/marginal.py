@@ -18,9 +18,7 @@ from scipy.stats import multivariate_normal, qmc
 from madyn.curves.bayes import adaptive_grid, evidence, noise
 from madyn.curves.bayes.evidence import Moments
 from madyn.curves.bayes.priors import LENGTHS, Prior, RunTime, sizes
-
-Array = NDArray[np.float64]
-Rows = NDArray[np.intp]
+from madyn.typing import Array, Rows
 
 COARSE = {1: 128, 2: 24, 3: 12}  # cells along each axis of the first grid, by the number of nonlinear parameters
 COMPONENTS = 256

@@ -14,9 +14,8 @@ The spread of the sequences at one step says nothing about it: they are the same
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from madyn.typing import Array
 
 FIRST = 1e-3  # of the run: before it, xi is linear in the step
 CLOSEST = 1e-2  # points that stand closer, repeated ones among them, count as this far apart in xi

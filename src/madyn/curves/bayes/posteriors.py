@@ -33,12 +33,11 @@ from madyn.curves.hypotheses.registry import resolve
 from madyn.curves.hypotheses.separable import SeparableModel
 from madyn.curves.responses import intervals_of
 from madyn.errors import UsageError
+from madyn.typing import Array, Rows
 
 if TYPE_CHECKING:
     import xarray as xr
 
-Array = NDArray[np.float64]
-Rows = NDArray[np.intp]
 
 AT_ONCE = 40  # series
 POINTS_AT_ONCE = 20_000  # of all of them together

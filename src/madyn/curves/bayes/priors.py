@@ -18,15 +18,14 @@ from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from madyn.arrays import number, read, read_row, whole_number
 from madyn.curves.bayes import noise
 from madyn.curves.hypotheses.registry import HYPOTHESES, resolve
 from madyn.curves.hypotheses.separable import SeparableModel
 from madyn.errors import UsageError
-
-Array = NDArray[np.float64]
+from madyn.typing import Array
 
 LENGTHS = (0.0, 0.1, 0.3, 1.0)
 """Correlation lengths of the noise that are tried, in the logarithm of the share of the run (see `noise`)."""

@@ -7,9 +7,8 @@ below the median is measured in its logarithm, so that no factor takes the band'
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from madyn.typing import Array
 
 _NOTHING = 1e-300
 

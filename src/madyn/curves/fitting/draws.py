@@ -9,13 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from numpy.typing import NDArray
 
 from madyn.curves.fitting.fits import Fits
 from madyn.curves.hypotheses.separable import SeparableModel
-
-Array = NDArray[np.float64]
-Rows = NDArray[np.intp]
+from madyn.typing import Array, Rows
 
 DRAWS = 1000
 AT_ONCE = 100  # series

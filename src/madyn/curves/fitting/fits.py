@@ -10,15 +10,17 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from madyn.arrays import read_row
-from madyn.curves.alignment import Lead
 from madyn.curves.fitting import trf, varpro
+from madyn.curves.fitting.arrays_of_fits import FitArrays
+from madyn.curves.fitting.identifiability import summary
+from madyn.curves.fitting.labelling import labelled
+from madyn.curves.fitting.mapping import reparametrised
 from madyn.curves.fitting.robust import ROBUST, reweighted
 from madyn.curves.fitting.scores import scores, suspects
 from madyn.curves.fitting.series import Series, checked, refusals
@@ -26,11 +28,11 @@ from madyn.curves.fitting.solution import Solution
 from madyn.curves.hypotheses.registry import HYPOTHESES, resolve
 from madyn.curves.hypotheses.separable import SeparableModel
 from madyn.errors import UsageError
+from madyn.typing import Array
 
 if TYPE_CHECKING:
     import xarray as xr
 
-Array = NDArray[np.float64]
 
 # The fewest points of a series in the published work. A shorter one is fitted all the same.
 PAPER_MINIMUM_POINTS = 27
@@ -42,8 +44,8 @@ METHODS: dict[str, Callable[[Any, Array, Array, Array], Solution]] = {"varpro": 
 """Fitting methods by name: `(model, t (m, n), y (m, n), weights (m, n)) -> Solution`."""
 
 
-@dataclass(frozen=True, eq=False)
-class Fits:
+@dataclass(frozen=True, eq=False, repr=False)
+class Fits(FitArrays):
     """One curve fitted to each of many series; `...` is the leading shape of y, p the parameters, n the points.
 
     Attributes:
@@ -73,26 +75,6 @@ class Fits:
         lead: what the leading axes are labelled with, where y was labelled.
     """
 
-    model: SeparableModel
-    popt: Array
-    pcov: Array
-    r2: Array
-    aic: Array
-    aicc: Array
-    bic: Array
-    residuals: Array
-    success: NDArray[np.bool_]
-    message: NDArray[Any]
-    at_edge: NDArray[np.bool_]
-    suspects: NDArray[np.bool_]
-    num_points: NDArray[np.int64]
-    weights: Array
-    steps: Array
-    method: str
-    jacobian: Array = field(repr=False)
-    lead: Lead = field(default=Lead(()), repr=False)
-    drawn_by: Fits | None = field(default=None, repr=False)
-
     def __repr__(self) -> str:
         good = np.asarray(self.r2)[np.asarray(self.success)]
         shape = " x ".join(map(str, self.success.shape)) or "one"
@@ -104,12 +86,6 @@ class Fits:
             "summary() says what is determined; popt, pcov, predict(t), to_dataset(), ...>"
         )
 
-    def predict(self, t: ArrayLike) -> Array:
-        """The fitted curves at steps t, shape (..., len(t)); nan where there is no fit, or no step."""
-        if self.drawn_by is not None:
-            return self.drawn_by.predict(t)
-        return self.model.values(read_row(t, "steps"), self.popt)
-
     def summary(self, index: int | tuple[int, ...] | None = None) -> str:
         """What the fits say, in words: scores, parameters with standard errors, what is not identified and what is.
 
@@ -120,8 +96,6 @@ class Fits:
         >>> print(fit_curves(t, 7 * (1 - np.exp(-t / 5000)) + 0.1 * np.sin(t), model="step1").summary())
         step1, 30 points, method varpro: R2 = 0.9985...
         """
-        from madyn.curves.fitting.identifiability import summary
-
         return summary(self, index)
 
     def to_dataset(
@@ -137,8 +111,6 @@ class Fits:
         Raises:
             UsageError: not one name for each leading axis.
         """
-        from madyn.curves.fitting.labelling import labelled
-
         return labelled(self, dims, coords)
 
 
@@ -188,7 +160,7 @@ def fit_curves(
         raise UsageError(f"the published method has no start for {chosen.name}; fit it with method 'varpro'")
     if method == "varpro" and chosen.same_as is not None:
         same = fit_curves(t, y, HYPOTHESES[chosen.same_as], method, weights, robust)
-        return _reparametrised(same, chosen)
+        return reparametrised(same, chosen)
     series = checked(t, y, weights, chosen)
     messages = refusals(chosen, *series.rows)
     solution, fitted = _solve_all(chosen, METHODS[method], series.rows, messages, robust)
@@ -208,7 +180,7 @@ def fit_each(
     for model in sorted(chosen, key=lambda model: model.same_as is not None):
         same = found.get(model.same_as or "") if method == "varpro" else None
         if same is not None:
-            found[model.name] = _reparametrised(same, model)
+            found[model.name] = reparametrised(same, model)
         else:
             found[model.name] = fit_curves(t, y, model, method, robust=robust)
     return [found[model.name] for model in chosen]
@@ -313,51 +285,3 @@ def _remarks(model: SeparableModel, solution: Solution, n: NDArray[np.int64]) ->
             said.append(f"AICc is undefined for {n[i]} points and {model.num_params} parameters")
         remarks[i] = "; ".join(said)
     return remarks
-
-
-def _reparametrised(fits: Fits, model: SeparableModel) -> Fits:
-    """The same curves in another hypothesis' parameters; where those do not exist, without parameters and saying so."""
-    assert model.mapped is not None
-    popt, change = model.mapped(fits.popt)
-    exists = np.all(np.isfinite(popt), axis=-1)
-    determined = np.all(np.isfinite(fits.pcov), axis=(-2, -1))
-    with np.errstate(all="ignore"):
-        pcov = change @ np.where(determined[..., np.newaxis, np.newaxis], fits.pcov, 0.0) @ np.swapaxes(change, -1, -2)
-        pcov[~determined | ~np.all(np.isfinite(pcov), axis=(-2, -1))] = np.inf
-        pcov[~exists] = np.nan
-        jacobian = fits.jacobian @ _inverse(change)
-    message = fits.message.copy()
-    for i in np.ndindex(message.shape):
-        if not fits.success[i]:
-            message[i] = str(message[i]).replace(f"of {fits.model.name}", f"of {model.name}")
-        else:
-            message[i] = "; ".join(filter(None, [str(message[i]), _map_remark(fits, model, i, bool(exists[i]))]))
-    edge = np.any(fits.at_edge, axis=-1, keepdims=True).repeat(len(model.nonlinear), axis=-1)
-    return replace(
-        fits, model=model, popt=popt, pcov=pcov, message=message, jacobian=jacobian, drawn_by=fits,
-        success=fits.success & exists, at_edge=edge,
-    )  # fmt: skip
-
-
-def _inverse(matrices: Array) -> Array:
-    """Inverses of matrices whose rows and columns differ by hundreds of orders of magnitude; nan where none exists."""
-    rows = np.max(np.abs(matrices), axis=-1, keepdims=True)
-    columns = np.max(np.abs(matrices / rows), axis=-2, keepdims=True)
-    even = matrices / rows / columns
-    good = np.all(np.isfinite(even), axis=(-2, -1)) & (np.abs(np.linalg.det(np.nan_to_num(even))) > 0)
-    inverse = np.full(matrices.shape, np.nan)
-    inverse[good] = np.linalg.inv(even[good])
-    return inverse / np.swapaxes(columns, -1, -2) / np.swapaxes(rows, -1, -2)
-
-
-def _map_remark(fits: Fits, model: SeparableModel, i: tuple[int, ...], exists: bool) -> str:
-    if not exists:
-        return (
-            f"the curve has no parameters of {model.name}: A1 = 0, or exp(A2/A1) is beyond the largest number; see "
-            f"{fits.model.name}"
-        )
-    A1 = fits.model.param_names.index("A1")
-    error = np.sqrt(fits.pcov[i][A1, A1])
-    if np.isfinite(error) and abs(fits.popt[i][A1]) < error:
-        return f"A1 is 0 within its standard error, where {model.name}'s parameters are not defined"
-    return ""

@@ -12,17 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from madyn.curves.fitting.arrays_of_fits import FitArrays
 from madyn.curves.fitting.solution import RANK
+from madyn.typing import Array
 
-if TYPE_CHECKING:
-    from madyn.curves.fitting.fits import Fits
-
-Array = NDArray[np.float64]
 Index = tuple[int, ...]
 
 # A one-standard-error move along the flat direction that changes a parameter by more than this share says that the
@@ -52,7 +49,7 @@ class Identifiability:
     quantities: dict[str, tuple[float, float]]
 
 
-def identifiability(fits: Fits, index: int | Index = ()) -> Identifiability:
+def identifiability(fits: FitArrays, index: int | Index = ()) -> Identifiability:
     """What the fit of one series determines. Its series must have a fit.
 
     Args:
@@ -71,12 +68,12 @@ def identifiability(fits: Fits, index: int | Index = ()) -> Identifiability:
         condition = singular[0] / singular[-1] if len(free) == 0 else np.inf
     flat = np.where(np.isfinite(flat), flat * signs, signs)
     identified = len(free) == 0 and bool(np.max(np.abs(flat)) <= UNIDENTIFIED)
-    if fits.drawn_by is not None:  # the curve is the same, and its quantities are better known in those parameters
-        return Identifiability(float(condition), flat, identified, identifiability(fits.drawn_by, index).quantities)
+    if fits.mapped_from is not None:  # the curve is the same, and its quantities are better known in those parameters
+        return Identifiability(float(condition), flat, identified, identifiability(fits.mapped_from, index).quantities)
     return Identifiability(float(condition), flat, identified, _quantities(fits, index, moves, free))
 
 
-def _moves(fits: Fits, index: Index, scale: Array, singular: Array, directions: Array) -> tuple[Array, Array]:
+def _moves(fits: FitArrays, index: Index, scale: Array, singular: Array, directions: Array) -> tuple[Array, Array]:
     """One-standard-error moves (r, p), the flattest last, and directions in which nothing changes, (p - r, p)."""
     used = fits.weights[index]
     seen = (used > 0) & np.isfinite(fits.residuals[index])
@@ -89,7 +86,7 @@ def _moves(fits: Fits, index: Index, scale: Array, singular: Array, directions: 
     return moves, directions[~full] / scale
 
 
-def _quantities(fits: Fits, index: Index, moves: Array, free: Array) -> dict[str, tuple[float, float]]:
+def _quantities(fits: FitArrays, index: Index, moves: Array, free: Array) -> dict[str, tuple[float, float]]:
     popt = fits.popt[index]
     found = {}
     for name, function in _derived(fits, index).items():
@@ -106,7 +103,7 @@ def _quantities(fits: Fits, index: Index, moves: Array, free: Array) -> dict[str
     return found
 
 
-def _derived(fits: Fits, index: Index) -> dict[str, Callable[[Array], Any]]:
+def _derived(fits: FitArrays, index: Index) -> dict[str, Callable[[Array], Any]]:
     """Quantities of the curve as functions of its parameters."""
     model = fits.model
     t = fits.steps if fits.steps.ndim == 1 else fits.steps[index]
@@ -125,7 +122,7 @@ def _derived(fits: Fits, index: Index) -> dict[str, Callable[[Array], Any]]:
     return derived
 
 
-def summary(fits: Fits, index: int | Index | None = None) -> str:
+def summary(fits: FitArrays, index: int | Index | None = None) -> str:
     """The report of `Fits.summary`."""
     if index is not None:
         return _one(fits, (index,) if isinstance(index, int) else tuple(index))
@@ -147,7 +144,7 @@ def summary(fits: Fits, index: int | Index | None = None) -> str:
     return "\n".join(lines)
 
 
-def _one(fits: Fits, index: Index) -> str:
+def _one(fits: FitArrays, index: Index) -> str:
     head = f"{fits.model.name}, {int(fits.num_points[index])} points, method {fits.method}"
     if not fits.success[index]:
         return f"{head}: no fit: {fits.message[index]}"
@@ -174,7 +171,7 @@ def _one(fits: Fits, index: Index) -> str:
     return "\n".join(lines)
 
 
-def _identified(fits: Fits, report: Identifiability) -> str:
+def _identified(fits: FitArrays, report: Identifiability) -> str:
     said = f"Condition number {report.condition:.3g}."
     if report.identified:
         return f"{said} The parameters are identified one by one."

@@ -9,15 +9,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from madyn.curves.alignment import Coords
+from madyn.curves.fitting.arrays_of_fits import FitArrays
 from madyn.errors import UsageError
 
 if TYPE_CHECKING:
     import xarray as xr
 
-    from madyn.curves.fitting.fits import Fits
 
-
-def labelled(fits: Fits, dims: Sequence[str] | None, coords: Mapping[str, ArrayLike] | None) -> xr.Dataset:
+def labelled(fits: FitArrays, dims: Sequence[str] | None, coords: Mapping[str, ArrayLike] | None) -> xr.Dataset:
     """The report of `Fits.to_dataset`."""
     import xarray as xr
 
@@ -45,7 +44,7 @@ def labelled(fits: Fits, dims: Sequence[str] | None, coords: Mapping[str, ArrayL
     )
 
 
-def _leading(fits: Fits, dims: Sequence[str] | None, taken: Collection[str]) -> tuple[tuple[str, ...], Coords]:
+def _leading(fits: FitArrays, dims: Sequence[str] | None, taken: Collection[str]) -> tuple[tuple[str, ...], Coords]:
     """Names of the leading axes, and their labels."""
     axes = np.ndim(fits.r2)
     if dims is None:

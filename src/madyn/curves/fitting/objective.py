@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 
 from madyn.curves.fitting.projection import Orthonormal, orthonormalise
 from madyn.curves.hypotheses.separable import SeparableModel, complex_step
-
-Array = NDArray[np.float64]
+from madyn.typing import Array
 
 
 class Point(NamedTuple):

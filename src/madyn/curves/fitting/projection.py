@@ -13,9 +13,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from madyn.typing import Array
 
 # What orthogonalising leaves of a column that depends on the others is rounding, of about this share.
 DEPENDENT = 1e-13

@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from madyn.typing import Array
 
 ROUNDS = 50
 SETTLED = 1e-3

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from madyn.typing import Array
 
 # |modified z-score| > 3.5 is the rule of Iglewicz and Hoaglin (1993), How to Detect and Handle Outliers.
 SUSPECT_DEVIATIONS = 3.5

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 from madyn.curves.alignment import Lead, aligned
 from madyn.curves.hypotheses.separable import SeparableModel
 from madyn.errors import UsageError
-
-Array = NDArray[np.float64]
+from madyn.typing import Array
 
 # Beyond this, the squares of differences are not numbers any more.
 LARGEST = np.sqrt(np.finfo(float).max) / 2**8

@@ -11,11 +11,8 @@ optimum is that of the series itself.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from madyn.curves.fitting.objective import Objective
-
-Array = NDArray[np.float64]
 
 LONG = 4096  # points: a series of no more is searched as it is
 WIDTH = 1 / 200  # in the logarithm of time

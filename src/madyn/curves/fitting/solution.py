@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from madyn.typing import Array
 
 # Of the largest singular value of a Jacobian whose columns have one length: a smaller one is rounding.
 RANK = 1e-13

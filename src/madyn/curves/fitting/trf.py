@@ -11,14 +11,12 @@ import warnings
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import OptimizeWarning, curve_fit
 
 from madyn.curves.fitting.objective import penalty_rows
 from madyn.curves.fitting.solution import Solution
 from madyn.curves.hypotheses.separable import SeparableModel
-
-Array = NDArray[np.float64]
+from madyn.typing import Array
 
 # A search ends when a step takes off less than this share of the sum of squares. The paper does not say what it used.
 # SciPy's default, 1e-8, spends its whole limit of evaluations in the flat valleys that these curves have: on 80 noisy

@@ -19,8 +19,7 @@ from madyn.curves.grouping import alike
 from madyn.curves.hypotheses.registry import resolve
 from madyn.curves.hypotheses.separable import SeparableModel
 from madyn.errors import UsageError
-
-Array = NDArray[np.float64]
+from madyn.typing import Array
 
 AT_ONCE = 2048  # series
 
@@ -158,7 +157,7 @@ def _errors(
 def _at_own_steps(fits: Any, steps: Array) -> Array:
     """The curves (folds, S) at each series' own steps (S, n)."""
     predicted = np.empty((*fits.success.shape, steps.shape[1]))
-    finite, curve = np.where(np.isfinite(steps), steps, 0.0), fits if fits.drawn_by is None else fits.drawn_by
+    finite, curve = np.where(np.isfinite(steps), steps, 0.0), fits if fits.mapped_from is None else fits.mapped_from
     for mine in alike(finite):
         predicted[:, mine] = curve.model.values(finite[mine[0]], curve.popt[:, mine])
     return predicted

@@ -15,8 +15,7 @@ from madyn.curves.fitting.objective import Objective, penalty_rows
 from madyn.curves.fitting.solution import RANK, Solution
 from madyn.curves.grouping import alike
 from madyn.curves.hypotheses.separable import SeparableModel, complex_step
-
-Array = NDArray[np.float64]
+from madyn.typing import Array
 
 # Times the largest value: an amplitude beyond it has a variance that is no number, and says nothing.
 ABSURD = 1e100

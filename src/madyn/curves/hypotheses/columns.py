@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from madyn.typing import Array
+
 Value = float | Array
 """A parameter, or many of any shape."""
 

@@ -7,15 +7,13 @@ penalty is on these parameters, is searched for itself.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from madyn.curves.hypotheses.columns import Value, along, columns, derivatives
 from madyn.curves.hypotheses.parts import SMALLEST, Penalty, Published
 from madyn.curves.hypotheses.peaks import peak_original
 from madyn.curves.hypotheses.reparametrisation import original_of_reparam
 from madyn.curves.hypotheses.separable import SeparableModel
-
-Array = NDArray[np.float64]
+from madyn.typing import Array
 
 
 def original(t: Value, lam: Value, gamma: Value, t0: Value, A: Value, K: Value) -> Array:

@@ -6,9 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from madyn.typing import Array
 
 SMALLEST = 1e-10
 """Bounds positive parameters of the published search from below, in normalised units, so that logarithms stay defined

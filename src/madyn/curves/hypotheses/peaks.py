@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import wrightomega
 
-Array = NDArray[np.float64]
+from madyn.typing import Array
 
 
 def peak(beta: ArrayLike, tau0: ArrayLike, A1: ArrayLike, A2: ArrayLike, K: ArrayLike) -> tuple[Array, Array]:

@@ -5,13 +5,10 @@ from __future__ import annotations
 from math import factorial
 
 import numpy as np
-from numpy.typing import NDArray
 
 from madyn.curves.hypotheses.columns import Value, along, columns
 from madyn.curves.hypotheses.separable import SeparableModel
-
-Array = NDArray[np.float64]
-
+from madyn.typing import Array
 
 # expm1(z)/z to rounding for |z| < 0.05, highest power first.
 _EXPM1_SERIES = [1 / factorial(m + 1) for m in reversed(range(9))]

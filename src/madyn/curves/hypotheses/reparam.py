@@ -8,15 +8,13 @@ which do not. `reparam_combine` takes the coefficients back.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from madyn.curves.hypotheses.columns import Value, along, columns, derivatives
 from madyn.curves.hypotheses.original import original_start
 from madyn.curves.hypotheses.parts import SMALLEST, Penalty, Published
 from madyn.curves.hypotheses.peaks import peak
 from madyn.curves.hypotheses.separable import SeparableModel
-
-Array = NDArray[np.float64]
+from madyn.typing import Array
 
 
 def reparam(t: Value, beta: Value, tau0: Value, A1: Value, A2: Value, K: Value) -> Array:

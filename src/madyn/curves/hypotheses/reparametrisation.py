@@ -12,9 +12,10 @@ lam t0 = beta tau0.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-Array = NDArray[np.float64]
+from madyn.typing import Array
+
 Five = tuple[Array, Array, Array, Array, Array]
 
 

@@ -23,7 +23,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-Array = NDArray[np.float64]
+from madyn.typing import Array
 
 # (sin z - z cos z)/z^3 cancels for small z: there its power series in z^2 is used, exact to rounding for z < 1.
 _SERIES = [2 * (m + 1) / factorial(2 * m + 3) for m in range(9)]

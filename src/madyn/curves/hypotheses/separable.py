@@ -22,8 +22,7 @@ from madyn.arrays import read, read_row
 from madyn.curves.alignment import parameters
 from madyn.curves.hypotheses.parts import Penalty, Published
 from madyn.errors import UsageError
-
-Array = NDArray[np.float64]
+from madyn.typing import Array
 
 # The box is searched on a grid, whose size grows with the power of their number.
 MOST_NONLINEAR = 3

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from madyn.curves.hypotheses.columns import Value, along, columns
 from madyn.curves.hypotheses.parts import SMALLEST, Published
 from madyn.curves.hypotheses.separable import SeparableModel
-
-Array = NDArray[np.float64]
+from madyn.typing import Array
 
 
 def step1(t: Value, tau: Value, K: Value) -> Array:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from madyn.curves.hypotheses.columns import Value, along, columns, derivatives
 from madyn.curves.hypotheses.parts import SMALLEST, Published
 from madyn.curves.hypotheses.second_order import step_response, step_response_gradient
 from madyn.curves.hypotheses.separable import SeparableModel
-
-Array = NDArray[np.float64]
+from madyn.typing import Array
 
 
 def step2(t: Value, zeta: Value, omega_n: Value, K: Value) -> Array:

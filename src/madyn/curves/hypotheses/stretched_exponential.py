@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from madyn.curves.hypotheses.columns import Value, along, columns
 from madyn.curves.hypotheses.separable import SeparableModel
-
-Array = NDArray[np.float64]
+from madyn.typing import Array
 
 
 def stretched_exponential_basis(s: Array, tau: Value, b: Value) -> Array:

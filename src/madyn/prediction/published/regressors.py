@@ -20,8 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from madyn.arrays import read_row
 from madyn.errors import MissingDependencyError, UsageError
 from madyn.prediction.published.targets import Transform, target_named
-
-Floats = NDArray[np.float64]
+from madyn.typing import Array
 
 INNER_FOLDS = 5
 INSTALL = 'pip install "madyn[predict]"'
@@ -165,11 +164,11 @@ class FittedRegressor:
         """Whether the estimator is an ensemble of trees."""
         return _ALL[self.name].trees
 
-    def transformed(self, features: pd.DataFrame) -> Floats:
+    def transformed(self, features: pd.DataFrame) -> Array:
         """The prediction for each row in the transformed target's units."""
         return self.centre + self.scale * np.asarray(self.pipeline.predict(features.to_numpy()), float)
 
-    def predict(self, features: pd.DataFrame) -> Floats:
+    def predict(self, features: pd.DataFrame) -> Array:
         """The prediction for each row in the target's own units.
 
         It stays within one breadth of the training rows' range on either side. A linear regressor far outside the
@@ -184,9 +183,9 @@ class TrainingRows:
 
     target: str
     preparation: Any
-    X: Floats
+    X: Array
     transform: Transform
-    z: Floats
+    z: Array
     centre: float
     scale: float
     limits: tuple[float, float]

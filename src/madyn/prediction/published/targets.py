@@ -14,11 +14,10 @@ from typing import Protocol, Self
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from madyn.errors import DatasetError, UsageError
-
-Floats = NDArray[np.float64]
+from madyn.typing import Array
 
 
 class Transform(Protocol):
@@ -26,9 +25,9 @@ class Transform(Protocol):
 
     def fit(self, values: ArrayLike) -> Self: ...
 
-    def forward(self, values: ArrayLike) -> Floats: ...
+    def forward(self, values: ArrayLike) -> Array: ...
 
-    def inverse(self, values: ArrayLike) -> Floats: ...
+    def inverse(self, values: ArrayLike) -> Array: ...
 
 
 class SignedLog1p:
@@ -41,11 +40,11 @@ class SignedLog1p:
     def fit(self, values: ArrayLike) -> Self:
         return self
 
-    def forward(self, values: ArrayLike) -> Floats:
+    def forward(self, values: ArrayLike) -> Array:
         x = np.asarray(values, float)
         return np.sign(x) * np.log1p(np.abs(x))
 
-    def inverse(self, values: ArrayLike) -> Floats:
+    def inverse(self, values: ArrayLike) -> Array:
         z = np.asarray(values, float)
         return np.sign(z) * np.expm1(np.abs(z))
 
@@ -67,10 +66,10 @@ class YeoJohnson:
             self._power.fit(np.asarray(values, float)[:, None])
         return self
 
-    def forward(self, values: ArrayLike) -> Floats:
+    def forward(self, values: ArrayLike) -> Array:
         return np.asarray(self._power.transform(np.asarray(values, float).reshape(-1, 1))).reshape(np.shape(values))
 
-    def inverse(self, values: ArrayLike) -> Floats:
+    def inverse(self, values: ArrayLike) -> Array:
         column = np.asarray(values, float).reshape(-1, 1)
         with np.errstate(invalid="ignore", over="ignore"):
             return np.asarray(self._power.inverse_transform(column)).reshape(np.shape(values))
