@@ -146,21 +146,21 @@ def make_pictures(root: Path) -> None:
     from matplotlib.figure import Figure
     from PIL import Image
 
-    from madyn.figures.draw import _png
+    from madyn.figures.png import png
 
     figure = Figure(figsize=(1, 1))
     figure.subplots().plot([1, 2])
-    (root / "ours.png").write_bytes(_png(figure, 50, "ab" * 32))
+    (root / "ours.png").write_bytes(png(figure, 50, "ab" * 32))
     for name in ("a.jpg", "b.gif", "c.webp", "d.bmp", "e.tif"):
         Image.fromarray(np.arange(3 * 64, dtype=np.uint8).reshape(8, 8, 3)).save(root / name)
 
 
 def picture_calls(root: Path, file: Path) -> Calls:
-    from madyn.figures.draw import _inputs_of
+    from madyn.figures.png import inputs_of
     from madyn.sweep.images import _open
 
     def kept() -> None:
-        if not isinstance(_inputs_of(file), str | None):
+        if not isinstance(inputs_of(file), str | None):
             raise AssertionError("no text")
 
     return {"kept": kept, "image": functools.partial(_open, file)}

@@ -248,16 +248,16 @@ BOMBS = {
 
 @pytest.mark.parametrize("kind", BOMBS)
 def test_pictures_that_unpack_to_gigabytes(tmp_path, kind, little_memory, recwarn):
-    from madyn.figures.draw import _inputs_of
+    from madyn.figures.png import inputs_of
     from madyn.sweep.images import _open
 
     (tmp_path / "a.png").write_bytes(BOMBS[kind])
-    assert _inputs_of(tmp_path / "a.png") is None
+    assert inputs_of(tmp_path / "a.png") is None
     if kind == "pixels":
         with pytest.raises(TextError, match=r"a\.png: cannot be read as an image"):
             _open(tmp_path / "a.png")
     os.mkfifo(tmp_path / "b.png")
-    assert _inputs_of(tmp_path / "b.png") is None
+    assert inputs_of(tmp_path / "b.png") is None
     assert not recwarn.list
 
 

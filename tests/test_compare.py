@@ -11,7 +11,7 @@ from madyn import SeparableModel, compare_dataset, fit_curves, kfold_scores, ope
 from madyn.dataset import layout
 from madyn.dataset.statistics import write_statistics
 from madyn.errors import SeriesError, UsageError
-from madyn.figures.comparison import comparison_figure
+from madyn.figures.pictures.comparison import comparison_figure
 from tiny import write_dataset
 
 SOME = ["original", "reparam", "reparam_regularized", "step1", "logistic_log"]

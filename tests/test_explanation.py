@@ -13,9 +13,11 @@ from matplotlib.patches import Rectangle
 from madyn.architecture import Architecture
 from madyn.dataset import open_dataset
 from madyn.errors import DatasetError, MissingDependencyError, UsageError
-from madyn.figures.explanation import prediction_interaction, prediction_waterfall
-from madyn.figures.registry import PICTURES, Source
-from madyn.figures.residuals import prediction_residuals
+from madyn.figures.pictures.prediction_inputs import prediction_interaction
+from madyn.figures.pictures.prediction_residuals import prediction_residuals
+from madyn.figures.pictures.prediction_shap import prediction_waterfall
+from madyn.figures.registry import PICTURES
+from madyn.figures.source import Source
 from madyn.prediction import Predictor, Training
 from madyn.prediction.explanation import (
     dependence,

@@ -20,8 +20,9 @@ from madyn.curves.hypotheses.reparam import reparam as reparam_values
 from madyn.effects import FACTORS, RESPONSES
 from madyn.effects.layers import CLASSES, NO_CLASS, PLACES
 from madyn.effects.sizes import SHARES
-from madyn.figures import depth, fits, layers, models, published, style, surface, trajectories
-from madyn.figures import effects as family
+from madyn.figures import style
+from madyn.figures.pictures import depth, fits, layers, models, published, surface, trajectories
+from madyn.figures.pictures import effects as family
 from madyn.suites import PYTHIA
 
 STEPS = np.array(PYTHIA.grids["paper"])
@@ -208,11 +209,14 @@ def figures() -> dict[str, Figure]:
 
 
 def test_every_picture_of_the_list_is_tried_here(figures: dict[str, Figure]) -> None:
-    from madyn.figures.draw import PICTURES
+    from madyn.figures.entries import on_request
+    from madyn.figures.registry import PICTURES
 
-    # Those of the predictor of curves are tried in the same ways in test_explanation.py.
-    apart = ("madyn.figures.explanation", "madyn.figures.residuals")
-    functions = {p.draw.__name__ for p in PICTURES.values() if p.draw.__module__ not in apart}
+    # Those of the predictor of curves are tried in the same ways in test_explanation.py, and those that commands draw
+    # in test_compare.py, test_forecast.py and test_outcome.py.
+    apart = tuple(f"madyn.figures.pictures.prediction_{name}" for name in ("shap", "inputs", "residuals"))
+    of_a_dataset = [p for p in PICTURES.values() if p.cases is not on_request]
+    functions = {p.draw.__name__ for p in of_a_dataset if p.draw.__module__ not in apart}
     assert functions - {"quality_by_layer"} <= set(figures)
 
 

@@ -1,6 +1,8 @@
 """`draw_figures` on datasets written to disk: which files it writes, when it writes them again, and what it says."""
 
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,8 +18,9 @@ from madyn.dataset.fit_files import PARAMETER_COLUMNS, write_fit_records, write_
 from madyn.dataset.manifest import Unit, write_unit
 from madyn.dataset.statistics import read_statistics, write_statistics
 from madyn.errors import StorageError, UsageError
-from madyn.figures import draw_figures
-from madyn.figures.draw import PICTURES
+from madyn.figures.draw import draw_figures
+from madyn.figures.entries import picture
+from madyn.figures.registry import PICTURES
 from madyn.prediction.published import ParameterPredictor
 
 STEPS = (0, 1, 2, 4, 8, 16, 32, 64)
@@ -210,6 +213,45 @@ def test_errors_say_what_to_do(measured: Path, tmp_path: Path) -> None:
     file.write_text("")
     with pytest.raises(StorageError, match=r"file/.*png"):
         draw_figures(measured, models=["tiny"], out=file, jobs=1, dpi=DPI)
+
+
+NEW_PICTURE = """
+from matplotlib.figure import Figure
+
+from madyn.figures import style
+from madyn.figures.entries import picture
+from madyn.figures.source import each_model
+
+
+@picture("{model}/last.png", cases=each_model, data=lambda source, model: {"steps": source.dataset.steps(model)})
+def last_step(steps):
+    figure, axes = style.new_figure(4, 3)
+    axes[0, 0].set_title(f"step {steps[-1]}")
+    return figure
+"""
+
+
+def test_a_new_picture_is_one_new_file(measured: Path, tmp_path: Path) -> None:
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "last.py").write_text(NEW_PICTURE)
+    code = """
+import sys
+from madyn.figures import pictures
+pictures.__path__.append(sys.argv[1])  # as if the file stood among the others
+from madyn.figures.draw import draw_figures
+drawing = draw_figures(sys.argv[2], out=sys.argv[3], only="last.png", jobs=1, dpi=50)
+print(*drawing.drawn, sep="\\n")
+"""
+    arguments = [str(tmp_path / "new"), str(measured), str(tmp_path / "out")]
+    run = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
+    assert run.stdout.split() == [str(tmp_path / "out" / model / "last.png") for model in SHAPES]
+    assert Image.open(tmp_path / "out" / "tiny" / "last.png").size == (200, 150)
+    assert "{model}/last.png" not in PICTURES
+
+
+def test_two_pictures_are_not_entered_under_one_name() -> None:
+    with pytest.raises(ValueError, match=r"analysis/r2_map\.png"):
+        picture("analysis/r2_map.png")(PICTURES["analysis/r2_map.png"].draw)
 
 
 def keep_only(monkeypatch: pytest.MonkeyPatch, *patterns: str) -> None:

@@ -15,7 +15,7 @@ from madyn.curves.bayes.posteriors import posterior
 from madyn.curves.hypotheses.registry import HYPOTHESES
 from madyn.dataset import layout, open_dataset
 from madyn.errors import SeriesError, UsageError
-from madyn.figures.forecast import forecast_figure
+from madyn.figures.pictures.forecast import forecast_figure
 from tiny import write_dataset
 
 STEPS = np.array([0, 1, 2, 4, 8, 16, 32, *range(60, 1201, 60)], float)

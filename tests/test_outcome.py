@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from madyn.figures.outcome import predicted_and_measured
+from madyn.figures.pictures.outcome import predicted_and_measured
 from madyn.figures.steps import curve_steps
 
 

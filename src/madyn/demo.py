@@ -145,19 +145,14 @@ def _print_prediction(predictor: Predictor, dataset: Dataset, measured: Dataset,
 
 
 def _draw_outcome(predictor: Predictor, measured: Dataset, unseen: Architecture, path: Path) -> None:
-    import io
-
-    from madyn.dataset.files import write_bytes
-    from madyn.figures.outcome import predicted_and_measured
+    from madyn.figures.pictures.outcome import predicted_and_measured
+    from madyn.figures.png import save_figure
     from madyn.figures.steps import curve_steps
 
     model = measured.models[0]
     actual = measured.trajectories(model, "ratio")
     guess = predictor.predict(unseen, curve_steps(actual["step"].values))
-    figure = predicted_and_measured(guess, actual, title=model)
-    png = io.BytesIO()
-    figure.savefig(png, dpi=300, format="png")
-    write_bytes(path, png.getvalue())
+    save_figure(predicted_and_measured(guess, actual, title=model), path)
 
 
 def _print_summary(dataset: Dataset, figures: int) -> None:

@@ -44,8 +44,8 @@ def compare(
         print_comparison(found)
     if out is not None:
         from madyn.dataset.files import write_text
-        from madyn.figures.comparison import comparison_figure
-        from madyn.figures.draw import save_figure
+        from madyn.figures.pictures.comparison import comparison_figure
+        from madyn.figures.png import save_figure
 
         table = out / f"comparison_{quantity}.csv"
         write_text(table, found.layers.to_csv(index=False))

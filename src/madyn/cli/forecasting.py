@@ -51,8 +51,8 @@ def forecast(
         write_text(out, table.to_csv(index=False))
         say_written(out)
     if figure is not None:
-        from madyn.figures.draw import save_figure
-        from madyn.figures.forecast import forecast_figure
+        from madyn.figures.pictures.forecast import forecast_figure
+        from madyn.figures.png import save_figure
 
         save_figure(forecast_figure(found), figure)
         say_written(figure)

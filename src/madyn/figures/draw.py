@@ -7,10 +7,8 @@ carries a hash of what it was drawn from, so that a second run draws what change
 
 from __future__ import annotations
 
-import io
 import os
 import re
-import warnings
 from collections.abc import Callable, Iterable
 from concurrent.futures import as_completed
 from contextlib import contextmanager
@@ -23,30 +21,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-# Imported for the pictures that they enter in the list.
-import madyn.figures.depth
-import madyn.figures.effects
-import madyn.figures.explanation
-import madyn.figures.fits
-import madyn.figures.layers
-import madyn.figures.models
-import madyn.figures.published
-import madyn.figures.residuals
-import madyn.figures.surface
-import madyn.figures.trajectories  # noqa: F401
 from madyn.dataset import Dataset, open_dataset, open_to_write
 from madyn.dataset.files import sha256, write_bytes
 from madyn.dataset.layout import FITTED_QUANTITIES, inside
 from madyn.errors import MOST_WORKERS, MadynError, StorageError, UsageError, check_range
-from madyn.figures.registry import PICTURES, Case, Source
+from madyn.figures.entries import on_request
+from madyn.figures.png import inputs_of, png
+from madyn.figures.registry import PICTURES
+from madyn.figures.source import Case, Source
 from madyn.processes import DiedError, Workers
-from madyn.regular import open_regular
 from madyn.terminal import progress_display
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from matplotlib.figure import Figure
 
     from madyn.prediction.published import ParameterPredictor
 
@@ -54,8 +41,6 @@ Progress = Callable[[int, int], None]
 """Called with (pictures done, pictures to draw)."""
 
 _MOST_DPI = 2400  # a printer's; a picture of that is 600 MB in memory
-_KEY = "madyn-inputs"  # the text entry of a PNG that holds the hash
-_COMPRESSION = 4  # of 9: larger numbers cost twice the time for a tenth of the bytes
 
 
 @dataclass
@@ -142,14 +127,15 @@ def draw_figures(
     single: list[list[_Task]] = []
     together: list[_Task] = []  # all that need the predictor, in one process, which fits it once
     for task in _tasks(source, dpi, only, result):
-        if not redraw and _inputs_of(folder / task.name) == task.inputs:
+        if not redraw and inputs_of(folder / task.name) == task.inputs:
             result.unchanged.append(folder / task.name)
         elif PICTURES[task.pattern].derive is not None:
             together.append(task)
         else:
             single.append([task])
     if not (result.unchanged or result.left_out or together or single):
-        folders = {re.sub(r"\{\w+\}", "*", str(PurePosixPath(pattern).parent)) for pattern in PICTURES}
+        patterns = [pattern for pattern, picture in PICTURES.items() if picture.cases is not on_request]
+        folders = {re.sub(r"\{\w+\}", "*", str(PurePosixPath(pattern).parent)) for pattern in patterns}
         there = ", ".join(f"{folder}/*" for folder in sorted(folders))
         raise UsageError(f"no picture's path matches {only!r}; there are {there}")
     batches = ([together] if together else []) + single  # the longest first
@@ -231,7 +217,7 @@ def _draw(task: _Task, source: Source, folder: Path, dpi: int) -> tuple[str, str
     picture = PICTURES[task.pattern]
     try:
         figure = picture.draw(**(picture.derive or picture.data)(source, **task.case))
-        write_bytes(inside(folder, folder / task.name), _png(figure, dpi, task.inputs))
+        write_bytes(inside(folder, folder / task.name), png(figure, dpi, task.inputs))
     except StorageError:
         raise
     except MadynError as e:
@@ -239,61 +225,6 @@ def _draw(task: _Task, source: Source, folder: Path, dpi: int) -> tuple[str, str
     except Exception as e:  # whatever went wrong with one picture, the others are still worth having
         return "failed", task.name, f"{type(e).__name__}: {e}"
     return "drawn", task.name, ""
-
-
-def _png(figure: Figure, dpi: int, inputs: str) -> bytes:
-    """A figure as PNG. Without the transparency that `savefig` keeps, it takes a quarter less time to compress."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from PIL import Image
-    from PIL.PngImagePlugin import PngInfo
-
-    figure.set_dpi(dpi)
-    canvas = FigureCanvasAgg(figure)
-    with _letters_lacking():
-        canvas.draw()
-    text, file = PngInfo(), io.BytesIO()
-    text.add_text("Software", "madyn")
-    text.add_text(_KEY, inputs)
-    image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
-    image.save(file, format="png", dpi=(dpi, dpi), pnginfo=text, compress_level=_COMPRESSION)
-    return file.getvalue()
-
-
-@contextmanager
-def _letters_lacking() -> Iterator[None]:
-    """Names are of any script, and a font is not: what it lacks is drawn as a box, and not told of once a letter."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        yield
-
-
-def save_figure(figure: Figure, path: Path, dpi: int = 300) -> None:
-    """Write one figure to a file, in the format that its ending names (png, pdf, svg), whole or not at all.
-
-    Raises:
-        UsageError: matplotlib does not know the ending.
-        StorageError: the file cannot be written.
-    """
-    file = io.BytesIO()
-    try:
-        with _letters_lacking():
-            figure.savefig(file, format=path.suffix.removeprefix(".") or "png", dpi=dpi)
-    except ValueError as e:
-        raise UsageError(f"{path}: {e}") from e
-    write_bytes(path, file.getvalue())
-
-
-def _inputs_of(path: Path) -> str | None:
-    """The hash that a picture was drawn with, None if there is no such picture or it is not one of ours."""
-    from PIL import Image
-
-    try:
-        with open_regular(path) as file, warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)  # no picture of ours is so large
-            found = Image.open(file, formats=["PNG"]).info.get(_KEY)
-            return found if isinstance(found, str) else None
-    except Exception:  # a file that only looks like a picture can make Pillow raise anything
-        return None
 
 
 def _parts(value: Any) -> Iterator[bytes]:

@@ -1,145 +1,22 @@
-"""The list of pictures: for each, its file's name, what it is drawn for, and where its data comes from.
+"""The list of all pictures: every module of `pictures` is imported, and has then entered its own.
 
-A picture is added by decorating its function with `@picture(...)`; nothing else has to know of it. The function itself
-stays free of datasets and files: it takes arrays and tables and returns a Figure, so that it serves for data from
-anywhere.
+A new picture is one new file there with a function under `@picture(...)`, and nothing elsewhere.
 """
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ParamSpec
+import pkgutil
+from importlib import import_module
 
-import matplotlib
-from matplotlib.figure import Figure
-
-from madyn.dataset.layout import FITTED_QUANTITIES
-from madyn.errors import ArchitectureError
-from madyn.figures.style import RC
-
-if TYPE_CHECKING:
-    import pandas as pd
-    import xarray as xr
-
-    from madyn.dataset import Dataset
-    from madyn.prediction import Predictor
-    from madyn.prediction.published import ParameterPredictor
-
-P = ParamSpec("P")
-Case = dict[str, Any]
-"""What one file of a picture is drawn for: {"model": "pythia_14m", "step": 512}, say."""
-
-DEPTHS = {"shallow": 1 / 6, "middle": 1 / 2, "deep": 5 / 6}
-"""The layers that stand for a model in the example fits, by relative depth."""
+from madyn.figures import pictures
+from madyn.figures.entries import ENTERED, Picture
 
 
-class Source:
-    """A dataset as the pictures read it: what several of them need is read once, and models come small to large."""
-
-    def __init__(self, dataset: Dataset, predictor: ParameterPredictor | None = None) -> None:
-        self.dataset = dataset
-        self.models = sorted(dataset.models, key=lambda model: (self._size(model), model))
-        self._fits: dict[tuple[str, str], xr.Dataset] = {}
-        self.given_predictor = predictor
-
-    def _size(self, model: str) -> float:
-        try:
-            return self.dataset.parameter_count(model)
-        except ArchitectureError:
-            return float("inf")  # the order is a courtesy: a model of unknown size stands last
-
-    def fits(self, model: str, quantity: str) -> xr.Dataset:
-        if (model, quantity) not in self._fits:
-            self._fits[model, quantity] = self.dataset.fits(model, quantity)
-        return self._fits[model, quantity]
-
-    @functools.cached_property
-    def parameters(self) -> pd.DataFrame:
-        """The parameter table, the models small to large and each one's layers in order."""
-        table = self.dataset.parameters
-        order = [self.models.index(model) for model in table["model"]]
-        return table.assign(_order=order).sort_values(["_order", "layer_index"]).drop(columns="_order")
-
-    @functools.cached_property
-    def curve_predictor(self) -> Predictor:
-        """A predictor of curves fitted to this dataset."""
-        from madyn.prediction import Predictor
-
-        return Predictor().fit(self.dataset)
-
-    @functools.cached_property
-    def predictor(self) -> ParameterPredictor:
-        """The published predictor fitted to this dataset, unless one was given: it takes minutes and serves many
-        pictures."""
-        if self.given_predictor is not None:
-            return self.given_predictor
-        from madyn.prediction.published import ParameterPredictor
-
-        return ParameterPredictor().fit(self.dataset)
+def _found() -> dict[str, Picture]:
+    for module in pkgutil.iter_modules(pictures.__path__, f"{pictures.__name__}."):
+        import_module(module.name)
+    return ENTERED
 
 
-@dataclass(frozen=True)
-class Picture:
-    """One entry of the list.
-
-    Attributes:
-        path: of its files inside the dataset, with the names of the case in braces.
-        cases: what to draw it for.
-        data: (source, **case) -> the arguments of `draw`. A `MadynError` means that the picture cannot be drawn yet.
-        draw: the figure function.
-        derive: where `draw` needs what is costly to make: (source, **case) -> the arguments of `draw`. `data` then
-            gives what they depend on, by which an unchanged picture is known.
-    """
-
-    path: str
-    cases: Callable[[Source], Iterable[Case]]
-    data: Callable[..., dict[str, Any]]
-    draw: Callable[..., Figure]
-    derive: Callable[..., dict[str, Any]] | None = None
-
-
-PICTURES: dict[str, Picture] = {}
-"""Every picture by its path pattern, filled as the modules of figure functions are imported."""
-
-
-def picture(
-    path: str,
-    *,
-    cases: Callable[[Source], Iterable[Case]],
-    data: Callable[..., dict[str, Any]],
-    derive: Callable[..., dict[str, Any]] | None = None,
-) -> Callable[[Callable[P, Figure]], Callable[P, Figure]]:
-    """Enter a figure function in the list, and have it run with the settings of the house. See `Picture`."""
-
-    def enter(function: Callable[P, Figure]) -> Callable[P, Figure]:
-        @functools.wraps(function)
-        def styled(*args: P.args, **kwargs: P.kwargs) -> Figure:
-            with matplotlib.rc_context(RC):
-                return function(*args, **kwargs)
-
-        PICTURES[path] = Picture(path, cases, data, styled, derive)
-        return styled
-
-    return enter
-
-
-def the_dataset(_: Source) -> list[Case]:
-    return [{}]
-
-
-def each_model(source: Source) -> list[Case]:
-    return [{"model": model} for model in source.models]
-
-
-def each_step(source: Source) -> list[Case]:
-    return [{"model": model, "step": step} for model in source.models for step in source.dataset.steps(model)]
-
-
-def each_fitted_quantity(source: Source) -> list[Case]:
-    return [{"model": model, "quantity": q} for model in source.models for q in FITTED_QUANTITIES]
-
-
-def each_depth(source: Source) -> list[Case]:
-    return [{**case, "depth": depth} for case in each_fitted_quantity(source) for depth in DEPTHS]
+PICTURES: dict[str, Picture] = _found()
+"""Every picture by its path pattern."""

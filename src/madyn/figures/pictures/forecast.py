@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -13,6 +12,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import AutoMinorLocator, MaxNLocator
 
 from madyn.figures import style
+from madyn.figures.entries import picture
 from madyn.figures.panels import hide_empty, panel_grid
 from madyn.figures.steps import STEP_LABEL
 
@@ -23,31 +23,31 @@ PANELS = 12
 _ACROSS = 4
 
 
+@picture("forecast_{model}.png")
 def forecast_figure(forecast: xr.Dataset) -> Figure:
     """A panel a layer, at most twelve, evenly over the depth.
 
     Args:
         forecast: as `madyn.forecast_dataset` gives it.
     """
-    with matplotlib.rc_context(style.RC):
-        layers = forecast["layer"].values
-        chosen = layers[np.unique(np.linspace(0, len(layers) - 1, min(PANELS, len(layers))).round().astype(int))]
-        down, across = panel_grid(len(chosen), _ACROSS)
-        width, height = max(2.3 * across + 0.7, 5.2), 1.75 * down + 0.95
-        fig, axes = style.new_figure(
-            width, height, down, across, margins=(0.62, 0.15, 0.5, 0.72), gaps=(0.15, 0.35), sharex=True, sharey=True
-        )
-        panels = hide_empty(axes, len(chosen))
-        for ax, layer in zip(panels, chosen, strict=True):
-            _panel(ax, forecast.sel(layer=layer))
-        _limits(panels[0], forecast.sel(layer=chosen))
-        for ax in axes[:, 0]:
-            ax.set_ylabel(style.QUANTITY_LABELS.get(forecast.attrs["quantity"], forecast.attrs["quantity"]))
-        for ax in axes.flat[max(0, len(chosen) - across) : len(chosen)]:
-            ax.set_xlabel(STEP_LABEL)
-            ax.tick_params(labelbottom=True)
-        style.title_above(fig, forecast.attrs["model"])
-        _legend(fig, forecast)
+    layers = forecast["layer"].values
+    chosen = layers[np.unique(np.linspace(0, len(layers) - 1, min(PANELS, len(layers))).round().astype(int))]
+    down, across = panel_grid(len(chosen), _ACROSS)
+    width, height = max(2.3 * across + 0.7, 5.2), 1.75 * down + 0.95
+    fig, axes = style.new_figure(
+        width, height, down, across, margins=(0.62, 0.15, 0.5, 0.72), gaps=(0.15, 0.35), sharex=True, sharey=True
+    )
+    panels = hide_empty(axes, len(chosen))
+    for ax, layer in zip(panels, chosen, strict=True):
+        _panel(ax, forecast.sel(layer=layer))
+    _limits(panels[0], forecast.sel(layer=chosen))
+    for ax in axes[:, 0]:
+        ax.set_ylabel(style.QUANTITY_LABELS.get(forecast.attrs["quantity"], forecast.attrs["quantity"]))
+    for ax in axes.flat[max(0, len(chosen) - across) : len(chosen)]:
+        ax.set_xlabel(STEP_LABEL)
+        ax.tick_params(labelbottom=True)
+    style.title_above(fig, forecast.attrs["model"])
+    _legend(fig, forecast)
     return fig
 
 

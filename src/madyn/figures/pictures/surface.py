@@ -17,7 +17,8 @@ from madyn.curves.hypotheses.reparametrisation import reparam_to_original
 from madyn.dataset.fit_files import PARAMETER_COLUMNS
 from madyn.errors import DatasetError
 from madyn.figures import style
-from madyn.figures.registry import Source, picture, the_dataset
+from madyn.figures.entries import picture
+from madyn.figures.source import Source, the_dataset
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -10,8 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from madyn.figures import style
+from madyn.figures.entries import picture
 from madyn.figures.panels import layer_panels
-from madyn.figures.registry import each_fitted_quantity, each_model, picture
+from madyn.figures.source import each_fitted_quantity, each_model
 from madyn.figures.steps import STEP_LABEL, step_axis
 
 if TYPE_CHECKING:

@@ -18,8 +18,9 @@ from madyn.curves.hypotheses.peaks import observable, peak
 from madyn.dataset.fit_files import PARAMETER_COLUMNS
 from madyn.errors import DatasetError
 from madyn.figures import style
+from madyn.figures.entries import picture
 from madyn.figures.model_names import MOST_NAMED, model_columns, size_bar
-from madyn.figures.registry import Source, picture, the_dataset
+from madyn.figures.source import Source, the_dataset
 
 if TYPE_CHECKING:
     import pandas as pd

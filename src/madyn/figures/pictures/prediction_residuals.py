@@ -11,8 +11,10 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from madyn.figures import style
-from madyn.figures.explanation import depends_on, each_quantity, factor_ticks, fitted_predictor, times
-from madyn.figures.registry import Source, picture
+from madyn.figures.curve_predictor import depends_on, each_quantity, fitted_predictor
+from madyn.figures.entries import picture
+from madyn.figures.factors import factor_ticks, times
+from madyn.figures.source import Source
 
 if TYPE_CHECKING:
     import pandas as pd

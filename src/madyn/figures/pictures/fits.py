@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from madyn.curves.hypotheses.registry import HYPOTHESES
 from madyn.figures import style
-from madyn.figures.registry import DEPTHS, Source, each_depth, each_fitted_quantity, picture
+from madyn.figures.entries import picture
+from madyn.figures.source import DEPTHS, Source, each_depth, each_fitted_quantity
 from madyn.figures.steps import STEP_LABEL, curve_steps, step_axis
 
 if TYPE_CHECKING:

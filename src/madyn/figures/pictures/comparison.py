@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -13,6 +12,7 @@ from matplotlib.ticker import FuncFormatter
 from numpy.typing import NDArray
 
 from madyn.figures import style
+from madyn.figures.entries import picture
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,7 +29,7 @@ _TALLEST = 1e3  # an extrapolation worse than this is an arrowhead at the edge
 _LEAST = 1e-4
 
 
-@matplotlib.rc_context(style.RC)
+@picture("comparison_{quantity}.png")
 def comparison_figure(table: pd.DataFrame, quantity: str = "ratio") -> Figure:
     """A row a hypothesis: each score over all layers, and over those of each model, means or medians as in the table.
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING
 
-import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from madyn.figures import style
+from madyn.figures.entries import picture
 from madyn.figures.panels import layer_panels
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ _RUNS = tuple(zip((0, 2, 6, 3, 4, 5), ("o", "^", "s", "D", "v", "P"), strict=Tru
 _PREDICTED = style.COLOURS[1]
 
 
-@matplotlib.rc_context(style.RC)
+@picture("predicted_and_measured.png")
 def predicted_and_measured(predicted: xr.DataArray, measured: xr.DataArray, title: str = "") -> Figure:
     """The ratio against the training step, predicted and measured, a panel a layer.
 

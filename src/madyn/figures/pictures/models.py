@@ -10,8 +10,9 @@ from matplotlib.lines import Line2D
 
 from madyn.errors import DatasetError
 from madyn.figures import style
+from madyn.figures.entries import picture
 from madyn.figures.model_names import MOST_NAMED, model_columns
-from madyn.figures.registry import Source, picture, the_dataset
+from madyn.figures.source import Source, the_dataset
 
 if TYPE_CHECKING:
     import pandas as pd

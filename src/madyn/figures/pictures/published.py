@@ -22,9 +22,10 @@ from numpy.typing import NDArray
 
 from madyn.figures import style
 from madyn.figures.dependence import dependence_handles, dependence_panels
+from madyn.figures.entries import picture
 from madyn.figures.model_names import MOST_NAMED, size_bar
 from madyn.figures.panels import hide_empty, panel_grid
-from madyn.figures.registry import Case, Source, picture, the_dataset
+from madyn.figures.source import Case, Source, the_dataset
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,7 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from madyn.figures import style
-from madyn.figures.registry import each_model, each_step, picture
+from madyn.figures.entries import picture
+from madyn.figures.source import each_model, each_step
 
 if TYPE_CHECKING:
     import xarray as xr

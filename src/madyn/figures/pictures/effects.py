@@ -12,8 +12,9 @@ from matplotlib.patheffects import Normal, Stroke
 
 from madyn.errors import DatasetError
 from madyn.figures import style
+from madyn.figures.entries import picture
 from madyn.figures.panels import hide_empty, panel_grid
-from madyn.figures.registry import Source, picture, the_dataset
+from madyn.figures.source import Source, the_dataset
 from madyn.figures.steps import STEP_LABEL, step_axis
 
 if TYPE_CHECKING:
