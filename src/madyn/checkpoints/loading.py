@@ -15,9 +15,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from madyn.checkpoints.finding import Checkpoint
 from madyn.checkpoints.placing import places, renamings, require_plain
 from madyn.checkpoints.records import read_json_as
+from madyn.checkpoints.sources.protocol import Checkpoint
 from madyn.checkpoints.weights import Weights
 
 # What a config says of itself and not of the model.
@@ -49,7 +49,7 @@ class Loader:
         Raises:
             CheckpointError: the weights cannot be read, do not fit the config, or some are missing.
         """
-        if folder is None or checkpoint.gguf_file or checkpoint.load:
+        if folder is None:
             self._skeleton = None
             model, self.remarks = checkpoint.load_whole(self.dtype, self.device)
             return model

@@ -9,15 +9,13 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from madyn.checkpoints.adapters import is_adapter
 from madyn.checkpoints.fetching import RemoteCheckpoint, list_files, pull_request_commits
-from madyn.checkpoints.finding import Checkpoint
-from madyn.checkpoints.fingerprints import Piece, hash_piece, sample_files, step_inside
-from madyn.checkpoints.folders import refuse_adapter_folder
+from madyn.checkpoints.fingerprints import Piece, hash_piece, sample_files
 from madyn.checkpoints.forms import takes_index, wanted_form
-from madyn.checkpoints.weights import local_weight_files, no_weights
+from madyn.checkpoints.weights import no_weights
 from madyn.errors import CheckpointError
 from madyn.sharing import Sharing
 
@@ -40,12 +38,16 @@ class Store:
         inherited: the same of a step that all say alike, so that it is the step of none; None where there is none.
         weak: pieces that are no evidence by themselves; `whole` those that are whole files.
         requests: that were made to the Hub.
+        keys: all the checkpoints that were to be looked at.
         would_tell: what would say whose the weights are that several steps hold, in words.
+        looks_further: what looks for mended weights elsewhere, in words.
     """
 
     would_tell = ""
+    looks_further = ""
 
-    def __init__(self) -> None:
+    def __init__(self, keys: Iterable[Key]) -> None:
+        self.keys = frozenset(keys)
         self.files: dict[Key, set[str]] = {}
         self.failed: dict[Key, str] = {}
         self.inside: dict[int, tuple[int, str]] = {}
@@ -88,11 +90,11 @@ class Listings(Store):
     """Revisions of a repository of the Hub: one request a commit, whatever the number of names it has."""
 
     would_tell = "main would, if it and the last step held them"
+    looks_further = "`madyn verify --pull-requests` looks for mended files in pull requests"
 
-    def __init__(self, checkpoints: Mapping[Key, Checkpoint], advance: Advance) -> None:
-        super().__init__()
-        self._repo = next(iter(checkpoints.values())).source
-        commits = {key: c.commit or c.revision or "main" for key, c in checkpoints.items()}
+    def __init__(self, repo: str, commits: Mapping[Key, str], advance: Advance) -> None:
+        super().__init__(commits)
+        self._repo = repo
         found = self._list(dict.fromkeys(commits.values()), advance)
         self._remote: dict[Key, RemoteCheckpoint] = {}
         self._told: dict[tuple[str, str], tuple[str, ...]] = {}
@@ -150,33 +152,38 @@ def _hashes(remote: RemoteCheckpoint, files: Iterable[str]) -> dict[str, str]:
     return {file.name: file.sha256 or file.git_sha1 or f"{remote.commit}/{file.name}" for file in listed}
 
 
+class OnDisk(Protocol):
+    """What is asked of a checkpoint whose files are here; `checkpoints.sources.protocol.Checkpoint` says it."""
+
+    def files(self) -> dict[str, Path]: ...
+
+    def weight_files(self, form: str | None = None) -> dict[str, Path]: ...
+
+    def step_inside(self) -> tuple[int, str] | None: ...
+
+
 class Folders(Store):
     """Checkpoints on disk: samples of their tensors, and all of what agrees in its samples."""
 
     would_tell = "a trainer_state.json with its global_step in each would"
 
-    def __init__(self, checkpoints: Mapping[Key, Checkpoint], advance: Advance) -> None:
-        super().__init__()
+    def __init__(self, checkpoints: Mapping[Key, OnDisk], advance: Advance) -> None:
+        super().__init__(checkpoints)
         self._checkpoints = checkpoints
+        self._located: dict[Key, dict[str, Path]] = {}
         self._samples: dict[tuple[Key, str], Piece] = {}
         for key, checkpoint in checkpoints.items():
-            folder = Path(checkpoint.source)
             try:
-                self.files[key] = {path.name for path in folder.iterdir() if path.is_file()}
-            except OSError as e:
-                self.failed[key] = f"{folder}: cannot be read: {e.strerror or e}"
-                continue
-            try:
-                refuse_adapter_folder(folder)
+                self._located[key] = checkpoint.files()
             except CheckpointError as e:  # there is nothing to compare, and its measurement is refused with this reason
-                del self.files[key]
                 self.failed[key] = str(e)
                 continue
-            inside = None if checkpoint.gguf_file else step_inside(folder)
+            self.files[key] = set(self._located[key])
+            inside = checkpoint.step_inside()
             if inside is not None and key is not None:
-                self.inside[key] = (inside[0], f"{inside[1]} in it")
+                self.inside[key] = inside
         self._set_inherited_apart()
-        self._sampled = _in_threads(self._sample, [(key, self._paths(key)) for key in self.files], advance)
+        self._sampled = _in_threads(self._sample, [(key, self._weights(key)) for key in self.files], advance)
 
     def _set_inherited_apart(self) -> None:
         """Take away what all configs say alike: a config is copied from the model that a training began with."""
@@ -186,29 +193,35 @@ class Folders(Store):
             self.inherited = (next(iter(of_config.values())), "config.json")
             self.inside = {step: self.inside[step] for step in recorded}
 
-    def _paths(self, key: Key, form: str | None = None) -> tuple[Path, ...]:
-        checkpoint = self._checkpoints[key]
+    def _weights(self, key: Key, form: str | None = None) -> tuple[str, ...]:
         try:
-            return tuple(replace(checkpoint, form=form or checkpoint.form).weight_paths())
+            found = self._checkpoints[key].weight_files(form)
         except (CheckpointError, OSError):
             return ()  # none, or not all: `weight_files` says which
+        self._located[key] |= found
+        return tuple(found)
 
     def weight_files(self, key: Key, form: str) -> tuple[str, ...]:
-        paths = self._paths(key, form)
-        return tuple(path.name for path in paths) if paths else super().weight_files(key, form)
+        return self._weights(key, form) or super().weight_files(key, form)
 
     def told_by_index(self, key: Key, form: str) -> tuple[str, ...]:
-        return tuple(local_weight_files(Path(self._checkpoints[key].source), form))
+        return tuple(self._checkpoints[key].weight_files(form))
 
-    def _sample(self, item: tuple[Key, tuple[Path, ...]]) -> dict[str, Piece] | str:
+    def _sample(self, item: tuple[Key, tuple[str, ...]]) -> dict[str, Piece] | str:
+        key, names = item
+        pieces: dict[str, Piece] = {}
         try:
-            return sample_files(item[1])
+            for name in names:
+                path = self._located[key][name]
+                # A whole file goes by the name that it has in every checkpoint, which its own may not be.
+                pieces |= {name if own == path.name else own: piece for own, piece in sample_files([path]).items()}
         except CheckpointError as e:
             return str(e)
+        return pieces
 
     def pieces(self, key: Key, files: Iterable[str]) -> dict[str, str]:
-        paths = tuple(Path(self._checkpoints[key].source) / name for name in files)
-        sampled = self._sampled.get((key, paths)) or self._sample((key, paths))
+        names = tuple(files)
+        sampled = self._sampled.get((key, names)) or self._sample((key, names))
         if isinstance(sampled, str):
             raise CheckpointError(sampled)
         self.weak |= {name for name, piece in sampled.items() if piece.weak}

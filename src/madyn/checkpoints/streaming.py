@@ -15,9 +15,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from madyn.checkpoints.finding import Checkpoint
 from madyn.checkpoints.loading import match_names
 from madyn.checkpoints.placing import judge
+from madyn.checkpoints.sources.protocol import Checkpoint
 from madyn.checkpoints.weights import Weights
 from madyn.errors import ArchitectureError, CheckpointError
 

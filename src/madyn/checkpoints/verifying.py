@@ -18,14 +18,12 @@ from itertools import pairwise
 from typing import Any
 
 from madyn.checkpoints import verdicts
-from madyn.checkpoints.finding import Checkpoint, Checkpoints
 from madyn.checkpoints.forms import Form, stored_forms
-from madyn.checkpoints.stores import Advance, Folders, Key, Listings, Store
+from madyn.checkpoints.sources.protocol import Checkpoints
+from madyn.checkpoints.stores import Advance, Key, Store
 from madyn.checkpoints.verdicts import Alternative, Finding
 from madyn.errors import CheckpointError
-from madyn.sharing import MAIN, find_sharings
-
-_FEW = 4  # steps; fewer give nothing to compare with, and some more are listed
+from madyn.sharing import find_sharings
 
 
 @dataclass(frozen=True)
@@ -100,16 +98,10 @@ def verify(
     """
     wanted = found.at(found.steps if steps is None else steps)
     asked = tuple(c.step for c in wanted if c.step is not None)
-    if wanted[0].load is not None:
+    store = wanted[0].store(found, asked, advance)
+    if store is None:
         return Verification(found.source, asked)
-    if wanted[0].revision is not None:
-        keys: dict[Key, Checkpoint] = _to_compare(found, asked)
-        store: Store = Listings(keys, advance)
-        more = "" if pull_requests else "`madyn verify --pull-requests` looks for mended files in pull requests"
-    else:
-        keys = {**found.by_step}
-        more = ""
-        store = Folders(keys, advance)
+    more = "" if pull_requests else store.looks_further
     held, absent = _held(store, wanted[0].form)
     inside = {step: said for step, (said, _) in store.inside.items()}
     sharings = find_sharings(held, steps=found.steps, inside=inside, weak=store.weak, files=store.whole)
@@ -136,16 +128,8 @@ def verify(
         store.requests,
         tuple(sorted(told, key=lambda finding: not finding.fault)),
         len(found.by_step),
-        len(set(found.by_step) - set(keys)),
+        len(set(found.by_step) - store.keys),
     )
-
-
-def _to_compare(found: Checkpoints, asked: tuple[int, ...]) -> dict[Key, Checkpoint]:
-    """The steps asked about, the last, `main`, and for a few steps the first and the middle one."""
-    every = list(found.by_step)
-    steps = {*asked, every[-1], *((every[0], every[len(every) // 2]) if len(asked) < _FEW else ())}
-    keys: dict[Key, Checkpoint] = {step: found.by_step[step] for step in sorted(steps)}
-    return keys if found.main is None else {**keys, MAIN: found.main}
 
 
 def _held(store: Store, form: str) -> tuple[dict[Key, dict[str, str]], dict[str, list[int]]]:

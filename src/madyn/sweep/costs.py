@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from madyn.architecture import Architecture
-from madyn.checkpoints.fetching import is_cached
 from madyn.dataset.files import root_path
 from madyn.errors import ArchitectureError, MadynError
 from madyn.sweep.inputs import given_inputs, named_tokenizer, probe_of_inputs
@@ -143,10 +142,7 @@ def _cost(plan: ModelPlan, probe: Probe, settings: Settings, start: StartUp) -> 
 
 def _downloads(plan: ModelPlan, size: int, settings: Settings) -> tuple[int, int]:
     """Bytes to download, and the most that they take at a time, of checkpoints of a size."""
-    remote = plan.todo[0].remote()
-    if remote is None:
-        return 0, 0
-    download = size * sum(not is_cached(replace(remote, commit=c.commit or remote.commit)) for c in plan.todo)
+    download = size * plan.todo[0].count_away(plan.todo)
     return download, download if settings.keep_cache is None else min(download, size * (settings.keep_cache + 2))
 
 

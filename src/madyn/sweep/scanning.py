@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from madyn.architecture import Architecture
-from madyn.checkpoints import Checkpoint, find_checkpoint, find_checkpoints
+from madyn.checkpoints import Checkpoint, find_checkpoint
 from madyn.checkpoints.verifying import verify
 from madyn.errors import CheckpointError, MadynError
 from madyn.massive import FALSE_ALARMS, judge_tails, massive_published
@@ -197,8 +197,8 @@ def _table(result: Measurement, values: np.ndarray, tokenizer: Any) -> pd.DataFr
 def _doubts(checkpoint: Checkpoint) -> list[str]:
     """What speaks against a revision of the Hub being the step that it is named for; nothing where it names none."""
     with suppress(MadynError):
-        if checkpoint.revision not in (None, "main"):
-            found = find_checkpoints(checkpoint.source, form=checkpoint.form)
+        found = checkpoint.siblings()
+        if found is not None:
             steps = [step for step, one in found.by_step.items() if one.revision == checkpoint.revision]
             return [str(finding) for finding in verify(found, steps).findings if finding.fault] if steps else []
     return []

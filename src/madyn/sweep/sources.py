@@ -12,7 +12,6 @@ from pathlib import Path
 
 from madyn.checkpoints import Checkpoint
 from madyn.dataset import layout
-from madyn.dataset.lab_files import hash_file
 from madyn.dataset.manifest import Unit
 from madyn.errors import MadynError, UsageError
 from madyn.terminal import note
@@ -61,15 +60,6 @@ def _is_same_place(one: str, other: str) -> bool:
 def _is_same_weights(unit: Unit, checkpoint: Checkpoint) -> bool | None:
     """Whether a unit was measured on the weights of a checkpoint; None where the hashes cannot tell."""
     try:
-        remote = checkpoint.remote()
-        if remote is not None:
-            listed = {file.name: file.sha256 for file in remote.weights if file.sha256}
-            return listed == unit.weights_sha256 if listed and unit.weights_sha256 else None
-        if unit.weights_xxh3 is not None:
-            own = checkpoint.hash_weights()
-            return None if own is None else own == unit.weights_xxh3
-        files = {path.name: path for path in checkpoint.weight_paths()} if checkpoint.load is None else {}
-        shared = [name for name in unit.weights_sha256 if name in files]
-        return hash_file(files[shared[0]]) == unit.weights_sha256[shared[0]] if shared else None
+        return checkpoint.holds(unit.weights_xxh3, unit.weights_sha256)
     except (MadynError, OSError):
         return None  # what is wrong with the checkpoint is said when it is read

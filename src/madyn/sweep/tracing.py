@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from madyn.architecture import Architecture
-from madyn.checkpoints import Checkpoint, Checkpoints
+from madyn.checkpoints import Checkpoints
+from madyn.checkpoints.sources.function import checkpoints_of
 from madyn.dataset import Dataset, manifest, open_dataset
 from madyn.dataset.files import is_local, root_path, storage_error
 from madyn.dataset.layout import check_step
@@ -246,7 +247,7 @@ def _from_callable(names: Sequence[str | Path], steps: Steps, load: Callable[[in
         raise UsageError("load needs steps as a list of whole numbers: a function does not say which it can give")
     name = str(names[0])
     numbers = [check_step(step) for step in ([steps] if isinstance(steps, int) else steps)]
-    return Checkpoints(name, name, {s: Checkpoint(name, step=s, load=load) for s in sorted(set(numbers))})
+    return checkpoints_of(name, numbers, load)
 
 
 def _weight_bytes(plan: ModelPlan) -> int:

@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from madyn.architecture import Architecture
 from madyn.checkpoints import Checkpoint
-from madyn.checkpoints.fetching import RemoteCheckpoint, fetch_file, fetch_needed, forget, is_cached
-from madyn.checkpoints.fingerprints import TRAINER_STATE, step_inside
+from madyn.checkpoints.sources.protocol import Files
 from madyn.checkpoints.verifying import at_another_step
-from madyn.checkpoints.weights import read_ahead
 from madyn.dataset import layout, manifest
 from madyn.dataset.files import create_bytes, encode_json, is_there, root_path, write_bytes
 from madyn.dataset.statistics import encode_statistics
@@ -76,15 +74,6 @@ class Outcome:
     remarks: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Files:
-    """Where a checkpoint's files are, once it has been made ready, and the SHA-256 that the Hub lists for each."""
-
-    folder: Path | None
-    bytes_left_out: int | None = None
-    sha256: dict[str, str] = field(default_factory=dict)
-
-
 def prepare(work: Work) -> Files | MadynError:
     """Bring a checkpoint's weights to this machine, and into the system's cache of files where they are here already.
 
@@ -92,70 +81,40 @@ def prepare(work: Work) -> Files | MadynError:
     """
     checkpoint = work.checkpoint
     try:
-        remote = checkpoint.remote()
-        if remote is None:
-            folder = checkpoint.folder()
-            if folder is not None:
-                read_ahead(folder, checkpoint.form)
-            return Files(folder)
-        _refuse_other_step(work, remote)
-        if work.settings.keep_cache is not None and not is_cached(remote):
-            _FETCHED.append(remote)
-        if work.settings.decoder_only:
-            folder, left_out = fetch_needed(remote, needed_names(checkpoint))
-            return Files(folder, left_out, _listed_hashes(remote))
-        return Files(checkpoint.folder(remote), sha256=_listed_hashes(remote))
+        if not work.settings.allow_duplicates:
+            _refuse_other_step(work)
+        if work.settings.keep_cache is not None and not checkpoint.is_here():
+            _FETCHED.append(checkpoint)
+        return checkpoint.fetch(decoder_only=work.settings.decoder_only)
     except MadynError as e:
         return e
     except OSError as e:
         return CheckpointError(f"{checkpoint}: its files cannot be had: {e}")
 
 
-def _refuse_other_step(work: Work, remote: RemoteCheckpoint) -> None:
-    """Raise CheckpointError where a checkpoint of the Hub says that it is another step of its model.
-
-    The Trainer's record alone is asked. A config may be that of the model that the training began with, which only all
-    of them together tell.
-    """
-    if work.settings.allow_duplicates or TRAINER_STATE not in remote.files:
-        return
-    said = step_inside(fetch_file(remote, TRAINER_STATE).parent)
-    if said is not None and said[1] == TRAINER_STATE and at_another_step({work.step: said[0]}, work.steps):
+def _refuse_other_step(work: Work) -> None:
+    """Raise CheckpointError where a checkpoint says only now that it is another step of its model."""
+    said = work.checkpoint.late_step()
+    if said is not None and at_another_step({work.step: said[0]}, work.steps):
         raise CheckpointError(
             f"{work.checkpoint} is step {said[0]}, says {said[1]} in it: take other steps, or measure it all the "
             "same with --allow-duplicates"
         )
 
 
-def _listed_hashes(remote: RemoteCheckpoint) -> dict[str, str]:
-    return {file.name: file.sha256 for file in remote.weights if file.sha256}
-
-
-_FETCHED: deque[RemoteCheckpoint] = deque()  # what this process downloaded and has not yet removed, oldest first
+_FETCHED: deque[Checkpoint] = deque()  # what this process downloaded and has not yet removed, oldest first
 
 
 def _bound_cache(keep: int | None) -> None:
     """Remove the oldest downloads past the number to keep. One more may be under way for the next unit."""
     while keep is not None and len(_FETCHED) > keep + 1:
-        forget(_FETCHED.popleft())
+        _FETCHED.popleft().forget()
 
 
 def finish_cache(keep: int | None) -> None:
     """As `_bound_cache`, when nothing is under way any more."""
     while keep is not None and len(_FETCHED) > keep:
-        forget(_FETCHED.popleft())
-
-
-def needed_names(checkpoint: Checkpoint) -> Any:
-    """Whether a tensor of a file belongs to the decoder, as a function of its name."""
-    import torch
-    from transformers import AutoModel
-
-    with torch.device("meta"):
-        model = AutoModel.from_config(checkpoint.config(), trust_remote_code=checkpoint.trust_remote_code)
-    names = set(model.state_dict())
-    prefix = f"{model.base_model_prefix}."
-    return lambda name: name in names or name.removeprefix(prefix) in names
+        _FETCHED.popleft().forget()
 
 
 def measure_unit(work: Work, files: Files | MadynError | None = None, *, wait: bool = False) -> Outcome:
