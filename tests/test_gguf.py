@@ -108,6 +108,21 @@ def test_a_file_that_has_changed_is_read_again(tmp_path, readings):
     assert len(readings) == 2
 
 
+def test_a_probe_that_is_none_is_refused_before_the_file_is_read(tmp_path, readings):
+    write_gguf(tmp_path / "a.gguf", tmp_path / "a", seed=1)
+    (tmp_path / "typo").mkdir()
+    for text, said in (
+        (str(tmp_path / "typo.txt"), r"typo\.txt: no such folder or file"),
+        (str(tmp_path / "typo"), "a folder, or no regular file"),
+        ("stdlib#trian", "'trian' is no part of a text"),
+        ("stdlob", "neither a known text source"),
+        ("owner/name?colum=x", "neither a known text source"),
+    ):
+        with pytest.raises(madyn.MadynError, match=said):
+            madyn.scan_checkpoint(tmp_path / "a.gguf", probe=madyn.Probe(text))
+    assert readings == []
+
+
 def test_the_package_is_left_as_it_was(tmp_path):
     write_gguf(tmp_path / "a.gguf", tmp_path / "a", seed=1)
     own = gguf.GGUFReader, gguf.get_tensor_name_map

@@ -12,6 +12,7 @@ import madyn
 from madyn.checkpoints import find_checkpoint, find_checkpoints
 from madyn.dataset import layout, manifest
 from madyn.errors import CheckpointError, ProbeMismatchError, StorageError, TextError, UsageError
+from madyn.sweep import plan_costs
 from madyn.text import read_text, token_sequences
 from tiny import SENTENCES, TEXT, save_checkpoints, tiny_shape
 
@@ -36,6 +37,15 @@ def probe(book):
 @pytest.fixture
 def copy(run, tmp_path):
     return shutil.copytree(run, tmp_path / "copied" / "tiny-net")
+
+
+def test_a_probe_that_is_not_there_is_said_before_anything_is_looked_at(run, tmp_path):
+    probe = madyn.Probe(str(tmp_path / "typo.txt"))
+    with pytest.raises(TextError, match=r"typo\.txt: no such folder or file"):
+        madyn.trace(run, tmp_path / "d", probe=probe, steps=[12345])
+    with pytest.raises(TextError, match=r"typo\.txt: no such folder or file"):
+        plan_costs([run], probe=probe)
+    assert plan_costs([run], probe=probe, inputs=[[1, 2, 3]]).models[0].checkpoints == 4
 
 
 def test_finds_checkpoints_by_the_names_in_use(run, tmp_path):

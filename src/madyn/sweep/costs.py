@@ -23,6 +23,7 @@ from madyn.sweep.settings import Probe, Settings, resolve_device, torch_dtype
 from madyn.sweep.startup import StartUp
 from madyn.sweep.units import SHARE_OF_MEMORY, free_memory
 from madyn.sweep.verifying import apart, compare_all, report_lines
+from madyn.text import refuse_no_source
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,7 @@ def plan_costs(
 
     Raises:
         CheckpointError: a model or a step does not exist.
+        TextError: there is no such text.
     """
     settings, probe = settings or Settings(), probe or Probe()
     start = StartUp()
@@ -97,6 +99,8 @@ def plan_costs(
     if inputs is not None:
         values = given_inputs(inputs)
         probe = replace(probe_of_inputs(probe, values), length=values.shape[1] if values.ndim == 2 else None)
+    else:
+        refuse_no_source(probe.text)
     root = None if out is None else root_path(out)
     plans = plan_models(root, list(models), steps, None, settings, revisions)
     compared = compare_all(plans)

@@ -17,7 +17,7 @@ from madyn.sweep.inputs import Inputs, describe_inputs, given_inputs, inputs_for
 from madyn.sweep.remarks import overflow_remark
 from madyn.sweep.settings import Probe, Settings
 from madyn.sweep.units import Loaded, load_model
-from madyn.text import read_text
+from madyn.text import read_text, refuse_no_source
 
 if TYPE_CHECKING:
     import numpy as np
@@ -108,6 +108,7 @@ class _Subject:
         checkpoint = find_checkpoint(model, revision, trust_remote_code=trust, form=settings.weights)
         probe = probe or Probe(sequences=4)
         if not given:  # what is wrong with the model is said before its tokenizer is asked for
+            refuse_no_source(probe.text)
             config = checkpoint.config()
             refuse_without_images(checkpoint, config)
             probe.length_for(Architecture.from_config(config))

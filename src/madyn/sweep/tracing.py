@@ -38,7 +38,7 @@ from madyn.sweep.settings import GIVEN, Probe, Settings
 from madyn.sweep.units import Outcome, Work, start_unit
 from madyn.sweep.verifying import apart, compare_all, report_lines
 from madyn.terminal import counted, data_size, few, progress_display
-from madyn.text import Text, hash_tokens, read_text
+from madyn.text import Text, hash_tokens, read_text, refuse_no_source
 
 if TYPE_CHECKING:
     import numpy as np
@@ -122,6 +122,8 @@ def trace(
     values = None if inputs is None else given_inputs(inputs)
     if values is not None:
         probe = probe_of_inputs(probe, values)
+    else:
+        refuse_no_source(probe.text)
     chosen = choose_engine(engine, jobs=jobs, cpus=cpus, gpus=gpus)
     root = root_path(out)
     given = [models] if isinstance(models, (str, Path)) else list(models)

@@ -1,6 +1,6 @@
 """Token sequences from any text source, for probing a model and for training one."""
 
-from madyn.text.sources import BLANK_LINE, PAPER_DOCUMENTS, REDPAJAMA, Text, is_here, read_text
+from madyn.text.sources import BLANK_LINE, PAPER_DOCUMENTS, REDPAJAMA, Text, is_here, read_text, refuse_no_source
 from madyn.text.tokens import (
     Tokens,
     Windows,
@@ -24,6 +24,7 @@ __all__ = [
     "hash_tokens",
     "is_here",
     "read_text",
+    "refuse_no_source",
     "spelt_remark",
     "token_sequences",
     "tokenize",

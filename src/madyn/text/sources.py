@@ -75,7 +75,7 @@ def read_text(source: str, documents: int | None = PAPER_DOCUMENTS, seed: int = 
         raise UsageError(f"documents is {documents}; at least one is needed")
     check_range("seed", seed, 0, MOST_SEED)
     name, part = _name_and_part(source)
-    read = next(read for applies, read in _SOURCES if applies(name))
+    read = _reader_of(name)
     if part:
         kept = [d for d in read(name, None, seed) if _held_out(d) == (part == "held-out")]
         found = [kept[i] for i in _draw(len(kept), documents, seed)]
@@ -84,6 +84,26 @@ def read_text(source: str, documents: int | None = PAPER_DOCUMENTS, seed: int = 
     if not any(d.strip() for d in found):
         raise TextError(f"{source}: no text in it")
     return Text(source, tuple(found), seed)
+
+
+def refuse_no_source(source: str) -> None:
+    """Refuse a name that no text can be read by, such as a path with a typo: before models are looked at for its sake.
+
+    Nothing is read, and nobody asked: a source that passes may still turn out to hold no text.
+
+    Raises:
+        TextError, UsageError: as `read_text` would.
+    """
+    name, _ = _name_and_part(source)
+    read = _reader_of(name)
+    if read is _refuse_path:
+        read(name, None, 0)
+    elif read is _hub_dataset:
+        _parse_dataset(name)
+
+
+def _reader_of(name: str) -> Callable[[str, int | None, int], list[str]]:
+    return next(read for applies, read in _SOURCES if applies(name))
 
 
 def is_here(source: str) -> bool:
@@ -238,15 +258,7 @@ def _hub_dataset(name: str, documents: int | None, seed: int) -> list[str]:
     import datasets
     from datasets.exceptions import DatasetsError
 
-    repo, _, query = name.removeprefix("hf://datasets/").partition("?")
-    options = dict(parse_qsl(query))
-    column = options.pop("column", "text")
-    config, split = options.pop("config", None), options.pop("split", "train")
-    if options or repo.count("/") != 1:
-        raise TextError(
-            f"{name}: neither a known text source ({', '.join(_NAMED)}), nor a file, nor a dataset of the Hub as "
-            "OWNER/NAME?config=C&split=S&column=T"
-        )
+    repo, config, split, column = _parse_dataset(name)
     try:
         with hub_errors(f"text {repo}", TextError):
             table = datasets.load_dataset(repo, config, split=split)
@@ -257,6 +269,20 @@ def _hub_dataset(name: str, documents: int | None, seed: int) -> list[str]:
     if column not in table.column_names:
         raise TextError(f"text {repo}: no column {column!r}; it has {', '.join(table.column_names)}; add ?column=NAME")
     return [str(table[i][column]) for i in _draw(len(table), documents, seed)]
+
+
+def _parse_dataset(name: str) -> tuple[str, str | None, str, str]:
+    """The repository, config, split and column of a dataset of the Hub. Raises TextError where it is none."""
+    repo, _, query = name.removeprefix("hf://datasets/").partition("?")
+    options = dict(parse_qsl(query))
+    column = options.pop("column", "text")
+    config, split = options.pop("config", None), options.pop("split", "train")
+    if options or repo.count("/") != 1:
+        raise TextError(
+            f"{name}: neither a known text source ({', '.join(_NAMED)}), nor a file, nor a dataset of the Hub as "
+            "OWNER/NAME?config=C&split=S&column=T"
+        )
+    return repo, config, split, column
 
 
 _NAMED: dict[str, Callable[[str, int | None, int], list[str]]] = {"stdlib": _standard_library, "redpajama": _redpajama}
