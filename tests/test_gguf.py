@@ -108,7 +108,7 @@ def test_a_file_that_has_changed_is_read_again(tmp_path, readings):
     assert len(readings) == 2
 
 
-def test_a_probe_that_is_none_is_refused_before_the_file_is_read(tmp_path, readings):
+def test_a_probe_or_tokenizer_that_is_none_is_refused_before_the_file_is_read(tmp_path, readings):
     write_gguf(tmp_path / "a.gguf", tmp_path / "a", seed=1)
     (tmp_path / "typo").mkdir()
     for text, said in (
@@ -120,6 +120,8 @@ def test_a_probe_that_is_none_is_refused_before_the_file_is_read(tmp_path, readi
     ):
         with pytest.raises(madyn.MadynError, match=said):
             madyn.scan_checkpoint(tmp_path / "a.gguf", probe=madyn.Probe(text))
+    with pytest.raises(madyn.MadynError, match=r"tokenizer .*typo\.gguf: no such folder or file"):
+        madyn.scan_checkpoint(tmp_path / "a.gguf", tokenizer=tmp_path / "typo.gguf")
     assert readings == []
 
 

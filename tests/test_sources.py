@@ -1,8 +1,10 @@
 """A kind of checkpoint is one file: it is found, scanned, traced and compared like those that are built in."""
 
+import ast
 import json
 import shutil
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -115,6 +117,20 @@ def test_the_kinds_that_are_built_in(tmp_path, folders):
     (tmp_path / "x.txt").write_text("x")
     with pytest.raises(CheckpointError, match=r"x\.txt: a model is a folder, a \.gguf file, or a name of the Hub$"):
         find_checkpoint(tmp_path / "x.txt")
+
+
+def test_nobody_else_asks_of_which_kind_a_checkpoint_is():
+    package = Path(madyn.__file__).parent
+    made = {"madyn.checkpoints.sources.function": ["sweep/tracing.py"]}  # by an option of its own, and by no name
+    kinds = {f"{sources.__name__}.{name}" for name in ("hub", "folder", "gguf", "function")}
+    importers: dict[str, list[str]] = {}
+    for path in package.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module in kinds:
+                importers.setdefault(node.module, []).append(str(path.relative_to(package)))
+    assert importers == made
+    with pytest.raises(CheckpointError, match="cannot be read: File name too long"):
+        find_checkpoint("x" * 5000 + ".gguf")
 
 
 @pytest.mark.usefixtures("archives")

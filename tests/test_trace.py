@@ -45,6 +45,8 @@ def test_a_probe_that_is_not_there_is_said_before_anything_is_looked_at(run, tmp
         madyn.trace(run, tmp_path / "d", probe=probe, steps=[12345])
     with pytest.raises(TextError, match=r"typo\.txt: no such folder or file"):
         plan_costs([run], probe=probe)
+    with pytest.raises(CheckpointError, match=r"tokenizer .*typo: no such folder or file"):
+        madyn.trace(run, tmp_path / "d", tokenizer=tmp_path / "typo", steps=[12345])
     assert plan_costs([run], probe=probe, inputs=[[1, 2, 3]]).models[0].checkpoints == 4
 
 

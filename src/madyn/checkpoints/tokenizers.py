@@ -14,14 +14,19 @@ from madyn.hub import hub_errors
 from madyn.paths import describe_missing, exists, means_path
 
 
+def refuse_no_tokenizer(name: str | Path) -> None:
+    """Raise CheckpointError where a name is a path that is not there: told without reading anything."""
+    if means_path(name) and not exists(name):
+        raise CheckpointError(f"tokenizer {name}: {describe_missing(name)}")
+
+
 def find_tokenizer(name: str | Path, *, trust_remote_code: bool = False) -> Any:
     """The tokenizer in a folder or a GGUF file, or of a model of the Hub.
 
     Raises:
         CheckpointError: there is none, or it cannot be loaded.
     """
-    if means_path(name) and not exists(name):
-        raise CheckpointError(f"tokenizer {name}: {describe_missing(name)}")
+    refuse_no_tokenizer(name)
     source = kind_of(name) or Source()
     try:
         with hub_errors(f"tokenizer {name}", CheckpointError, remote=not exists(name)):

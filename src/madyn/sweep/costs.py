@@ -17,13 +17,12 @@ from typing import Any
 from madyn.architecture import Architecture
 from madyn.dataset.files import root_path
 from madyn.errors import ArchitectureError, MadynError
-from madyn.sweep.inputs import given_inputs, named_tokenizer, probe_of_inputs
+from madyn.sweep.inputs import given_inputs, named_tokenizer, probe_of_inputs, refuse_typos
 from madyn.sweep.planning import ModelPlan, Steps, plan_models
 from madyn.sweep.settings import Probe, Settings, resolve_device, torch_dtype
 from madyn.sweep.startup import StartUp
 from madyn.sweep.units import SHARE_OF_MEMORY, free_memory
 from madyn.sweep.verifying import apart, compare_all, report_lines
-from madyn.text import refuse_no_source
 
 
 @dataclass(frozen=True)
@@ -100,7 +99,7 @@ def plan_costs(
         values = given_inputs(inputs)
         probe = replace(probe_of_inputs(probe, values), length=values.shape[1] if values.ndim == 2 else None)
     else:
-        refuse_no_source(probe.text)
+        refuse_typos(probe, tokenizer)
     root = None if out is None else root_path(out)
     plans = plan_models(root, list(models), steps, None, settings, revisions)
     compared = compare_all(plans)

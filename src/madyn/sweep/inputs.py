@@ -10,13 +10,13 @@ from zipfile import BadZipFile
 
 from madyn.architecture import Architecture
 from madyn.checkpoints import Checkpoint
-from madyn.checkpoints.tokenizers import find_tokenizer
+from madyn.checkpoints.tokenizers import find_tokenizer, refuse_no_tokenizer
 from madyn.dataset import manifest
 from madyn.errors import ArchitectureError, CheckpointError, MadynError, TextError, UsageError
 from madyn.sweep.images import refuse_without_images
 from madyn.sweep.remarks import bos_remark
 from madyn.sweep.settings import GIVEN, Probe
-from madyn.text import Text, cut_windows, hash_tokens, spelt_remark
+from madyn.text import Text, cut_windows, hash_tokens, refuse_no_source, spelt_remark
 
 if TYPE_CHECKING:
     import numpy as np
@@ -116,6 +116,18 @@ def inputs_for(checkpoints: Sequence[Checkpoint], text: Text, probe: Probe, toke
     windows = cut_windows(text, reader, probe.sequences, length, bos=probe.bos)
     remarks = (spelt_remark(windows.spelt), "" if probe.bos else bos_remark(reader))
     return Inputs(windows.ids, tuple(remark for remark in remarks if remark))
+
+
+def refuse_typos(probe: Probe, tokenizer: Any) -> None:
+    """Refuse a probe or a tokenizer whose name can be none, before the models are looked at that are to read it.
+
+    Raises:
+        TextError, UsageError: there is no such text.
+        CheckpointError: there is no such tokenizer.
+    """
+    refuse_no_source(probe.text)
+    if isinstance(tokenizer, (str, Path)):
+        refuse_no_tokenizer(tokenizer)
 
 
 def named_tokenizer(tokenizer: Any, *, trust_remote_code: bool = False) -> Any:

@@ -13,11 +13,19 @@ from madyn.checkpoints.verifying import verify
 from madyn.errors import CheckpointError, MadynError
 from madyn.massive import FALSE_ALARMS, judge_tails, massive_published
 from madyn.sweep.images import read_images, refuse_without_images
-from madyn.sweep.inputs import Inputs, describe_inputs, given_inputs, inputs_for, measured_length, named_tokenizer
+from madyn.sweep.inputs import (
+    Inputs,
+    describe_inputs,
+    given_inputs,
+    inputs_for,
+    measured_length,
+    named_tokenizer,
+    refuse_typos,
+)
 from madyn.sweep.remarks import overflow_remark
 from madyn.sweep.settings import Probe, Settings
 from madyn.sweep.units import Loaded, load_model
-from madyn.text import read_text, refuse_no_source
+from madyn.text import read_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -108,7 +116,7 @@ class _Subject:
         checkpoint = find_checkpoint(model, revision, trust_remote_code=trust, form=settings.weights)
         probe = probe or Probe(sequences=4)
         if not given:  # what is wrong with the model is said before its tokenizer is asked for
-            refuse_no_source(probe.text)
+            refuse_typos(probe, tokenizer)
             config = checkpoint.config()
             refuse_without_images(checkpoint, config)
             probe.length_for(Architecture.from_config(config))

@@ -32,13 +32,14 @@ from madyn.sweep.inputs import (
     named_tokenizer,
     probe_of_inputs,
     probe_record,
+    refuse_typos,
 )
 from madyn.sweep.planning import ModelPlan, Steps, plan_models, take_share
 from madyn.sweep.settings import GIVEN, Probe, Settings
 from madyn.sweep.units import Outcome, Work, start_unit
 from madyn.sweep.verifying import apart, compare_all, report_lines
 from madyn.terminal import counted, data_size, few, progress_display
-from madyn.text import Text, hash_tokens, read_text, refuse_no_source
+from madyn.text import Text, hash_tokens, read_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -123,7 +124,7 @@ def trace(
     if values is not None:
         probe = probe_of_inputs(probe, values)
     else:
-        refuse_no_source(probe.text)
+        refuse_typos(probe, tokenizer)
     chosen = choose_engine(engine, jobs=jobs, cpus=cpus, gpus=gpus)
     root = root_path(out)
     given = [models] if isinstance(models, (str, Path)) else list(models)

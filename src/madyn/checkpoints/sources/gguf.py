@@ -14,6 +14,7 @@ from typing import Any
 from madyn.checkpoints.gguf_files import reading_once
 from madyn.checkpoints.sources.pretrained import Pretrained
 from madyn.checkpoints.sources.protocol import Asked, Checkpoint, Source
+from madyn.paths import exists
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,7 @@ class _Gguf(Source):
     words = "a .gguf file"
 
     def takes(self, model: str | Path) -> bool:
-        path = Path(model)
-        return path.suffix == ".gguf" and path.is_file()
+        return Path(model).suffix == ".gguf" and exists(model) and Path(model).is_file()
 
     def find(self, model: str | Path, asked: Asked) -> Checkpoint:
         return GgufFile(str(Path(model)))
