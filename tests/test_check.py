@@ -202,7 +202,7 @@ def test_all_faults_are_listed_and_none_stops_the_rest(root, monkeypatch):
     said = "\n".join(faults(root))
     for what in ("exp2_pythia_14m_step64", "m_1/step8.json", "training/m_1.json", "layer_fit_params_top1.json", ".csv"):
         assert what in said
-    monkeypatch.setattr("madyn.checking.reports.statistics_faults", lambda dataset, model: 1 / 0)
+    monkeypatch.setattr("madyn.checking.reports.statistics_faults", lambda records: 1 / 0)
     broken = faults(root)
     assert f"{root / A / 'stats'}: cannot be checked: ZeroDivisionError: division by zero" in broken
     assert any("m_1/step8.json" in fault for fault in broken)

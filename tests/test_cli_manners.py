@@ -199,7 +199,7 @@ def test_check_counts_what_is_said_of_many(run, tmp_path):
     out = run("check", root)[1]
     file = f"{root}/net_0/stats/exp2_net_0_stepN"
     assert f"{file}: steps 0 and 1: " in out
-    assert f"delete {file} and run `madyn trace` to measure the step anew (2 such)" in out
+    assert "run `madyn trace` again with the step's checkpoint, which measures the step again (2 such)" in out
 
 
 def test_a_model_s_name_in_another_word_is_left_alone():

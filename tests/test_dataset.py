@@ -337,7 +337,7 @@ def test_one_damaged_file_costs_show_one_step(tmp_path, capsys):
     assert f"{layout.manifest_path(root, 'm', 0)}: not JSON" in shown
     damaged = layout.statistics_path(root, "m", 2)
     faults = madyn.check_dataset(root).faults
-    assert any(f"delete {damaged} and run `madyn trace` again" in fault for fault in faults)
+    assert any(str(damaged) in fault and "put it back, or run `madyn trace` again" in fault for fault in faults)
     assert sum("step0.json: not JSON" in fault for fault in faults) == 1
     assert not any("no such file" in fault for fault in faults)
     for step in (0, 1):

@@ -43,15 +43,14 @@ def missing_units(records: Records) -> list[str]:
 
 
 def failures_of(records: Records) -> list[str]:
-    """The units of a model that have a manifest and no statistics, each with the reason; records that are damaged."""
+    """The units of a model that do not count as measured, each with the reason; records that are damaged."""
     root, model = records.root, records.model
     again = "madyn lab" if layout.training_path(root, model).exists() else "madyn trace"
     damaged = records.damaged_training
     found = [f"{damaged}; put the file back, or train the model again"] if damaged else []
     if records.training is not None and records.training.failure:
         found.append(f"{layout.training_path(root, model)}: {model} failed: {one_line(records.training.failure)}")
-    advice = f"delete the file and its step's statistics, and run `{again}` again"
-    found += [f"{fault}; {advice}" for fault in records.damaged_units]
+    found += [f"{fault}; {records.again}" for fault in dict.fromkeys([*records.damaged_units, *records.unit_faults])]
     for step, unit in records.units.items():
         if step not in records.measured:
             reason = f"failed: {one_line(unit.failure)}" if unit.failure else f"was cut short; run `{again}` again"
@@ -72,6 +71,8 @@ def remarks_of(records: Records) -> Iterator[str]:
     for step, unit in records.units.items():
         path = layout.manifest_path(records.root, records.model, step)
         yield from (f"{path}: {one_line(remark)}" for remark in unit.remarks)
+        if unit.failure is not None and unit.statistics_sha256 is not None and step in records.measured:
+            yield f"{path}: measuring the step again failed: {one_line(unit.failure)}"
     sources = list(dict.fromkeys(unit.source for unit in records.units.values() if unit.failure is None))
     if len(sources) > 1:
         named = f"{one_line(sources[0], 200)} and {one_line(sources[1], 200)}"

@@ -21,6 +21,7 @@ class Records:
         training: its record, if a lab trained the model.
         damaged_training: what is wrong with that, where it cannot be read.
         manifests, measured: the files of manifests and of statistics, by step.
+        unit_faults: why units that have statistics do not count as measured, a sentence each.
     """
 
     root: Path
@@ -31,11 +32,21 @@ class Records:
     damaged_training: str | None
     manifests: dict[int, Path]
     measured: dict[int, Path]
+    unit_faults: list[str]
 
     @property
     def damaged(self) -> list[str]:
-        """What is wrong with all that cannot be read."""
-        return [*self.damaged_units, *([self.damaged_training] if self.damaged_training else [])]
+        """What is wrong with all that cannot be read, or is not what was measured."""
+        training = [self.damaged_training] if self.damaged_training else []
+        return list(dict.fromkeys([*self.damaged_units, *self.unit_faults, *training]))
+
+    @property
+    def again(self) -> str:
+        """What is to be done where a unit is damaged: nothing is to be deleted, since what is there may be the last."""
+        if layout.training_path(self.root, self.model).exists():
+            return "put it back, or run `madyn lab` again, which measures the step again"
+        known = "put it back, or run" if self.manifests else "fetch it again, or run"
+        return f"{known} `madyn trace` again with the step's checkpoint, which measures the step again"
 
 
 def read_records(root: Path, model: str) -> Records:
@@ -45,5 +56,6 @@ def read_records(root: Path, model: str) -> Records:
         training, damaged_training = read_record(root, model), None
     except DatasetError as e:
         training, damaged_training = None, str(e)
-    files = layout.manifest_files(root, model), layout.statistics_files(root, model)
-    return Records(root, model, units, damaged, training, damaged_training, *files)
+    manifests, measured = layout.manifest_files(root, model), layout.statistics_files(root, model)
+    faults = [fault for step, path in measured.items() for fault in manifest.faults_of(root, model, step, path)]
+    return Records(root, model, units, damaged, training, damaged_training, manifests, measured, faults)

@@ -103,9 +103,9 @@ def check_dataset(path: str | Path) -> CheckReport:
     for model in dataset:
         folder, units = root / model, root / "manifest" / model
         known[model] = records = read_records(root, model)
-        report.take(layout.statistics_folder(root, model), partial(statistics_faults, dataset, model))
+        report.take(layout.statistics_folder(root, model), partial(statistics_faults, records))
         report.take(units, partial(manifest_faults, records, report.absences))
-        report.take(units, partial(unit_faults, dataset, records))
+        report.take(units, partial(unit_faults, records))
         report.take(units, partial(run_faults, records))
         report.take(root / "locations" / model, partial(location_faults, dataset, model))
         report.take(layout.training_path(root, model), partial(training_faults, records))

@@ -7,16 +7,14 @@ hashes, which is no fault; a hash that is missing where its siblings are there i
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
 from madyn.checking.records import Records
-from madyn.checking.statistics import remedy
 from madyn.dataset import Dataset, layout, manifest, seals
-from madyn.dataset.files import is_there, read_bytes, read_json
+from madyn.dataset.files import is_there, read_json
 from madyn.dataset.locations import read_unit_locations
-from madyn.errors import DatasetError, MadynError, one_line
+from madyn.errors import DatasetError, MadynError
 
 
 def probe_faults(root: Path) -> Iterator[str]:
@@ -29,26 +27,21 @@ def probe_faults(root: Path) -> Iterator[str]:
             yield f"{path}: {fault}"
 
 
-def unit_faults(dataset: Dataset, records: Records) -> Iterator[str]:
+def unit_faults(records: Records) -> Iterator[str]:
     """What is wrong between the manifests of a model and what lies beside them."""
-    root, model, units, measured = records.root, records.model, records.units, records.measured
-    hashed = any(unit.statistics_sha256 for step, unit in units.items() if step in measured)
+    root, model, measured = records.root, records.model, records.measured
+    hashed = any(unit.statistics_sha256 for step, unit in records.units.items() if step in measured)
     probe = _probe_hash(root)
-    for step, unit in units.items():
+    yield from (f"{fault}; {records.again}" for fault in records.unit_faults)
+    for step, unit in records.units.items():
         path = layout.manifest_path(root, model, step)
-        if (unit.model, unit.step) != (model, step):
-            yield f"{path}: is the manifest of {one_line(unit.model, 60)} at step {unit.step}"
-        fault = seals.seal_fault(read_json(path), model, step)
-        if fault:
-            yield f"{path}: {fault}; delete it and its step's statistics, and measure the step again"
-        if step in measured and unit.failure:
-            yield f"{path}: says that the step failed, and there are statistics of it"
+        if step not in measured:
+            yield from (f"{fault}; {records.again}" for fault in manifest.read_record(path, model, step)[1])
         if step in measured and hashed and unit.statistics_sha256 is None and not unit.failure:
             yield f"{path}: has no hash of the statistics, which the other steps have"
         if unit.probe_sha256 is not None and unit.probe_sha256 != probe:
             told = "is not there, or is damaged" if probe is None else "is of another text"
             yield f"{path}: measured on a probe whose record, {layout.probe_path(root)}, {told}"
-        yield from _hash_faults(dataset, model, step, unit, measured)
 
 
 def _probe_hash(root: Path) -> str | None:
@@ -57,29 +50,6 @@ def _probe_hash(root: Path) -> str | None:
     except DatasetError:
         return None
     return probe.sha256 if probe else None
-
-
-def _hash_faults(
-    dataset: Dataset, model: str, step: int, unit: manifest.Unit, measured: dict[int, Path]
-) -> Iterator[str]:
-    """The unit's files against the hashes in its manifest."""
-    root = dataset.path
-    files = {
-        "statistics": (measured.get(step), unit.statistics_sha256),
-        "locations": (layout.locations_path(root, model, step), unit.locations_sha256),
-        "positions": (layout.positions_path(root, model, step), unit.positions_sha256),
-    }
-    if step not in measured:
-        return
-    for what, (path, known) in files.items():
-        if path is None or known is None:
-            continue
-        if not is_there(path):
-            yield f"{path}: no such file, and the manifest has its hash; run `madyn trace` again to measure the step"
-            continue
-        if hashlib.sha256(read_bytes(path)).hexdigest() != known:
-            advice = remedy(dataset, model, measured[step])
-            yield f"{path}: not what was measured: its SHA-256 is not that of the {what} in the manifest; {advice}"
 
 
 def location_faults(dataset: Dataset, model: str) -> Iterator[str]:

@@ -1,23 +1,25 @@
 """The manifest: for every checkpoint measured, what was measured with what, or why it could not be.
 
-One file a unit (a model at a step), so that no two writers share a file. A unit is complete when its statistics file
-exists; its manifest says how those numbers came to be, or carries the failure of a unit that has none. The probe's
+One file a unit (a model at a step), so that no two writers share a file. A unit's manifest says how its numbers came to
+be, or carries the failure of a unit that has none. What counts as measured is said once, in `faults_of`, for all who
+ask: what `madyn check` says is to be measured again is what `madyn trace` and `madyn lab` measure again. The probe's
 text is recorded once for the dataset, its tokens in each unit.
 """
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 from annotated_types import MaxLen
 
 from madyn.dataset import layout
-from madyn.dataset.files import create_bytes, encode_json, is_there, read_bytes, write_json
+from madyn.dataset.files import create_bytes, encode_json, is_there, read_bytes, read_json, write_json
 from madyn.dataset.schema import Count, Line, Name, Step, read_as
-from madyn.dataset.seals import sealed
+from madyn.dataset.seals import seal_fault, sealed
 from madyn.dataset.statistics import read_statistics
 from madyn.errors import DatasetError, ProbeMismatchError, one_line
 
@@ -50,7 +52,8 @@ class Unit:
         probe_sha256: hash of the text, as the probe's record has it.
         versions: of Python and of the packages that the numbers depend on.
         run_sha256: of a model of the lab, which run it was measured in: `TrainingRecord.run_sha256`.
-        failure: why there are no statistics; None where there are.
+        failure: why it could not be measured when that was tried last; None where it could. Where it had been measured
+            before, all else that is said of it stays, its hashes among them.
         remarks: what is worth knowing of a unit that was measured all the same, a sentence each; `madyn check` says it.
     """
 
@@ -122,9 +125,34 @@ def read_sound_units(root: Path, model: str) -> tuple[dict[int, Unit], list[str]
     return units, faults
 
 
+def write_failure(root: Path, unit: Unit) -> None:
+    """Record that a unit could not be measured, and lose nothing that is known of statistics that were measured before.
+
+    Beside them the failure alone is added to what their manifest says. One that is damaged is left as it is: it may
+    still be mended by hand, and what is wrong with it is said by all that read it.
+    """
+    path = layout.manifest_path(root, unit.model, unit.step)
+    known, faults = read_record(path, unit.model, unit.step) if is_there(path) else (None, [])
+    if faults and is_there(layout.statistics_path(root, unit.model, unit.step)):
+        return
+    if known is not None and not faults and known.statistics_sha256 is not None:
+        unit = replace(known, failure=unit.failure)
+    write_unit(root, unit)
+
+
 def is_measured(root: Path, model: str, step: int, path: Path | None = None, run_sha256: str | None = None) -> bool:
-    """Whether a unit's statistics are there and whole: what its manifest has the hash of or, where nothing says what
-    they were, what can be read. A unit whose manifest is damaged counts as not measured.
+    """Whether a unit is measured, and its files are those that were: `faults_of` finds nothing."""
+    return next(faults_of(root, model, step, path, run_sha256), None) is None
+
+
+def faults_of(
+    root: Path, model: str, step: int, path: Path | None = None, run_sha256: str | None = None
+) -> Iterator[str]:
+    """Why a unit does not count as measured, a sentence each, which names a file; nothing where it does.
+
+    It does where its statistics are there, its manifest is its own and as madyn wrote it, and each of its files has the
+    hash that the manifest has of it. Where nothing says what the statistics were, as in datasets of others, they are
+    to be read, and no failure is to be recorded beside them.
 
     Args:
         path: of the statistics, where they lie under a name that another program gave them.
@@ -133,17 +161,48 @@ def is_measured(root: Path, model: str, step: int, path: Path | None = None, run
     path, said = path or layout.statistics_path(root, model, step), layout.manifest_path(root, model, step)
     try:
         if not is_there(path):
-            return False
-        unit = _read(said, Unit) if is_there(said) else None
-        if unit is not None and run_sha256 is not None and unit.run_sha256 not in (None, run_sha256):
-            return False
-        known = unit.statistics_sha256 if unit else None
-        if known is not None:
-            return hashlib.sha256(read_bytes(path)).hexdigest() == known
-        read_statistics(path)
-    except DatasetError:
-        return False
-    return True
+            yield f"{path}: no such file"
+            return
+        unit, faults = read_record(said, model, step) if is_there(said) else (None, [])
+        yield from faults
+        if unit is not None:
+            if run_sha256 is not None and unit.run_sha256 not in (None, run_sha256):
+                yield f"{said}: measured in another run"
+            if unit.failure is not None and unit.statistics_sha256 is None:
+                yield f"{said}: says that the step failed, and there are statistics of it"
+            yield from _hash_faults(root, unit, model, step, path)
+        if unit is None or unit.statistics_sha256 is None:
+            read_statistics(path)
+    except DatasetError as e:
+        yield str(e)
+
+
+def read_record(path: Path, model: str, step: int) -> tuple[Unit | None, list[str]]:
+    """A manifest that is there, None where it cannot be read, and what is wrong with it by itself, a sentence each."""
+    try:
+        unit, fault = _read(path, Unit), seal_fault(read_json(path), model, step)
+    except DatasetError as e:
+        return None, [str(e)]
+    faults = [f"{path}: {fault}"] if fault else []
+    if (unit.model, unit.step) != (model, step):
+        faults.insert(0, f"{path}: is the manifest of {one_line(unit.model, 60)} at step {unit.step}")
+    return unit, faults
+
+
+def _hash_faults(root: Path, unit: Unit, model: str, step: int, path: Path) -> Iterator[str]:
+    """The files of a model at a step against the hashes in its manifest."""
+    files = {
+        "statistics": (path, unit.statistics_sha256),
+        "locations": (layout.locations_path(root, model, step), unit.locations_sha256),
+        "positions": (layout.positions_path(root, model, step), unit.positions_sha256),
+    }
+    for what, (file, known) in files.items():
+        if known is None:
+            continue
+        if not is_there(file):
+            yield f"{file}: no such file, and the manifest has its hash"
+        elif hashlib.sha256(read_bytes(file)).hexdigest() != known:
+            yield f"{file}: not what was measured: its SHA-256 is not that of the {what} in the manifest"
 
 
 def read_probe(root: Path) -> ProbeRecord | None:

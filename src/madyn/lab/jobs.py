@@ -175,8 +175,7 @@ def _measure(job: Job, model: Any, step: int) -> None:
         except (StorageError, UsageError):
             raise
         except MadynError as e:
-            if not layout.statistics_path(job.root, job.run.name, step).exists():
-                manifest.write_unit(job.root, replace(unit, failure=str(e)))
+            manifest.write_failure(job.root, replace(unit, failure=str(e)))
             raise
 
 

@@ -31,8 +31,8 @@ def dataset_contents(dataset: Dataset) -> dict[str, Any]:
         records = read_records(dataset.path, model)
         missing = missing_units(records)
         part, damaged = dataset.sound_part(model)
-        missing += damaged
-        for fault in [*damaged, *records.damaged]:
+        missing += [fault for fault in damaged if fault not in records.damaged]
+        for fault in dict.fromkeys([*damaged, *records.damaged]):
             count_wrong(fault)
         steps: list[int] = []
         known: dict[str, Any] = dict.fromkeys(("layers", "sequences", "largest_ratio", "in_layer", "massive"))

@@ -85,7 +85,7 @@ def plan_models(
         if root is not None:
             layout.refuse_twin(root, directory)
         wanted = found.at(choose_steps(steps, found))
-        present = _present(root, directory, {c.step for c in wanted}) if root is not None else set()
+        present = _present(root, directory, {c.step for c in wanted}, found) if root is not None else set()
         known = manifest.read_sound_units(root, directory)[0] if root is not None else {}
         done = {c.step: c for c in wanted if c.step in present and c.step is not None}
         if root is not None:
@@ -103,14 +103,20 @@ def plan_models(
     return list(plans.values())
 
 
-def _present(root: Path, model: str, wanted: set[int | None]) -> set[int]:
-    """The steps that are measured; one whose files are damaged is not, and is said to be measured again."""
-    files = {step: path for step, path in layout.statistics_files(root, model).items() if step in wanted}
+def _present(root: Path, model: str, wanted: set[int | None], found: Checkpoints) -> set[int]:
+    """The steps that are measured; one whose files are damaged is not, and is said to be measured again.
+
+    So is one that is damaged and of which there is no checkpoint any more, which stays as it is.
+    """
+    files = layout.statistics_files(root, model)
+    gone = files.keys() - set(found.steps)
+    files = {step: path for step, path in files.items() if step in wanted | gone}
     whole = {step for step, path in files.items() if manifest.is_measured(root, model, step, path)}
-    damaged = [step for step in files if step not in whole]
-    if damaged:
-        note(f"{root / model}: the files of {list_steps(damaged)} are damaged, and are measured again")
-    return whole
+    for steps, said in ((wanted, "and are measured again"), (gone, f"and {found.source} has no checkpoint of them")):
+        damaged = [step for step in files if step in steps and step not in whole]
+        if damaged:
+            note(f"{root / model}: the files of {list_steps(damaged)} are damaged, {said}")
+    return whole - gone
 
 
 def take_share(plans: Sequence[ModelPlan], shard: str | None) -> list[ModelPlan]:

@@ -29,7 +29,7 @@ def refuse_other_source(
     Raises:
         UsageError: they are.
     """
-    measured = {step: known[step] for step in done if step in known and known[step].failure is None}
+    measured = {step: known[step] for step in done if step in known}
     trained = [unit for unit in measured.values() if unit.run_sha256 is not None]
     if trained and (root / "training").is_dir() and layout.training_path(root, model).exists():
         raise UsageError(

@@ -173,7 +173,7 @@ def _record_refused(root: Path, plans: Sequence[ModelPlan], report: TraceReport)
         for checkpoint, reason in plan.refused:
             failure = f"checkpoint {checkpoint}: {reason}"
             unit = replace(start_unit(plan.model, plan.source, checkpoint), failure=failure)
-            manifest.write_unit(root, unit)
+            manifest.write_failure(root, unit)
             report.failures.append(unit)
 
 
@@ -275,7 +275,7 @@ def _describe(plans: Sequence[ModelPlan], inputs: str) -> str:
 def _refuse_other_windows(plan: ModelPlan, probe: Probe) -> None:
     """Refuse windows other than those of the units already measured, which their manifests tell with nothing loaded."""
     for unit in plan.known.values():
-        if unit.failure is not None or unit.tokens_sha256 is None:
+        if unit.tokens_sha256 is None:
             continue
         if tuple(unit.exclude_positions) != probe.excluded:
             raise ProbeMismatchError(
@@ -310,7 +310,7 @@ def _inputs(
             return found
     tokens = hash_tokens(found.values)
     for unit in plan.known.values():
-        if unit.failure is None and unit.tokens_sha256 not in (None, tokens):
+        if unit.tokens_sha256 not in (None, tokens):
             why = f"the tokenizer of {plan.wanted[0]} is another one" if text is not None else "these are not those"
             raise ProbeMismatchError(
                 f"{plan.model} step {unit.step} was measured on other tokens: {why}; use another --out"

@@ -1,7 +1,7 @@
 """One unit: a model at one step, measured into the dataset. What every engine runs, wherever it runs.
 
-Doing a unit twice gives the same files, and a unit whose statistics are there is passed over, so that an engine may
-retry as it likes; one whose statistics are damaged is measured again. A checkpoint that cannot be read or measured is
+Doing a unit twice gives the same files, and a unit that is measured is passed over, so that an engine may
+retry as it likes; one whose files are damaged is measured again. A checkpoint that cannot be read or measured is
 recorded in the manifest; only what would spoil every unit (no space, an argument that cannot mean anything) is raised.
 """
 
@@ -170,7 +170,7 @@ def _measure(root: Path, work: Work, files: Files | MadynError) -> Outcome:
         if str(work.checkpoint) not in reason:  # a file in a cache does not say whose it is
             reason = f"checkpoint {work.checkpoint}: {reason}"
         unit = replace(unit, failure=reason)
-        manifest.write_unit(root, unit)
+        manifest.write_failure(root, unit)
         return Outcome(work.model, work.step, "failed", unit)
     said = tuple(remark for remark in unit.remarks if remark not in work.remarks)
     return Outcome(work.model, work.step, "measured" if created else "already", remarks=said)
