@@ -149,6 +149,88 @@ def test_no_command_runs_code_that_comes_with_a_model(hostile, plain, run, tmp_p
         assert "--trust-remote-code" in run(*command)[2]
 
 
+KERNELS = {
+    "attention": {"attn_implementation": "other/repo:fn"},
+    "attention, in its private name": {"_attn_implementation": "other/repo@main:fn"},
+    "attention by config": {"attn_implementation": {"": "eager", "text_config": "other/repo"}},
+    "experts": {"experts_implementation": "other/repo"},
+    "of a config in it": {"text_config": {"_attn_implementation": "flash|other/repo"}},
+    "by layer": {"per_layer_config": [{"attn_implementation": "other/repo"}]},
+}
+
+
+@pytest.fixture
+def asked_kernels(monkeypatch):
+    """The kernels that transformers would fetch of the Hub and run, as if the package `kernels` were there."""
+    from transformers.integrations import hub_kernels
+
+    asked = []
+
+    def get_kernel(name, **options):
+        asked.append(name)
+        raise RuntimeError("fetched")
+
+    monkeypatch.setattr(hub_kernels, "is_kernels_available", lambda *arguments: True)
+    monkeypatch.setattr(hub_kernels, "get_kernel", get_kernel)
+    return asked
+
+
+@pytest.mark.parametrize("values", KERNELS.values(), ids=KERNELS)
+def test_no_kernel_of_the_hub_runs_because_a_config_names_it(plain, run, tmp_path, asked_kernels, values):
+    folder = tmp_path / "run"
+    config = shutil.copytree(plain, folder / "step1") / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), **values}))
+    (tmp_path / "book.txt").write_text(TEXT)
+    probe = ["--probe", tmp_path / "book.txt", "--sequences", "1", "--length", "8"]
+    said = []
+    for command in (
+        ["scan", folder / "step1", *probe],
+        ["scan", folder / "step1", "--stream", *probe],
+        ["plan", folder, "--probe", tmp_path / "book.txt", "--sequences", "1", "--length", "8"],
+        ["trace", folder, "--out", tmp_path / "d", *probe],
+        ["verify", folder],
+    ):
+        _, out, err = run(*command)
+        assert "Traceback" not in err
+        said += [] if command[0] == "verify" else ["".join((out + err).split())]
+    assert asked_kernels == []
+    assert all("--trust-remote-code" in one and "other/repo" in one for one in said), said
+
+
+def test_a_kernel_is_asked_for_where_that_is_trusted(plain, run, tmp_path, asked_kernels):
+    """The other way round, so that the test above can fail."""
+    config = shutil.copytree(plain, tmp_path / "step1") / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), **KERNELS["attention"]}))
+    run("scan", tmp_path / "step1", "--trust-remote-code")
+    assert set(asked_kernels) == {"other/repo"}
+
+
+def test_a_model_that_cannot_be_built_is_one_line(plain, run, tmp_path):
+    """Here for the lack of a package: transformers raises an ImportError."""
+    folder = tmp_path / "run"
+    config = shutil.copytree(plain, folder / "step1") / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), **KERNELS["attention"]}))
+    for command in (["plan", folder], ["scan", folder / "step1", "--stream"], ["scan", folder / "step1"]):
+        _, out, err = run(*command, "--trust-remote-code")
+        assert "Traceback" not in err
+        assert "`kernels`iseithernotinstalled" in "".join((out + err).split()), command
+    settings = madyn.Settings(trust_remote_code=True, decoder_only=True)
+    report = madyn.trace(folder, tmp_path / "d", probe=madyn.Probe("stdlib", 1, 8), settings=settings)
+    assert [unit.step for unit in report.failures] == [1]
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json"])
+@pytest.mark.parametrize("value", ["foreign.Foreign", ["a"], {"AutoConfig": 3, "AutoTokenizer": 3}])
+def test_an_auto_map_that_is_none_is_said_in_words(plain, run, tmp_path, name, value):
+    file = shutil.copytree(plain, tmp_path / "step1") / name
+    file.write_text(json.dumps({**json.loads(file.read_text()), "auto_map": value}))
+    code, _, err = run("scan", tmp_path / "step1", "--sequences", "1", "--length", "8")
+    assert "object" not in err
+    assert "Traceback" not in err
+    if code:
+        assert f"auto_map in {name} is" in err
+
+
 def test_code_runs_where_it_is_trusted(plain, run, tmp_path):
     """The other way round, so that the test above can fail."""
     folder, marker = tmp_path / "step1", tmp_path / "marker"

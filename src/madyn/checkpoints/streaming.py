@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from madyn.checkpoints.building import build_model
 from madyn.checkpoints.loading import match_names
 from madyn.checkpoints.placing import judge
 from madyn.checkpoints.sources.protocol import Checkpoint
@@ -39,12 +40,12 @@ def streamed_model(
     """
     import torch
     from accelerate import init_empty_weights
-    from transformers import AutoModel
 
     config = checkpoint.config(folder)
     _require_stored_as_weights(checkpoint, config)
     with init_empty_weights(include_buffers=False):
-        model = AutoModel.from_config(config, dtype=dtype, trust_remote_code=checkpoint.trust_remote_code).eval()
+        trust = checkpoint.trust_remote_code
+        model = build_model(config, checkpoint, trust_remote_code=trust, dtype=dtype).eval()
     path, layers = find_layers(model)
     weights = checkpoint.weights(folder)
     _, report = checkpoint.load_reported(folder, weights, dtype=dtype, device_map={"": "meta"})

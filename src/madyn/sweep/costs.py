@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from madyn.architecture import Architecture
+from madyn.checkpoints.building import build_model
 from madyn.dataset.files import root_path
-from madyn.errors import ArchitectureError, MadynError
+from madyn.errors import ArchitectureError, one_line
 from madyn.sweep.inputs import given_inputs, named_tokenizer, probe_of_inputs, refuse_typos
 from madyn.sweep.planning import ModelPlan, Steps, plan_models
 from madyn.sweep.settings import Probe, Settings, resolve_device, torch_dtype
@@ -133,8 +134,9 @@ def _cost(plan: ModelPlan, probe: Probe, settings: Settings, start: StartUp) -> 
             settings.stream is None and in_memory > SHARE_OF_MEMORY * free_memory(resolve_device(settings.device))
         )
         seconds, layer = calibrate(config, length, settings)
-    except (MadynError, RuntimeError, ValueError, TypeError, AttributeError) as e:
-        return ModelCost(plan.model, found, left, download, disk, None, None, note=f"not calibrated: {e}")
+    except Exception as e:  # a config may have the model raise anything; the others' costs are told
+        why = one_line(e, 1000) or type(e).__name__
+        return ModelCost(plan.model, found, left, download, disk, None, None, note=f"not calibrated: {why}")
     batch = probe.sequences if streamed else settings.batch_size
     held = (in_memory - layer * (_layers(config) - 1)) if streamed else in_memory
     memory = held + _activations(config, length * batch, settings) + (0 if streamed else min(size, in_memory))
@@ -162,13 +164,13 @@ def calibrate(config: Any, length: int, settings: Settings) -> tuple[float, int]
 
 def _time(config: Any, length: int, settings: Settings) -> tuple[float, int]:
     import torch
-    from transformers import AutoModel
 
     from madyn.measurement import measure
 
     device = resolve_device(settings.device)
     trust = settings.trust_remote_code
-    model = AutoModel.from_config(config, dtype=torch_dtype(settings.dtype), trust_remote_code=trust).eval().to(device)
+    dtype = torch_dtype(settings.dtype)
+    model = build_model(config, config.model_type, trust_remote_code=trust, dtype=dtype).eval().to(device)
     vocabulary = config.get_text_config().vocab_size
     ids = torch.randint(0, vocabulary, (1, length), generator=torch.Generator().manual_seed(0))
     measure(model, ids[:, : min(length, 16)])
@@ -200,10 +202,10 @@ def _layers(config: Any) -> int:
 
 def _decoder_parameters(config: Any, trust: bool) -> int:
     import torch
-    from transformers import AutoModel
 
     with torch.device("meta"):
-        return sum(p.numel() for p in AutoModel.from_config(config, trust_remote_code=trust).parameters())
+        model = build_model(config, config.model_type, trust_remote_code=trust)
+    return sum(p.numel() for p in model.parameters())
 
 
 def _activations(config: Any, tokens: int, settings: Settings) -> int:

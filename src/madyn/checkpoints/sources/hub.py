@@ -10,6 +10,7 @@ from typing import Any
 
 from madyn.checkpoints.adapters import CONFIG as ADAPTER_CONFIG
 from madyn.checkpoints.adapters import is_adapter, refuse_adapter
+from madyn.checkpoints.building import build_model
 from madyn.checkpoints.fetching import (
     RemoteCheckpoint,
     fetch,
@@ -89,10 +90,9 @@ class HubRevision(Pretrained):
     def _needed_names(self) -> Callable[[str], bool]:
         """Whether a tensor of a file belongs to the decoder, as a function of its name."""
         import torch
-        from transformers import AutoModel
 
         with torch.device("meta"):
-            model = AutoModel.from_config(self.config(), trust_remote_code=self.trust_remote_code)
+            model = build_model(self.config(), self, trust_remote_code=self.trust_remote_code)
         names = set(model.state_dict())
         prefix = f"{model.base_model_prefix}."
         return lambda name: name in names or name.removeprefix(prefix) in names

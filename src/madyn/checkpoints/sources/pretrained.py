@@ -16,7 +16,7 @@ from typing import Any
 from madyn.checkpoints.gguf_files import forget
 from madyn.checkpoints.placing import judge, renamings
 from madyn.checkpoints.records import read_json_as, refuse_absurd_config, refuse_other_than_files
-from madyn.checkpoints.remote_code import describe_failure
+from madyn.checkpoints.remote_code import describe_failure, refuse_kernels
 from madyn.checkpoints.sources.protocol import OTHERWISE, Checkpoint
 from madyn.checkpoints.weights import Weights
 from madyn.errors import CheckpointError, MadynError
@@ -113,6 +113,8 @@ def _bounded(auto_config: Any) -> Callable[..., Any]:
             else PreTrainedConfig.get_config_dict(source, **options)[0]
         )
         refuse_absurd_config(found, source)
+        if not trust_remote_code:
+            refuse_kernels(found, source)
         return auto_config.from_pretrained(source, trust_remote_code=trust_remote_code, **options)
 
     return load
