@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from madyn.errors import UsageError, missing_dependency
+from madyn.prediction.approach import Approach, Fitted, Inputs, Settings
 from madyn.prediction.inputs import DEPTH
 from madyn.prediction.principal_components import LEAST_SPREAD, Coordinates
 from madyn.prediction.table import CurveTable
@@ -23,63 +24,12 @@ from madyn.typing import Array
 if TYPE_CHECKING:
     import pandas as pd
 
-Settings = Mapping[str, Any]
-
-
-class Fitted(Protocol):
-    """What an approach has learned."""
-
-    @property
-    def settings(self) -> Settings:
-        """The hyper-parameters chosen from the data, as JSON; given back to the approach they spare the search."""
-        ...
-
-    def predict(self, rows: pd.DataFrame) -> tuple[Array, Array]:
-        """Log curves (n, P) for rows with the table's features, and their standard deviations before calibration."""
-        ...
-
-
-@dataclass(frozen=True)
-class Approach:
-    """A way to predict.
-
-    Attributes:
-        label: its name in tables.
-        fit: (curves averaged over seeds, seed, settings to take over or None) -> what it has learned.
-    """
-
-    label: str
-    fit: Callable[[CurveTable, int, Settings | None], Fitted]
-
 
 def approach_named(name: str) -> Approach:
     """Raises UsageError where there is none of this name."""
     if name not in APPROACHES:
         raise UsageError(f"there is no approach {name!r}; there are {', '.join(APPROACHES)}")
     return APPROACHES[name]
-
-
-class Inputs:
-    """A table's features, standardised: n rows to (n, F), the model's features first. One that is the same in all rows
-    (of a part of a table) is 0."""
-
-    def __init__(self, table: CurveTable) -> None:
-        self.of_model = list(table.features)
-        raw = self._raw(table.rows)
-        self._centre, scale = raw.mean(axis=0), raw.std(axis=0)
-        self._scale = np.where(scale > 0, scale, 1.0)
-
-    def __call__(self, rows: pd.DataFrame) -> Array:
-        return (self._raw(rows) - self._centre) / self._scale
-
-    def shape(self, rows: pd.DataFrame) -> Array:
-        """The model's features alone, (n, F - 3)."""
-        return self(rows)[:, : len(self.of_model)]
-
-    def _raw(self, rows: pd.DataFrame) -> Array:
-        # The first layer and the last do something of their own, which no smooth function of depth has.
-        depth = rows[DEPTH].to_numpy(float)
-        return np.column_stack([rows[self.of_model].to_numpy(float), depth, depth == 0, depth == 1])
 
 
 @dataclass(frozen=True)

@@ -10,17 +10,18 @@ left out first, and of what is said here that which holds over resamples of them
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from itertools import combinations
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from madyn.errors import UsageError, missing_dependency
+from madyn.errors import UsageError
 from madyn.prediction import derived
-from madyn.prediction.inputs import DEPTH, LINEAR, OF_MODEL, Subject, check_possible
+from madyn.prediction.inputs import DEPTH, LINEAR, OF_MODEL, Subject, Training, check_possible
+from madyn.prediction.left_out import Calibrated
+from madyn.prediction.shapley import Explanation, quiet_shap
 from madyn.prediction.table import rows_of
 from madyn.typing import Array
 
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from madyn.architecture import Architecture
-    from madyn.prediction.predictor import Predictor
 
 
 _EVALUATIONS = 2_000_000  # of the predictor for all Shapley values, before those are saved that occur twice
@@ -38,32 +38,18 @@ _GRID_POINTS = 20
 _BAND = (0.1, 0.9)
 
 
-@dataclass(frozen=True)
-class Explanation:
-    """Shapley values: how much each input moves the prediction of a layer away from that of the layers of the data.
-
-    Attributes:
-        quantity: what is predicted.
-        values: rows x features, in natural logarithms of the quantity (of 1 + step for a step); a row's sum plus
-            `base_value` is its prediction.
-        base_value: the mean prediction of the layers that the values start from, a logarithm.
-        features: rows x features, in people's units (64 for a hidden size).
-    """
-
-    quantity: str
-    values: pd.DataFrame
-    base_value: float
-    features: pd.DataFrame
+class Explained(Protocol):
+    """What is asked of a predictor here; `Predictor` has it."""
 
     @property
-    def prediction(self) -> pd.Series:
-        """The logarithm of the prediction for each row."""
-        return self.values.sum(axis=1) + self.base_value
+    def state(self) -> Calibrated:
+        """What was learned."""
+        ...
 
     @property
-    def factors(self) -> pd.DataFrame:
-        """What each input multiplies the quantity by, rows x features; their product leads from the geometric mean."""
-        return self.values.map(np.exp)
+    def training(self) -> Training:
+        """How the models that it learned from were trained."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -87,7 +73,7 @@ class Interaction:
     strength: float
 
 
-def features_of(predictor: Predictor) -> list[str]:
+def features_of(predictor: Explained) -> list[str]:
     """The inputs that are explained: the features of a model that vary in the data, and the relative depth.
 
     Raises:
@@ -107,7 +93,7 @@ class Response:
     Few values of each input occur, and explanations ask for the same layers over and over; each is computed once.
     """
 
-    def __init__(self, predictor: Predictor, quantity: str) -> None:
+    def __init__(self, predictor: Explained, quantity: str) -> None:
         derived.quantity(quantity)  # the error for an unknown one comes first
         self._state = predictor.state
         self._quantity = quantity
@@ -157,7 +143,7 @@ def _sample(x: Array, most: int) -> Array:
 # Shapley values ----------------------------------------------------------------------------------------------------
 
 
-def explain_layer(predictor: Predictor, architecture: Architecture, layer: int, quantity: str) -> Explanation:
+def explain_layer(predictor: Explained, architecture: Architecture, layer: int, quantity: str) -> Explanation:
     """The Shapley values of one layer, trained as the dataset's models were; see `shapley_values`.
 
     Returns:
@@ -181,7 +167,7 @@ def explain_layer(predictor: Predictor, architecture: Architecture, layer: int, 
     return _shapley(response, x, quantity)
 
 
-def shapley_values(predictor: Predictor, quantity: str) -> Explanation:
+def shapley_values(predictor: Explained, quantity: str) -> Explanation:
     """The Shapley values of every layer that was learned from (the means over seeds, `table.averaged()`).
 
     Exact: all subsets of the inputs are enumerated (`shap.ExactExplainer`). What a subset is worth is the mean
@@ -207,15 +193,9 @@ def _shapley(response: Response, x: Array, quantity: str) -> Explanation:
 
     most = _EVALUATIONS // (len(response.x) << len(response.features))
     background = _sample(response.x, max(_FEWEST_ROWS, most))
-    # numba, under shap, warns of its own deprecations while it is imported and while it compiles.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            from shap import ExactExplainer
-            from shap.maskers import Independent
-        except ModuleNotFoundError as e:
-            raise missing_dependency(e) from e
-        found: Any = ExactExplainer(response, Independent(background, max_samples=len(background)))(x, silent=True)
+    with quiet_shap() as shap:
+        masker = shap.maskers.Independent(background, max_samples=len(background))
+        found: Any = shap.ExactExplainer(response, masker)(x, silent=True)
     values = pd.DataFrame(np.asarray(found.values, float), columns=response.features)
     return Explanation(quantity, values, float(response(background).mean()), response.units(x))
 
@@ -223,7 +203,7 @@ def _shapley(response: Response, x: Array, quantity: str) -> Explanation:
 # Partial dependence ------------------------------------------------------------------------------------------------
 
 
-def dependence(predictor: Predictor, quantity: str, feature: str) -> pd.DataFrame:
+def dependence(predictor: Explained, quantity: str, feature: str) -> pd.DataFrame:
     """What becomes of the predictions of all layers when one input is set to each of its values in turn.
 
     Partial dependence (Friedman 2001), and how far the layers differ in it.
@@ -267,7 +247,7 @@ def _predictions(response: Response, rows: Array, columns: list[int], points: Ar
 # Interactions ------------------------------------------------------------------------------------------------------
 
 
-def interactions(predictor: Predictor, quantity: str) -> pd.DataFrame:
+def interactions(predictor: Explained, quantity: str) -> pd.DataFrame:
     """How strongly each pair of inputs acts together, the strongest first.
 
     `h2` is H2 of Friedman & Popescu (2008, equation 44): with F the partial dependence of one or both inputs, centred
@@ -294,7 +274,7 @@ def interactions(predictor: Predictor, quantity: str) -> pd.DataFrame:
     return table.sort_values("strength", ascending=False, kind="stable").reset_index(drop=True)
 
 
-def interaction(predictor: Predictor, quantity: str, feature: str, other: str) -> Interaction:
+def interaction(predictor: Explained, quantity: str, feature: str, other: str) -> Interaction:
     """The two-way partial dependence on a pair of inputs, and how strongly they act together; see `interactions`.
 
     Raises:

@@ -26,7 +26,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel, DotProduct, Hyperparameter, Kernel, WhiteKernel
 
-from madyn.prediction.approaches import Inputs, Settings
+from madyn.prediction.approach import Inputs, Settings
 from madyn.prediction.principal_components import Coordinates
 from madyn.prediction.table import CurveTable
 from madyn.typing import Array

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from madyn.errors import DatasetError
-from madyn.prediction.approaches import Fitted, Settings, approach_named
+from madyn.prediction.approach import Fitted, Settings
+from madyn.prediction.approaches import approach_named
 from madyn.prediction.conformal import Calibration
 from madyn.prediction.table import CurveTable, fold_numbers
 from madyn.typing import Array

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from madyn.errors import missing_dependency
-from madyn.prediction.approaches import Inputs
+from madyn.prediction.approach import Inputs
 from madyn.prediction.conformal import Calibration
 from madyn.prediction.inputs import DEPTH, Subject, of_model
 from madyn.prediction.predictor import ENOUGH_ARCHITECTURES, QUANTILES

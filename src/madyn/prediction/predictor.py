@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from madyn.dataset import Dataset
-    from madyn.prediction.explanation import Explanation
+    from madyn.prediction.shapley import Explanation
 
 
 DEFAULT = "gaussian_process"

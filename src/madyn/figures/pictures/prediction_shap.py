@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from madyn.prediction import Predictor
-    from madyn.prediction.explanation import Explanation
+    from madyn.prediction.shapley import Explanation
 
 _DOWN, _UP = style.COLOURS[0], style.COLOURS[1]
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from madyn.prediction.published import ParameterPredictor
-    from madyn.prediction.published.explanation import Explanation
+    from madyn.prediction.shapley import Explanation
 
 _MOST_FEATURES = 10  # as many as a picture has room for; the rest are summed up or left out, and it says so
 _MOST_PANELS = 6

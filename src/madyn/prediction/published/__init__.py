@@ -5,7 +5,6 @@ any dataset. `madyn.Predictor` answers the question that it leaves open: what a 
 """
 
 from madyn.prediction.published.explanation import (
-    Explanation,
     depth_dependence,
     importances,
     partial_dependence,
@@ -24,7 +23,6 @@ __all__ = [
     "REGRESSORS",
     "TARGETS",
     "WHOLE_MODELS",
-    "Explanation",
     "ParameterPredictor",
     "caution",
     "depth_dependence",

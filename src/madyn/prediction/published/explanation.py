@@ -8,46 +8,22 @@ Look at the scores with whole models left out before reading anything into an ex
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from madyn.architecture import Architecture
-from madyn.errors import MissingDependencyError, UsageError
+from madyn.errors import UsageError
 from madyn.prediction.published.features import feature_table, features_of
 from madyn.prediction.published.predictor import ParameterPredictor
-from madyn.prediction.published.regressors import INSTALL, FittedRegressor
+from madyn.prediction.published.regressors import FittedRegressor
+from madyn.prediction.shapley import Explanation, quiet_shap
 
 _PERMUTATIONS = 20
 _GRID_POINTS = 20
 _BAND = (0.1, 0.9)
-
-
-@dataclass(frozen=True)
-class Explanation:
-    """SHAP values of a target: for every row, how much each feature moves its prediction away from the base value.
-
-    Attributes:
-        target: which of the targets.
-        values: rows x features, in the transformed target's units; a row's sum plus `base_value` is its prediction.
-        base_value: the prediction that the values start from, the mean over the training rows (for trees, over the
-            rows as each tree's nodes counted them).
-        features: rows x features, in the features' own units.
-    """
-
-    target: str
-    values: pd.DataFrame
-    base_value: float
-    features: pd.DataFrame
-
-    @property
-    def prediction(self) -> pd.Series:
-        """The prediction for each row, in the transformed target's units."""
-        return self.values.sum(axis=1) + self.base_value
 
 
 def importances(predictor: ParameterPredictor, target: str) -> pd.Series:
@@ -99,13 +75,7 @@ def shap_values(predictor: ParameterPredictor, target: str) -> Explanation:
     fitted = predictor.regressor(target)
     features = predictor.features
     X = fitted.pipeline[:-1].transform(features.to_numpy())
-    # numba, under shap, warns of its own deprecations while it is imported and while it compiles.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            import shap
-        except ImportError as error:
-            raise MissingDependencyError(f"SHAP values need shap: {INSTALL}") from error
+    with quiet_shap() as shap:
         explainer: Any
         if fitted.trees:
             explainer = shap.TreeExplainer(fitted.pipeline[-1])
@@ -114,7 +84,7 @@ def shap_values(predictor: ParameterPredictor, target: str) -> Explanation:
         values = np.asarray(explainer.shap_values(X), float)
     base = float(np.ravel(explainer.expected_value)[0])
     return Explanation(
-        target=target,
+        quantity=target,
         values=pd.DataFrame(values * fitted.scale, index=features.index, columns=features.columns),
         base_value=fitted.centre + fitted.scale * base,
         features=features,
