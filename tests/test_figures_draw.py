@@ -215,6 +215,17 @@ def test_errors_say_what_to_do(measured: Path, tmp_path: Path) -> None:
         draw_figures(measured, models=["tiny"], out=file, jobs=1, dpi=DPI)
 
 
+def test_the_pictures_of_each_step_can_be_left_out(
+    measured: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep_only(monkeypatch, "{model}/per_layer_evolution/step{step}.png", "{model}/series/magnitudes.png")
+    options = {"models": ["tiny"], "jobs": 1, "dpi": DPI}
+    without = draw_figures(measured, out=tmp_path / "without", steps=False, **options)
+    assert names(tmp_path / "without", without.drawn) == {"tiny/series/magnitudes.png"}
+    assert without.left_out == {}
+    assert len(draw_figures(measured, out=tmp_path / "with", **options).drawn) == 1 + len(STEPS)
+
+
 NEW_PICTURE = """
 from matplotlib.figure import Figure
 

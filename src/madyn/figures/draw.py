@@ -25,10 +25,10 @@ from madyn.dataset import Dataset, open_dataset, open_to_write
 from madyn.dataset.files import sha256, write_bytes
 from madyn.dataset.layout import FITTED_QUANTITIES, inside
 from madyn.errors import MOST_WORKERS, MadynError, StorageError, UsageError, check_range
-from madyn.figures.entries import on_request
+from madyn.figures.entries import Picture, on_request
 from madyn.figures.png import inputs_of, png
 from madyn.figures.registry import PICTURES
-from madyn.figures.source import Case, Source
+from madyn.figures.source import Case, Source, each_step
 from madyn.processes import DiedError, Workers
 from madyn.terminal import progress_display
 
@@ -82,6 +82,7 @@ def draw_figures(
     dpi: int = 300,
     redraw: bool = False,
     only: str = "*",
+    steps: bool = True,
     predictor: ParameterPredictor | None = None,
     progress: Progress | None = None,
 ) -> Drawing:
@@ -100,6 +101,7 @@ def draw_figures(
         redraw: also what has not changed.
         only: pictures whose path in the dataset matches this pattern, as "analysis/effects_*" or "*/ratio*"; a bare
             word, with none of *, ?, [ and /, is looked for anywhere in the path.
+        steps: also the pictures of each step, which are most of the pictures there are.
         predictor: a predictor fitted to this dataset; one is fitted where it is needed and None is given.
         progress: called as pictures are done; by default a bar is shown where the output is a terminal.
 
@@ -126,7 +128,7 @@ def draw_figures(
     result = Drawing()
     single: list[list[_Task]] = []
     together: list[_Task] = []  # all that need the predictor, in one process, which fits it once
-    for task in _tasks(source, dpi, only, result):
+    for task in _tasks(source, dpi, only, steps, result):
         if not redraw and inputs_of(folder / task.name) == task.inputs:
             result.unchanged.append(folder / task.name)
         elif PICTURES[task.pattern].derive is not None:
@@ -134,8 +136,7 @@ def draw_figures(
         else:
             single.append([task])
     if not (result.unchanged or result.left_out or together or single):
-        patterns = [pattern for pattern, picture in PICTURES.items() if picture.cases is not on_request]
-        folders = {re.sub(r"\{\w+\}", "*", str(PurePosixPath(pattern).parent)) for pattern in patterns}
+        folders = {re.sub(r"\{\w+\}", "*", str(PurePosixPath(pattern).parent)) for pattern in _wanted(steps)}
         there = ", ".join(f"{folder}/*" for folder in sorted(folders))
         raise UsageError(f"no picture's path matches {only!r}; there are {there}")
     batches = ([together] if together else []) + single  # the longest first
@@ -146,10 +147,16 @@ def draw_figures(
     return result
 
 
-def _tasks(source: Source, dpi: int, only: str, result: Drawing) -> Iterator[_Task]:
+def _wanted(steps: bool) -> dict[str, Picture]:
+    """The pictures that datasets have, with those of each step or without."""
+    apart = (on_request,) if steps else (on_request, each_step)
+    return {pattern: picture for pattern, picture in PICTURES.items() if picture.cases not in apart}
+
+
+def _tasks(source: Source, dpi: int, only: str, steps: bool, result: Drawing) -> Iterator[_Task]:
     """Every picture whose data is there; the others go to `left_out`."""
     only = only if set(only) & set("*?[/") else f"*{only}*"
-    for pattern, picture in PICTURES.items():
+    for pattern, picture in _wanted(steps).items():
         for case in picture.cases(source):
             name = pattern.format(**case)
             if not fnmatch(name, only):
