@@ -192,7 +192,7 @@ def test_select_and_iterate(fitted):
         fitted.select(["gpt"])
     with pytest.raises(UsageError, match="no model"):
         some.statistics("pythia_14m")
-    with pytest.raises(UsageError, match="no quantity"):
+    with pytest.raises(UsageError, match="quantity is 'speed'; it is one of top1"):
         fitted.trajectories("pythia_14m", "speed")
 
 

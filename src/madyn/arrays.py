@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from madyn.errors import UsageError
+from madyn.errors import UsageError, one_line, quoted
 from madyn.typing import Array, Mask
 
 _REFUSED = {"c": "complex numbers", "U": "text", "S": "text", "M": "dates", "m": "time spans", "V": "records"}
@@ -102,21 +102,23 @@ def number(given: Any, what: str) -> float:
     try:
         found = read(given, what)
     except UsageError as e:
-        raise UsageError(f"{what} is {_shown(given)}; it must be a real number") from e
+        raise UsageError(f"{what} is {quoted(given)}; it must be a real number") from e
     if found.ndim or np.isnan(found.values):
-        raise UsageError(f"{what} is {_shown(given)}; it must be a real number")
+        raise UsageError(f"{what} is {quoted(given)}; it must be a real number")
     return float(found.values)
 
 
-def whole_number(given: Any, what: str) -> int:
+def whole_number(given: Any, what: str, most: int = 2**53) -> int:
     """One whole number, as `number`.
 
     Raises:
-        UsageError: it is none.
+        UsageError: it is none, or above `most`.
     """
     found = number(given, what)
     if not np.isfinite(found) or found != int(found):
-        raise UsageError(f"{what} is {_shown(given)}; it must be a whole number")
+        raise UsageError(f"{what} is {quoted(given)}; it must be a whole number")
+    if found > most:
+        raise UsageError(f"{what} is {quoted(given)}; it is {most} at most")
     return int(found)
 
 
@@ -151,7 +153,7 @@ def whole_numbers(given: Any, what: str, first: str) -> Any:
     try:
         array = np.moveaxis(np.asarray(given), axis, 0) if axis else np.asarray(given)
     except (TypeError, ValueError, OverflowError) as e:
-        raise UsageError(f"{what} are not an array of numbers: {_line(e)}") from e
+        raise UsageError(f"{what} are not an array of numbers: {one_line(e, 200)}") from e
     if array.dtype.kind == "u" and array.size and int(array.max()) > np.iinfo(np.int64).max:
         raise UsageError(f"one of the {what} is {array.max()}, beyond the largest whole number of 64 bits")
     # A copy: what is read-only or of another byte order cannot become a tensor.
@@ -245,7 +247,7 @@ def _numbers(given: Any, what: str, truth: bool) -> tuple[Array, Mask, float | N
     try:
         array = np.asarray(given if mask is None else np.ma.getdata(given))
     except (TypeError, ValueError, OverflowError) as e:
-        raise UsageError(f"{what} must be an array of numbers: {_line(e)}") from e
+        raise UsageError(f"{what} must be an array of numbers: {one_line(e, 200)}") from e
     kind = array.dtype.kind
     if kind in _REFUSED or (kind not in "iufbO") or (kind == "b" and not truth):
         raise UsageError(f"{what} are {_REFUSED.get(kind, 'truth values')}; they must be real numbers")
@@ -258,7 +260,7 @@ def _numbers(given: Any, what: str, truth: bool) -> tuple[Array, Mask, float | N
             values = np.where(missing, np.nan, array.astype(float))
         lost = np.isinf(values) & ~missing & np.isfinite(array) if array.dtype.itemsize > 8 else np.zeros((), bool)
         if np.any(lost):
-            raise UsageError(f"one of the {what} is beyond the largest number: {_shown(array[lost].flat[0])}")
+            raise UsageError(f"one of the {what} is beyond the largest number: {quoted(array[lost].flat[0])}")
     return values, missing, _merged(array, values, missing)
 
 
@@ -267,7 +269,7 @@ def _of_tensor(given: Any, what: str) -> Any:
         given = given.detach().cpu()
         return (given if given.is_complex() or not given.is_floating_point() else given.double()).numpy()
     except (TypeError, RuntimeError) as e:  # sparse, quantised, on no device
-        raise UsageError(f"{what} are a tensor that is no array of numbers: {_line(e)}") from e
+        raise UsageError(f"{what} are a tensor that is no array of numbers: {one_line(e, 200)}") from e
 
 
 def _merged(array: NDArray[Any], values: Array, missing: Mask) -> float | None:
@@ -298,7 +300,7 @@ def _one_by_one(array: NDArray[Any], masked: Mask, what: str, truth: bool) -> tu
         elif isinstance(value, Real | Decimal):
             values[i] = _float(value, what)
         else:
-            raise UsageError(f"one of the {what} is {_shown(value)}; they must be real numbers")
+            raise UsageError(f"one of the {what} is {quoted(value)}; they must be real numbers")
     return values, missing
 
 
@@ -313,19 +315,7 @@ def _float(value: Real | Decimal, what: str) -> float:
             return found
     except (OverflowError, ValueError):
         pass
-    raise UsageError(f"one of the {what} is beyond the largest number: {_shown(value)}")
-
-
-def _shown(value: Any) -> str:
-    """What was given, in a few words of one line."""
-    try:
-        return f"{_line(repr(value)):.60}"
-    except ValueError:  # a whole number of thousands of digits
-        return f"a {type(value).__name__}"
-
-
-def _line(text: object) -> str:
-    return f"{' '.join(str(text).split()):.200}"
+    raise UsageError(f"one of the {what} is beyond the largest number: {quoted(value)}")
 
 
 def _is(given: Any, package: str, *names: str) -> bool:

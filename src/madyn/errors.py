@@ -4,6 +4,10 @@ Every error that madyn raises on purpose derives from `MadynError`, and its mess
 what to do. The command line prints that message as one line and exits with the class's `exit_code`.
 """
 
+import operator
+from collections.abc import Iterable
+from typing import Any
+
 
 def one_line(text: object, most: int = 300) -> str:
     """Text from elsewhere as a message quotes it: on one line, without control characters, cut where it is long.
@@ -23,12 +27,18 @@ def first_line(e: BaseException) -> str:
 
 
 def quoted(value: object) -> str:
-    """A value as a message quotes it. A whole number of thousands of digits cannot even be printed.
+    """A value as a message quotes it, whatever it is: short, and on one line. A whole number of thousands of digits
+    cannot even be printed.
 
-    >>> quoted("a"), quoted(10**5000)
-    ("'a'", 'a huge number')
+    >>> quoted("a"), quoted(10**5000), quoted([10**5000])
+    ("'a'", 'a huge number', 'a list')
     """
-    return "a huge number" if isinstance(value, int) and value.bit_length() > 200 else one_line(f"{value!r:.80}", 80)
+    if isinstance(value, int) and value.bit_length() > 200:
+        return "a huge number"
+    try:
+        return one_line(repr(value[:200] if isinstance(value, (str, bytes)) else value), 80)
+    except Exception:  # a number in it that is too long to print, or a class of somebody else's
+        return f"a {type(value).__name__}"
 
 
 class MadynError(Exception):
@@ -79,12 +89,37 @@ class MissingDependencyError(MadynError, ImportError):
     """A part of madyn was called whose optional dependency is not installed."""
 
 
-def check_range(name: str, value: int, least: int, most: int) -> int:
-    """A number as it is. Raises UsageError where it is below what can be or above what makes sense."""
-    if not least <= value <= most:
-        shown = str(value) if abs(value) < 10**30 else "a huge number"
-        raise UsageError(f"{name} is {shown}; it is a whole number from {least} to {most}")
+def check_range(name: str, value: object, least: int, most: int) -> int:
+    """A whole number of any integer type, as an int.
+
+    Raises:
+        UsageError: it is none (an array, a text, a truth value), below what can be, or above what makes sense.
+    """
+    try:
+        number = None if isinstance(value, bool) else operator.index(value)  # pyright: ignore[reportArgumentType]
+    except Exception:  # of whatever was given
+        number = None
+    if number is None or not least <= number <= most:
+        raise UsageError(f"{name} is {quoted(value)}; it is a whole number from {least} to {most}")
+    return number
+
+
+def one_of(name: str, value: object, known: Iterable[str]) -> str:
+    """One of some names, as it is. Raises UsageError where it is none of them."""
+    names = list(known)
+    if not isinstance(value, str) or value not in names:
+        raise UsageError(f"{name} is {quoted(value)}; it is one of {', '.join(names)}")
     return value
+
+
+def listed(name: str, value: object) -> list[Any]:
+    """What an argument lists, where one text stands for itself. Raises UsageError where it lists nothing."""
+    if isinstance(value, (str, bytes)):
+        return [value]
+    try:
+        return list(value)  # pyright: ignore[reportCallIssue, reportArgumentType]
+    except Exception as e:  # of whatever was given
+        raise UsageError(f"{name} is {quoted(value)}; expected a list") from e
 
 
 MOST_SEED = 2**63 - 1

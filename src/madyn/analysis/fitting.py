@@ -33,7 +33,7 @@ from madyn.dataset.layout import FITTED_QUANTITIES
 from madyn.dataset.locking import writing
 from madyn.dataset.repeats import repeated_statistics
 from madyn.dataset.view import RatioOf
-from madyn.errors import ArchitectureError, DatasetError, MadynError, SeriesError, UsageError
+from madyn.errors import ArchitectureError, DatasetError, MadynError, SeriesError, listed, one_of
 from madyn.sharing import list_steps
 from madyn.terminal import few, progress_display
 
@@ -79,10 +79,8 @@ def fit_dataset(
     """
     chosen = resolve(PUBLISHED if hypotheses is None else hypotheses)
     making = _Making(method, robust, ratio_of, drop_suspects)
-    wanted = list(FITTED_QUANTITIES) if quantities is None else list(quantities)
-    unknown = [q for q in wanted if q not in FITTED_QUANTITIES]
-    if unknown:
-        raise UsageError(f"no fits are made of {', '.join(unknown)}; known: {', '.join(FITTED_QUANTITIES)}")
+    asked = FITTED_QUANTITIES if quantities is None else listed("quantities", quantities)
+    wanted = [one_of("a quantity that is fitted", quantity, FITTED_QUANTITIES) for quantity in asked]
     if not isinstance(dataset, Dataset):
         dataset = open_to_write(dataset, out)
     elif out is not None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from madyn.dataset.schema import read_as
-from madyn.errors import CheckpointError, DatasetError
+from madyn.errors import CheckpointError, DatasetError, quoted
 
 _MOST = {"layer": 10_000, "depth": 10_000, "block": 10_000, "expert": 100_000}
 """How much a model may have of what is built one by one, by a word in the config's key."""
@@ -41,8 +41,9 @@ def refuse_absurd_config(config: Mapping[str, Any], where: object) -> None:
         most = next((count for word, count in _MOST.items() if word in key), _LARGEST_SIZE)
         sized = most < _LARGEST_SIZE or any(word in key for word in ("size", "dim", "head", "embd", "positions", "ffn"))
         if sized and value > most:
-            shown = value if value < 10**18 else "a huge number"
-            raise CheckpointError(f"{where}: its config says that {key} is {shown}; no model has more than {most}")
+            raise CheckpointError(
+                f"{where}: its config says that {key} is {quoted(value)}; no model has more than {most}"
+            )
 
 
 def _numbers(config: Mapping[str, Any]) -> Iterator[tuple[str, int]]:

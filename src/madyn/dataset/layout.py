@@ -16,7 +16,7 @@ from typing import Any
 
 from madyn.dataset.files import is_folder, list_folder
 from madyn.dataset.schema import MAX_STEP
-from madyn.errors import StorageError, UsageError
+from madyn.errors import StorageError, UsageError, one_of, quoted
 
 QUANTITIES = ("top1", "top2", "top3", "median")
 """The rows of a statistics file, in order."""
@@ -57,7 +57,7 @@ def directory_name(model: str | Path) -> str:
     name = unicodedata.normalize("NFC", base)  # file systems write one letter in two ways
     fault = fault_of_name(name)
     if fault:
-        raise UsageError(f"{_short(str(model))} gives no usable directory name (it {fault}); give one with --name")
+        raise UsageError(f"{quoted(str(model))} gives no usable directory name (it {fault}); give one with --name")
     return name
 
 
@@ -77,12 +77,8 @@ def check_name(name: str) -> str:
     """A model's directory name as it is. Raises UsageError where it is none."""
     fault = fault_of_name(name)
     if fault:
-        raise UsageError(f"{_short(name)} cannot be a model's directory: it {fault}")
+        raise UsageError(f"{quoted(name)} cannot be a model's directory: it {fault}")
     return name
-
-
-def _short(name: str) -> str:
-    return repr(name) if len(name) <= 100 else f"{name[:100]!r}..."
 
 
 def check_step(step: Any) -> int:
@@ -90,10 +86,9 @@ def check_step(step: Any) -> int:
     try:
         number = operator.index(step)
     except TypeError:
-        raise UsageError(f"a step is {step!r}; it is a whole number") from None
+        raise UsageError(f"a step is {quoted(step)}; it is a whole number") from None
     if isinstance(step, bool) or not 0 <= number <= MAX_STEP:
-        shown = str(step) if abs(number) < 10**30 else "a huge number"
-        raise UsageError(f"a step is {shown}; it is a whole number from 0 to 2^53, {MAX_STEP}")
+        raise UsageError(f"a step is {quoted(step)}; it is a whole number from 0 to 2^53, {MAX_STEP}")
     return number
 
 
@@ -169,7 +164,7 @@ def statistics_files(root: Path, model: str) -> dict[int, Path]:
 
 def params_path(root: Path, model: str, quantity: str | None = None) -> Path:
     """The fits of one quantity, or those of all (the ratio's at the top level)."""
-    suffix = f"_{quantity}" if quantity else ""
+    suffix = "" if quantity is None else f"_{one_of('quantity', quantity, (*QUANTITIES, 'ratio'))}"
     return root / check_name(model) / "params" / f"layer_fit_params{suffix}.json"
 
 

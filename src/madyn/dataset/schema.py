@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 from annotated_types import Ge, Gt, Le, MaxLen, MinLen
 
 from madyn.dataset.files import MAX_FILE_BYTES, read_bytes
-from madyn.errors import DatasetError, one_line
+from madyn.errors import DatasetError, one_line, quoted
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter, ValidationError
@@ -97,6 +97,4 @@ def explain(error: ValidationError) -> str:
 def _short(value: Any) -> str:
     if isinstance(value, (dict, list)):
         return f"a {'record' if isinstance(value, dict) else 'list'} of {len(value)}"
-    if isinstance(value, int) and value.bit_length() > 200:
-        return "a huge number"
-    return one_line(repr(value[:200] if isinstance(value, str) else value), _SHOWN)
+    return quoted(value)

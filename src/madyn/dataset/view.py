@@ -21,7 +21,7 @@ from madyn.dataset.remote import is_shipped, locate, match_remote
 from madyn.dataset.statistics import MAX_BYTES, parse_statistics, read_statistics
 from madyn.dataset.table_cells import as_number
 from madyn.dataset.training import TrainingRecord, read_record
-from madyn.errors import ArchitectureError, DatasetError, UsageError, one_line
+from madyn.errors import ArchitectureError, DatasetError, UsageError, listed, one_line, one_of, quoted
 from madyn.suites import PYTHIA
 from madyn.terminal import few, say_wrong
 
@@ -122,7 +122,7 @@ class Dataset:
         Raises:
             UsageError: a name is not one of `models`.
         """
-        wanted = [models] if isinstance(models, str) else list(models)
+        wanted = listed("models", models)
         for model in wanted:
             self._known(model)
         return Dataset(self.path, wanted, self._shared)
@@ -220,24 +220,21 @@ class Dataset:
         Returns:
             dims (step, layer), the steps as coordinate, ascending.
         """
-        if quantity != "ratio":
+        one_of("ratio_of", ratio_of, ("sequences", "means"))
+        if one_of("quantity", quantity, (*layout.QUANTITIES, "ratio")) != "ratio":
             return self.per_sequence(model, quantity).mean("sequence").rename(quantity)
         if ratio_of == "sequences":
             return self.per_sequence(model, "ratio").mean("sequence").rename("ratio")
-        if ratio_of != "means":
-            raise UsageError(f"ratio_of is {ratio_of!r}; it is 'sequences' or 'means'")
         means = self.statistics(model).mean("sequence")
         return (means.sel(quantity="top1", drop=True) / means.sel(quantity="median", drop=True)).rename("ratio")
 
     def per_sequence(self, model: str, quantity: str) -> xr.DataArray:
         """A quantity over the training steps for every sequence: dims (step, sequence, layer)."""
         statistics = self.statistics(model)
-        if quantity == "ratio":
+        if one_of("quantity", quantity, (*layout.QUANTITIES, "ratio")) == "ratio":
             return (statistics.sel(quantity="top1", drop=True) / statistics.sel(quantity="median", drop=True)).rename(
                 "ratio"
             )
-        if quantity not in layout.QUANTITIES:
-            raise UsageError(f"{quantity!r} is no quantity; known: {', '.join((*layout.QUANTITIES, 'ratio'))}")
         return statistics.sel(quantity=quantity, drop=True).rename(quantity)
 
     def sequence_spread(self, model: str, quantity: str = "ratio") -> pd.DataFrame:
@@ -379,8 +376,8 @@ class Dataset:
         return _hash_steps({step: read_bytes(path) for step, path in files.items()})
 
     def _known(self, model: str) -> str:
-        if model not in self.models:
-            raise UsageError(f"{self.path} has no model {model!r}; it has {few(self.models)}")
+        if not isinstance(model, str) or model not in self.models:
+            raise UsageError(f"{self.path} has no model {quoted(model)}; it has {few(self.models)}")
         return model
 
 

@@ -7,12 +7,16 @@ starts with a BOS token and the learning rate is high; with lower rates and no B
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import numpy as np
 
-from madyn.errors import UsageError
+from madyn.arrays import number
+from madyn.errors import UsageError, check_range, quoted
+
+_MOST_STEPS = 1 << 40
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,25 +51,27 @@ class Recipe:
     clip: float = 1.0
 
     def __post_init__(self) -> None:
-        ranges = {
-            "steps": 1 <= self.steps <= 1 << 40,
-            "batch_size": 1 <= self.batch_size <= 1 << 20,
-            "length": 2 <= self.length <= 1 << 24,  # a BOS token and one to predict
-            "learning_rate": self.learning_rate > 0,
-            "warmup": 0 <= self.warmup < 1,
-            "final_rate": 0 <= self.final_rate <= 1,
-            "beta1": 0 <= self.beta1 < 1,
-            "beta2": 0 <= self.beta2 < 1,
-            "weight_decay": self.weight_decay >= 0,
-            "clip": self.clip > 0,
+        check_range("steps", self.steps, 1, _MOST_STEPS)
+        check_range("batch_size", self.batch_size, 1, 1 << 20)
+        check_range("length", self.length, 2, 1 << 24)  # a BOS token and one to predict
+        fine: dict[str, Callable[[float], bool]] = {
+            "learning_rate": lambda x: x > 0,
+            "warmup": lambda x: 0 <= x < 1,
+            "final_rate": lambda x: 0 <= x <= 1,
+            "beta1": lambda x: 0 <= x < 1,
+            "beta2": lambda x: 0 <= x < 1,
+            "weight_decay": lambda x: x >= 0,
+            "clip": lambda x: x > 0,
         }
-        for name, fine in ranges.items():
-            value = getattr(self, name)
-            if not fine or not math.isfinite(value):
-                raise UsageError(f"{name} is {value!r:.40}, which is out of range")
+        for name, is_fine in fine.items():
+            value = number(getattr(self, name), name)
+            if not math.isfinite(value) or not is_fine(value):
+                raise UsageError(f"{name} is {quoted(value)}, which is out of range")
 
     def rate(self, step: int) -> float:
-        """The learning rate of the update that follows `step` updates."""
+        """The learning rate of the update that follows `step` updates. Raises UsageError where that is no number of
+        updates."""
+        step = check_range("a step", step, 0, _MOST_STEPS)
         warm = max(1, round(self.warmup * self.steps))
         if step < warm:
             return self.learning_rate * (step + 1) / warm

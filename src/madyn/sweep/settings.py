@@ -11,7 +11,7 @@ from typing import Any
 
 from madyn.architecture import Architecture
 from madyn.checkpoints.weights import FORMS
-from madyn.errors import MOST_SEED, UsageError, check_range
+from madyn.errors import MOST_SEED, UsageError, check_range, one_of, quoted
 from madyn.text import PAPER_DOCUMENTS
 
 PAPER_CONTEXT = 2048
@@ -56,14 +56,11 @@ class Settings:
     allow_duplicates: bool = False
 
     def __post_init__(self) -> None:
-        if self.dtype not in DTYPES:
-            raise UsageError(f"dtype is {self.dtype!r}; it is one of {', '.join(DTYPES)}")
-        if self.weights not in FORMS:
-            raise UsageError(f"weights is {self.weights!r}; it is one of {', '.join(FORMS)}")
-        if self.batch_size < 1:
-            raise UsageError(f"batch_size is {self.batch_size}; it must be at least 1")
-        if self.keep_cache is not None and self.keep_cache < 0:
-            raise UsageError(f"keep_cache is {self.keep_cache}; it is the number of checkpoints to keep, or None")
+        one_of("dtype", self.dtype, DTYPES)
+        one_of("weights", self.weights, FORMS)
+        check_range("batch_size", self.batch_size, 1, _MOST_SEQUENCES)
+        if self.keep_cache is not None:
+            check_range("keep_cache", self.keep_cache, 0, MOST_SEED)
 
 
 @dataclass(frozen=True)
@@ -90,6 +87,10 @@ class Probe:
     positions: str = ""
 
     def __post_init__(self) -> None:
+        for name in ("text", "exclude_positions", "positions"):
+            value = getattr(self, name)
+            if not isinstance(value, str):
+                raise UsageError(f"{name} is {quoted(value)}; it is text")
         _ = self.excluded, self.groups  # said here if they mean nothing
         check_range("seed", self.seed, 0, MOST_SEED)
         check_range("documents", self.documents, 1, MOST_SEED)

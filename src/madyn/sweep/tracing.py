@@ -22,7 +22,7 @@ from madyn.dataset.layout import check_step
 from madyn.dataset.leftovers import sweep
 from madyn.dataset.locking import tracing
 from madyn.dataset.partial import make_folder
-from madyn.errors import MadynError, ProbeMismatchError, UsageError
+from madyn.errors import MadynError, ProbeMismatchError, UsageError, listed
 from madyn.sweep.engines import Engine, choose_engine, revisit
 from madyn.sweep.inputs import (
     Inputs,
@@ -127,7 +127,7 @@ def trace(
         refuse_typos(probe, tokenizer)
     chosen = choose_engine(engine, jobs=jobs, cpus=cpus, gpus=gpus)
     root = root_path(out)
-    given = [models] if isinstance(models, (str, Path)) else list(models)
+    given = [models] if isinstance(models, (str, Path)) else listed("models", models)
     sources = given if load is None else [_from_callable(given, steps, load)]
     plans = take_share(plan_models(root, sources, steps, name, settings, revisions), shard)
     for plan in plans:
@@ -249,7 +249,7 @@ def _from_callable(names: Sequence[str | Path], steps: Steps, load: Callable[[in
     if steps is None or isinstance(steps, str):
         raise UsageError("load needs steps as a list of whole numbers: a function does not say which it can give")
     name = str(names[0])
-    numbers = [check_step(step) for step in ([steps] if isinstance(steps, int) else steps)]
+    numbers = [check_step(step) for step in ([steps] if isinstance(steps, int) else listed("steps", steps))]
     return checkpoints_of(name, numbers, load)
 
 

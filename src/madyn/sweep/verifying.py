@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from madyn.checkpoints.verifying import Verification, verify
+from madyn.errors import listed
 from madyn.sharing import list_steps
 from madyn.sweep.planning import ModelPlan, Steps, plan_models
 from madyn.sweep.settings import Settings
@@ -45,7 +46,7 @@ def verify_checkpoints(
     Raises:
         CheckpointError: a model or a step does not exist.
     """
-    given = [models] if isinstance(models, (str, Path)) else list(models)
+    given = [models] if isinstance(models, (str, Path)) else listed("models", models)
     plans = plan_models(None, given, steps, None, Settings(weights=weights), revisions)
     with progress_display() as progress:
         return [compare(plan, progress, pull_requests=pull_requests) for plan in plans]

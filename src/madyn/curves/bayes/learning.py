@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,7 +22,7 @@ from madyn.curves.bayes.priors import LENGTHS, Prior, curve_of
 from madyn.curves.bayes.widening import how_far
 from madyn.curves.fitting.series import beyond, checked
 from madyn.curves.hypotheses.separable import SeparableModel
-from madyn.errors import SeriesError, UsageError
+from madyn.errors import SeriesError, UsageError, listed
 from madyn.typing import Array
 
 LAST_SEEN = 3  # points whose mean |y| is the unit
@@ -65,7 +65,8 @@ def learn_prior(
     series = checked(t, y, None, curve_of(model))
     if series.y.ndim != 2:
         raise UsageError(f"values have shape {series.y.shape}; expected (series, steps)")
-    labels: list[Any] = list(range(len(series.y))) if runs is None else list(getattr(runs, "values", runs))
+    of_runs = getattr(runs, "values", runs)  # of an array with labels, those alone; a method, of a mapping or a tensor
+    labels = list(range(len(series.y))) if runs is None else listed("runs", runs if callable(of_runs) else of_runs)
     if len(labels) != len(series.y):
         raise UsageError(f"{len(labels)} labels of runs for {len(series.y)} series")
     t, y = _ascending(np.where(np.isfinite(series.steps), series.steps, np.nan), series.y)

@@ -35,7 +35,8 @@ def carried(distance: Array, length: Array | float) -> Array:
 
 def loudness(curve: Array, largest: Array, growth: float) -> Array:
     """g of points where the curve has these values; `largest` broadcasts."""
-    return np.sqrt((1 - growth) + growth * np.square(curve / largest))
+    share = curve / np.where(largest == 0, 1.0, largest)  # a curve may be 0 all along
+    return np.sqrt((1 - growth) + growth * np.square(share))
 
 
 def precision(xi: Array, length: float) -> tuple[Array, Array, float]:

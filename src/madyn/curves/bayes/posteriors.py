@@ -21,18 +21,18 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from madyn.arrays import number, read_row, whole_number
+from madyn.arrays import number, read_row
 from madyn.curves.alignment import Lead
 from madyn.curves.bayes.components import DRAWS, Components, Part
 from madyn.curves.bayes.marginal import COMPONENTS
-from madyn.curves.bayes.priors import Prior, curve_of
-from madyn.curves.fitting.series import LARGEST_STEP, beyond, checked
+from madyn.curves.bayes.priors import MOST_DRAWS, Prior, count_of, curve_of, last_of_run
+from madyn.curves.fitting.series import beyond, checked
 from madyn.curves.grouping import alike
 from madyn.curves.hypotheses.peaks import observable
 from madyn.curves.hypotheses.registry import resolve
 from madyn.curves.hypotheses.separable import SeparableModel
 from madyn.curves.responses import intervals_of
-from madyn.errors import UsageError
+from madyn.errors import UsageError, quoted
 from madyn.typing import Array, Rows
 
 if TYPE_CHECKING:
@@ -73,9 +73,9 @@ def posterior(
     True
     """
     chosen, asked = curve_of(model), resolve([model])[0]
-    if isinstance(prior, str):
+    if prior is not None and not isinstance(prior, Prior):
         raise UsageError(
-            f"prior {prior!r}: a prior is learned from finished runs; see learn_prior and forecast_dataset"
+            f"prior is {quoted(prior)}; a prior is learned from finished runs: see learn_prior and forecast_dataset"
         )
     prior = Prior.default(chosen) if prior is None else prior
     if prior.model is not chosen:
@@ -83,7 +83,7 @@ def posterior(
     series = checked(t, y, None, chosen)
     shape, (steps, values, weights) = series.y.shape[:-1], series.rows
     there = weights > 0
-    end = None if last_step is None else _end(last_step)
+    end = None if last_step is None else last_of_run(last_step)
     messages = [
         _refusal(*series, planned=end is not None)
         for series in zip(steps, values, there, beyond(chosen, steps, values, there & np.isfinite(values)), strict=True)
@@ -130,7 +130,7 @@ class Posterior:
 
     def sample(self, n: int, seed: int = 0) -> Array:
         """Independent draws of the parameters, (..., n, p), in the order of `model.param_names`."""
-        n, seed = _count(n, "the number of draws"), _count(seed, "seed")
+        n, seed = count_of(n, "the number of draws", MOST_DRAWS), count_of(seed, "seed")
         return self._collected(
             lambda part: self._as_asked(part.draws(n, np.random.default_rng(seed))), (n, self.model.num_params)
         )
@@ -293,20 +293,6 @@ def _quantiles(draws: Array, tails: tuple[float, ...], axis: int, method: Litera
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
         return np.asarray(np.nanquantile(draws, tails, axis=axis, method=method), float)
-
-
-def _end(last_step: float) -> float:
-    end = number(last_step, "the last step")
-    if not 0 < abs(end) <= LARGEST_STEP:
-        raise UsageError(f"the last step is {end:g}; it is a step after the first, up to {LARGEST_STEP:g}")
-    return end
-
-
-def _count(given: int, what: str) -> int:
-    found = whole_number(given, what)
-    if found < 0:
-        raise UsageError(f"{what} is {found}; it must not be negative")
-    return found
 
 
 def _tails(level: float) -> tuple[float, float, float]:

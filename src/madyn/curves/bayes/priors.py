@@ -22,6 +22,7 @@ from numpy.typing import ArrayLike
 
 from madyn.arrays import number, read, read_row, whole_number
 from madyn.curves.bayes import noise
+from madyn.curves.fitting.series import LARGEST_STEP
 from madyn.curves.hypotheses.registry import HYPOTHESES, resolve
 from madyn.curves.hypotheses.separable import SeparableModel
 from madyn.errors import UsageError
@@ -31,6 +32,7 @@ LENGTHS = (0.0, 0.1, 0.3, 1.0)
 """Correlation lengths of the noise that are tried, in the logarithm of the share of the run (see `noise`)."""
 
 _REFERENCE = np.concatenate([[0.0], np.geomspace(1e-4, 1.0, 15)])
+MOST_DRAWS = 10**8
 _SHARE = 6.0  # the default prior's standard deviation is this part of the box
 _REACH = 4.0  # standard deviations of the prior within which a posterior is looked for
 
@@ -154,13 +156,16 @@ class Prior:
         Raises:
             UsageError: the steps are not finite and ascending.
         """
-        n, seed = whole_number(n, "the number of series"), whole_number(seed, "seed")
-        if n < 0 or seed < 0:
-            raise UsageError(f"{min(n, seed)} series or seed; neither may be negative")
+        n, seed = count_of(n, "the number of series", MOST_DRAWS), count_of(seed, "seed")
         rng = np.random.default_rng(seed)
         t = read_row(t, "steps")
+        if not n or not t.size:
+            raise UsageError(f"{n} series of {t.size} steps; at least one of each is drawn")
         if not np.all(np.isfinite(t)) or np.any(np.diff(t) < 0):
             raise UsageError("steps must be finite and ascending: the noise goes on from one to the next")
+        last_step = None if last_step is None else last_of_run(last_step)
+        if last_step is not None and t[-1] > last_step:
+            raise UsageError(f"the run's last step is {last_step:g}, and a series is to go to step {t[-1]:g}")
         time = RunTime.of(self.model, t, last_step)
         u = _truncated(self.mean, self.cov, self.box, n, rng)
         m = self.linear_mean + (u - self.mean) @ self.linear_slope.T
@@ -178,6 +183,22 @@ class Prior:
             z[:, i] = a[:, i - 1] * z[:, i - 1] + np.sqrt(1 - a[:, i - 1] ** 2) * z[:, i]
         params = raw_parameters(self.model, theta, coefficients, time, np.full(n, self.center), np.full(n, self.scale))
         return Drawn(f + sigma[:, np.newaxis] * self.scale * g * z, f, params)
+
+
+def last_of_run(last_step: object) -> float:
+    """A run's last step as a number. Raises UsageError where it cannot be one."""
+    end = number(last_step, "the last step")
+    if not 0 < abs(end) <= LARGEST_STEP:
+        raise UsageError(f"the last step is {end:g}; it is a step after the first, up to {LARGEST_STEP:g}")
+    return end
+
+
+def count_of(given: object, what: str, most: int = 2**53) -> int:
+    """A whole number that is not negative, and not above `most`. Raises UsageError for any other."""
+    found = whole_number(given, what, most)
+    if found < 0:
+        raise UsageError(f"{what} is {found}; it must not be negative")
+    return found
 
 
 class Drawn(NamedTuple):

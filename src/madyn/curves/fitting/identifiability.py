@@ -18,6 +18,7 @@ import numpy as np
 
 from madyn.curves.fitting.arrays_of_fits import FitArrays
 from madyn.curves.fitting.solution import RANK
+from madyn.errors import UsageError, check_range, listed, quoted
 from madyn.typing import Array
 
 Index = tuple[int, ...]
@@ -125,7 +126,7 @@ def _derived(fits: FitArrays, index: Index) -> dict[str, Callable[[Array], Any]]
 def summary(fits: FitArrays, index: int | Index | None = None) -> str:
     """The report of `Fits.summary`."""
     if index is not None:
-        return _one(fits, (index,) if isinstance(index, int) else tuple(index))
+        return _one(fits, _place(fits, index))
     everything = list(np.ndindex(fits.success.shape))
     if len(everything) == 1:
         return _one(fits, everything[0])
@@ -142,6 +143,15 @@ def summary(fits: FitArrays, index: int | Index | None = None) -> str:
     if len(everything) > _IN_FULL:
         lines.append(f"\n({len(everything) - _IN_FULL} more: ask for one with summary(index))")
     return "\n".join(lines)
+
+
+def _place(fits: FitArrays, index: object) -> Index:
+    """The index of one series. Raises UsageError where there is none."""
+    shape = fits.success.shape
+    numbers = listed("index", index if np.ndim(index) else [index])  # pyright: ignore[reportArgumentType]
+    if len(numbers) != len(shape):
+        raise UsageError(f"index is {quoted(index)}; the fits have the shape {shape}, so it has {len(shape)} numbers")
+    return tuple(check_range("index", i, -n, n - 1) for i, n in zip(numbers, shape, strict=True))
 
 
 def _one(fits: FitArrays, index: Index) -> str:

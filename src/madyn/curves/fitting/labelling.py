@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from madyn.curves.alignment import Coords
 from madyn.curves.fitting.arrays_of_fits import FitArrays
-from madyn.errors import UsageError
+from madyn.errors import UsageError, listed, one_line, quoted
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -37,11 +37,17 @@ def labelled(fits: FitArrays, dims: Sequence[str] | None, coords: Mapping[str, A
     else:
         variables["steps"] = (("step",), fits.steps)
     lead, given = _leading(fits, dims, {*variables, *labels, "step"})
-    return xr.Dataset(
+    if coords is not None and not isinstance(coords, Mapping):
+        raise UsageError(f"coords is {quoted(coords)}; it is a mapping of names to labels")
+    found = xr.Dataset(
         {name: ((*lead, *own), values) for name, (own, values) in variables.items()},
-        coords={**given, **labels, **(coords or {})},
+        coords={**given, **labels},
         attrs={"model": fits.model.name, "method": fits.method},
     )
+    try:
+        return found.assign_coords(coords or {})
+    except Exception as e:  # xarray raises one of its own for each thing that can be wrong
+        raise UsageError(f"coords do not fit: {one_line(e)}") from e
 
 
 def _leading(fits: FitArrays, dims: Sequence[str] | None, taken: Collection[str]) -> tuple[tuple[str, ...], Coords]:
@@ -49,6 +55,7 @@ def _leading(fits: FitArrays, dims: Sequence[str] | None, taken: Collection[str]
     axes = np.ndim(fits.r2)
     if dims is None:
         return fits.lead.names(taken), fits.lead.labels(taken)
-    if isinstance(dims, str) or len(dims) != axes:
-        raise UsageError(f"dims is {dims!r}; the fits have {axes} leading axes, and each needs a name")
-    return tuple(dims), {}
+    names = [] if isinstance(dims, str) else listed("dims", dims)
+    if len(names) != axes or not all(isinstance(name, str) for name in names) or len({*names}) < axes:
+        raise UsageError(f"dims is {quoted(dims)}; the fits have {axes} leading axes, and each needs a name")
+    return tuple(names), {}

@@ -21,6 +21,8 @@ from madyn.curves.hypotheses.separable import SeparableModel
 from madyn.errors import UsageError
 from madyn.typing import Array
 
+_MOST_FOLDS = 10_000
+
 AT_ONCE = 2048  # series
 
 
@@ -56,7 +58,7 @@ def kfold_scores(
     Raises:
         UsageError: fewer than two folds, shapes that do not match, an unknown model.
     """
-    folds = whole_number(folds, "folds")
+    folds = whole_number(folds, "folds", _MOST_FOLDS)
     if folds < 2:
         raise UsageError(f"folds is {folds}; two or more are needed")
     steps, values, there, lead = _series(t, y, model)

@@ -13,7 +13,7 @@ from importlib import import_module
 
 from madyn.curves import hypotheses
 from madyn.curves.hypotheses.separable import SeparableModel
-from madyn.errors import UsageError
+from madyn.errors import UsageError, listed, quoted
 
 _ORDER = (
     "original", "reparam", "original_regularized", "reparam_regularized", "step1", "step2", "power_law",
@@ -47,8 +47,12 @@ def resolve(names: Iterable[str | SeparableModel]) -> list[SeparableModel]:
     >>> [h.param_names for h in resolve(["step1"])]
     [('tau', 'K')]
     """
-    names = [names] if isinstance(names, str | SeparableModel) else list(names)
-    unknown = [str(name) for name in names if isinstance(name, str) and name not in HYPOTHESES]
+    names = [names] if isinstance(names, SeparableModel) else listed("hypothesis", names)
+    unknown = [
+        name if isinstance(name, str) else quoted(name)
+        for name in names
+        if not isinstance(name, SeparableModel) and not (isinstance(name, str) and name in HYPOTHESES)
+    ]
     if unknown:
         raise UsageError(f"unknown hypothesis: {', '.join(unknown)}; known: {', '.join(HYPOTHESES)}")
     return [HYPOTHESES[name] if isinstance(name, str) else name for name in names]

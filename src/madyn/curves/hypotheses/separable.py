@@ -21,11 +21,12 @@ from numpy.typing import ArrayLike, NDArray
 from madyn.arrays import read, read_row
 from madyn.curves.alignment import parameters
 from madyn.curves.hypotheses.parts import Penalty, Published
-from madyn.errors import UsageError
+from madyn.errors import UsageError, check_range, listed, quoted
 from madyn.typing import Array
 
 # The box is searched on a grid, whose size grows with the power of their number.
 MOST_NONLINEAR = 3
+_MOST_POINTS = 10**6  # of a grid along one parameter
 
 _TINY = 1e-100
 # f' = sum_m weight_m (f(x + mh) - f(x - mh)) / h, of order 8.
@@ -118,11 +119,22 @@ class SeparableModel:
         return f"<madyn {type(self).__name__} {self.name}: {box}; {', '.join(self.linear)} linear>"
 
     def __post_init__(self) -> None:
+        if not isinstance(self.nonlinear, Mapping):
+            raise UsageError(f"{self.name}: nonlinear is {quoted(self.nonlinear)}; it is a mapping of names to bounds")
+        for what in ("linear", "linear_scale"):
+            given = getattr(self, what)
+            if isinstance(given, str) or not all(isinstance(one, str) for one in listed(f"{self.name}: {what}", given)):
+                raise UsageError(f"{self.name}: {what} is {quoted(given)}; it is a tuple of names")
+            object.__setattr__(self, what, tuple(given))
+        points = listed(f"{self.name}: points", self.points)
+        object.__setattr__(
+            self, "points", tuple(check_range(f"{self.name}: points", n, 3, _MOST_POINTS) for n in points)
+        )
         names = [*self.nonlinear, *self.linear]
         twice = {name for name in names if names.count(name) > 1}
         if twice:
             raise UsageError(f"{self.name}: two parameters are called {', '.join(sorted(twice))}")
-        if not self.linear or isinstance(self.linear, str):
+        if not self.linear:
             raise UsageError(f"{self.name}: linear is {self.linear!r}; it is a tuple of at least one name")
         if not 1 <= len(self.nonlinear) <= MOST_NONLINEAR:
             raise UsageError(
@@ -132,11 +144,13 @@ class SeparableModel:
         for name, pair in self.nonlinear.items():
             bounds = read(pair, f"{self.name}: the bounds of {name}").values
             if bounds.shape != (2,) or not np.all(np.isfinite(bounds)) or not bounds[0] < bounds[1]:
-                raise UsageError(f"{self.name}: the bounds of {name} are {pair}; expected two numbers, low < high")
+                raise UsageError(
+                    f"{self.name}: the bounds of {name} are {quoted(pair)}; expected two numbers, low < high"
+                )
         unknown = set(self.linear_scale) - set(self.nonlinear)
         if unknown:
             raise UsageError(f"{self.name}: linear_scale names {', '.join(sorted(unknown))}, no nonlinear parameter")
-        if self.points and (len(self.points) != len(self.nonlinear) or min(self.points) < 3):
+        if self.points and len(self.points) != len(self.nonlinear):
             raise UsageError(f"{self.name}: points is {self.points}; one number, 3 or more, a nonlinear parameter")
 
     @property
