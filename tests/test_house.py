@@ -69,6 +69,39 @@ def test_a_room_imports_only_from_those_above_it(path):
             assert other == room or RANK[other] < RANK[room], f"{room} must not import {name}"
 
 
+def modules_imported(path: Path) -> set[str]:
+    """The modules of the package that a file imports anywhere in it, for types too. A module of a package is meant by
+    its own name: `from madyn.dataset import layout` is an import of the layout, and not of the package."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names} & MODULES
+        elif isinstance(node, ast.ImportFrom):
+            inner = {f"{node.module}.{alias.name}" for alias in node.names} & MODULES
+            found |= inner
+            if len(inner) < len(node.names) and node.module in MODULES:
+                found.add(node.module)
+    return found
+
+
+def name_of(path: Path) -> str:
+    return ".".join(["madyn", *path.relative_to(PACKAGE).with_suffix("").parts]).removesuffix(".__init__")
+
+
+MODULES = {name_of(path) for path in FILES}
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    """Inside rooms too, whether the import stands at the top, in a function or is for types alone."""
+    left = {name_of(path): modules_imported(path) - {name_of(path)} for path in FILES}
+    del left["madyn"]  # the public names are taken from every room, when they are used
+    while free := {name for name, imported in left.items() if not imported & left.keys()}:
+        left = {name: imported for name, imported in left.items() if name not in free}
+    while unused := left.keys() - set().union(*left.values(), ()):
+        left = {name: imported for name, imported in left.items() if name not in unused}
+    assert not left, "each of these imports another, and one leads back to it"
+
+
 @pytest.mark.parametrize("room", WITHOUT_TORCH)
 def test_reading_a_dataset_needs_no_torch(room):
     for path in (PACKAGE / room).rglob("*.py"):
