@@ -69,14 +69,14 @@ def measure(what: str, count: int, points: int) -> None:
     if what.startswith("fit_curves"):
         madyn.fit_curves(steps, values, name)
     elif what == "kfold_scores":
-        madyn.kfold_scores(steps, values)
+        madyn.curves.kfold_scores(steps, values)
     elif what.startswith("posterior"):
         found = madyn.posterior(steps, values)
         found.quantities() if "quantities" in what else found.forecast([200_000.0])
     elif what == "curve_quantities":
-        madyn.curve_quantities("reparam", params, steps[-1])
+        madyn.curves.curve_quantities("reparam", params, steps[-1])
     else:
-        madyn.quantity_intervals(fits, last_step=steps[-1])
+        madyn.curves.quantity_intervals(fits, last_step=steps[-1])
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(time.perf_counter() - wall, time.process_time() - cpu, peak)
 

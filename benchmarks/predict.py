@@ -19,7 +19,7 @@ import numpy as np
 
 import madyn
 from madyn.prediction import Predictor
-from madyn.prediction.evaluation import evaluate_dataset
+from madyn.prediction.evaluation import evaluate
 from madyn.terminal import print_table
 
 _COLD = """
@@ -69,7 +69,7 @@ def timed(dataset: str, rounds: int) -> None:
 
 def whole_table(dataset: str, jobs: int) -> None:
     start = time.perf_counter()
-    evaluation = evaluate_dataset(madyn.open_dataset(dataset), jobs=jobs)
+    evaluation = evaluate(madyn.open_dataset(dataset), jobs=jobs)
     rows = [[f"madyn evaluate, {jobs} processes", time.perf_counter() - start]]
     print_table(f"{dataset}: {len(evaluation.scores)} rows of scores", ["", "seconds"], rows, left=[""])
 

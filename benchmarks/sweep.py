@@ -30,10 +30,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from madyn import PYTHIA, Probe, Settings
+from madyn import PYTHIA
 from madyn.architecture import Architecture
 from madyn.checkpoints import Checkpoint, find_checkpoints
 from madyn.measurement import measure
+from madyn.sweep import Probe, Settings
 from madyn.sweep.engines import run_here
 from madyn.sweep.units import Work, load_model
 from madyn.terminal import print_table

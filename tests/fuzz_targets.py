@@ -127,12 +127,12 @@ def _model_of(root: Path, file: Path) -> str:
     return next((model for model in MODELS if model in parts), MODELS[0])
 
 
-def _opened(root: Path) -> madyn.Dataset:
+def _opened(root: Path) -> madyn.dataset.Dataset:
     return madyn.open_dataset(root)
 
 
 def _check(root: Path) -> Any:
-    report = madyn.check_dataset(root)
+    report = madyn.checking.check_dataset(root)
     for said in (*report.faults, *report.absences, *report.remarks):
         hold_line(said)
     return report
@@ -285,7 +285,7 @@ def _whole(root: Path, file: Path) -> Calls:
         "show --json": lambda: run_command("show", str(root), "--json"),
         "check": lambda: run_command("check", str(root)),
         "responses": lambda: model_responses(_opened(root)),
-        "compare": lambda: madyn.compare_dataset(_opened(root), hypotheses=["step1"]),
+        "compare": lambda: madyn.compare(_opened(root), hypotheses=["step1"]),
         "fit": lambda: madyn.fit_dataset(root, hypotheses=["step1"]),
     }
 

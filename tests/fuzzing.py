@@ -180,7 +180,7 @@ def noticed(seeds: Iterable[int], kinds: Iterable[str]) -> dict[str, tuple[int, 
     for kind in kinds:
         count, missed = 0, []
         with sample_of(TARGETS[kind]) as sample:
-            before = set(madyn.check_dataset(sample.root).faults)
+            before = set(madyn.checking.check_dataset(sample.root).faults)
             for seed in seeds:
                 file, data = sample.spoilt(seed)
                 whole = file.read_bytes()
@@ -189,7 +189,7 @@ def noticed(seeds: Iterable[int], kinds: Iterable[str]) -> dict[str, tuple[int, 
                 count += 1
                 file.write_bytes(data)
                 try:
-                    if not set(madyn.check_dataset(sample.root).faults) - before:
+                    if not set(madyn.checking.check_dataset(sample.root).faults) - before:
                         missed.append(seed)
                 except MadynError:
                     pass

@@ -58,9 +58,9 @@ assert found["lower"] < 6 < found["upper"]
 data = sys.argv[2]
 madyn.fit_dataset(data, hypotheses=["reparam", "gompertz"])
 assert "gompertz" in madyn.open_dataset(data).fit_records("pythia_14m", "ratio")[0]
-compared = madyn.compare_dataset(data, hypotheses=["step1", "gompertz"])
+compared = madyn.compare(data, hypotheses=["step1", "gompertz"])
 assert "gompertz" in compared.hypotheses
-forecast = madyn.forecast_dataset(data, "pythia_14m", 5000, hypothesis="gompertz", prior="default")
+forecast = madyn.forecast(data, "pythia_14m", 5000, hypothesis="gompertz", prior="default")
 assert np.isfinite(forecast["median"]).all() and "plateau" in forecast
 drawing = madyn.draw_figures(data, only="*example_fits/ratio*", jobs=1)
 assert drawing.drawn and not drawing.failed, drawing.failed

@@ -468,6 +468,6 @@ def test_what_is_passed_over_is_told(tmp_path):
         assert units[0].remarks == []
         assert "model-00001-of-00003.safetensors" in units[1].remarks[0]
         assert "value_head.weight [1, 16]" in units[2].remarks[0]
-        remarks = madyn.check_dataset(out).remarks
+        remarks = madyn.checking.check_dataset(out).remarks
         assert len(remarks) == 2
         assert "value_head.weight" in remarks[1]

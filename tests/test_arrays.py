@@ -98,8 +98,8 @@ def test_a_square_labelled_array_is_read_by_its_names():
 
 
 @pytest.mark.parametrize("call", [
-    lambda t, y: madyn.kfold_scores(t, y, "step1").error,
-    lambda t, y: madyn.holdout_scores(t, y, "step1").error,
+    lambda t, y: madyn.curves.kfold_scores(t, y, "step1").error,
+    lambda t, y: madyn.curves.holdout_scores(t, y, "step1").error,
     lambda t, y: madyn.posterior(t, y, "step1").value([300.0])["median"].values,
 ])  # fmt: skip
 def test_every_reader_of_series_reads_labels_and_masks(call):
@@ -254,7 +254,7 @@ def test_order_and_repetition_of_points_change_nothing():
     np.testing.assert_allclose(fits.popt, madyn.fit_curves(STEPS, y, "step1").popt, rtol=1e-9)
     twice = madyn.fit_curves(np.r_[STEPS, STEPS], np.c_[y, y], "step1")
     np.testing.assert_allclose(twice.popt, madyn.fit_curves(STEPS, y, "step1").popt, rtol=1e-9)
-    for scores in (madyn.kfold_scores, madyn.holdout_scores):
+    for scores in (madyn.curves.kfold_scores, madyn.curves.holdout_scores):
         np.testing.assert_allclose(
             scores(STEPS[shuffled], y[:, shuffled], "step1").error, scores(STEPS, y, "step1").error, rtol=1e-9
         )
@@ -278,39 +278,39 @@ def test_a_prior_is_learned_from_points_in_any_order():
 
 def test_parameters_are_taken_by_name():
     fits = madyn.fit_curves(STEPS, series(4), "step1")
-    expected = madyn.curve_quantities("step1", fits.popt, 10_000, at=[50.0])
+    expected = madyn.curves.curve_quantities("step1", fits.popt, 10_000, at=[50.0])
     labelled = fits.to_dataset()["popt"]
     mixed = labelled.isel(parameter=[1, 0]).transpose("parameter", "series")
     table = pd.DataFrame(fits.popt, columns=["tau", "K"])[["K", "tau"]].assign(model="m")
     for params in (labelled, mixed, table, np.ma.array(fits.popt, mask=False)):
-        found = madyn.curve_quantities("step1", params, 10_000, at=[50.0])
+        found = madyn.curves.curve_quantities("step1", params, 10_000, at=[50.0])
         np.testing.assert_array_equal(found["half_rise_step"], expected["half_rise_step"])
         np.testing.assert_array_equal(found["value"], expected["value"])
     np.testing.assert_array_equal(fits.model.values([50.0], mixed), fits.model.values([50.0], fits.popt))
     noise = xr.DataArray(np.full(4, 1e9), dims=("series",))
-    assert set(madyn.curve_quantities("step1", labelled, 10_000, noise=noise)["class"].values) == {"flat"}
+    assert set(madyn.curves.curve_quantities("step1", labelled, 10_000, noise=noise)["class"].values) == {"flat"}
     with pytest.raises(UsageError, match="needed are tau, K"):
-        madyn.curve_quantities("step1", labelled.assign_coords(parameter=["tau", "A"]), 10_000)
+        madyn.curves.curve_quantities("step1", labelled.assign_coords(parameter=["tau", "A"]), 10_000)
     with pytest.raises(UsageError, match="expected one number a series"):
-        madyn.curve_quantities("step1", fits.popt, 10_000, noise=np.ones(3))
+        madyn.curves.curve_quantities("step1", fits.popt, 10_000, noise=np.ones(3))
 
 
 def test_a_square_of_parameters_is_read_by_its_names():
     popt = madyn.fit_curves(STEPS, series(2), "step1").to_dataset()["popt"].rename(series="layer")  # 2 layers x 2
-    expected = madyn.curve_quantities("step1", popt.values, 10_000)["plateau"].values
-    np.testing.assert_array_equal(madyn.curve_quantities("step1", popt.T, 10_000)["plateau"], expected)
-    assert madyn.curve_quantities("step1", popt.T, 10_000)["plateau"].dims == ("layer",)
+    expected = madyn.curves.curve_quantities("step1", popt.values, 10_000)["plateau"].values
+    np.testing.assert_array_equal(madyn.curves.curve_quantities("step1", popt.T, 10_000)["plateau"], expected)
+    assert madyn.curves.curve_quantities("step1", popt.T, 10_000)["plateau"].dims == ("layer",)
 
 
 def test_draws_are_read_by_their_names():
     draws = np.abs(np.random.default_rng(0).normal(5, 1, (2, 2, 2)))
     labelled = xr.DataArray(draws, {"parameter": ["tau", "K"]}, ("layer", "draw", "parameter"))
-    expected = madyn.quantity_intervals("step1", draws, 10.0)["plateau"].values
-    found = madyn.quantity_intervals("step1", labelled.transpose("draw", "parameter", "layer"), 10.0)["plateau"]
+    expected = madyn.curves.quantity_intervals("step1", draws, 10.0)["plateau"].values
+    found = madyn.curves.quantity_intervals("step1", labelled.transpose("draw", "parameter", "layer"), 10.0)["plateau"]
     np.testing.assert_array_equal(found, expected)
     assert found.dims == ("layer", "bound")
     with pytest.raises(UsageError, match="labelled with 'draw'"):
-        madyn.quantity_intervals("step1", labelled.rename(draw="sample"), 10.0)
+        madyn.curves.quantity_intervals("step1", labelled.rename(draw="sample"), 10.0)
 
 
 def test_steps_of_a_prediction_are_one_row_of_numbers():

@@ -29,7 +29,7 @@ def root(tmp_path):
 
 
 def faults(root):
-    return madyn.check_dataset(root).faults
+    return madyn.checking.check_dataset(root).faults
 
 
 def change(path, edit, *place):
@@ -337,7 +337,7 @@ def test_links_are_told_and_folders_that_are_none(root, tmp_path):
     (root / A / "params").rename(tmp_path / "elsewhere" / "params")
     (root / A / "params").symlink_to(tmp_path / "elsewhere" / "params")
     (root / "another").symlink_to(A)
-    remarks = madyn.check_dataset(root).remarks
+    remarks = madyn.checking.check_dataset(root).remarks
     assert any(f"{root / A / 'params'}: a link that leads out of the dataset" in said for said in remarks)
     assert any(f"{root / 'another'}: a link to the model {A}" in said for said in remarks)
     (root / "another").unlink()

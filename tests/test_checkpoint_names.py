@@ -183,7 +183,9 @@ def test_a_trainer_s_folder_with_the_final_model_in_it(folder, tmp_path, run):
     _, planned, _ = run("plan", run_folder, "--length", "8")
     assert "checkpoint-30" in planned
     assert list(manifest.read_units(tmp_path / "d", "run")) == [10, 20, 40]
-    alone = madyn.trace(run_folder / "checkpoint-10", tmp_path / "e", probe=madyn.Probe(str(tmp_path / "t.txt"), 2, 8))
+    alone = madyn.trace(
+        run_folder / "checkpoint-10", tmp_path / "e", probe=madyn.sweep.Probe(str(tmp_path / "t.txt"), 2, 8)
+    )
     assert alone.measured == [("run", 10)]
 
 
@@ -289,7 +291,7 @@ def test_an_adapter_is_called_one(folder, tmp_path, run):
     found = find_checkpoints(tmp_path / "run")
     assert list(found.by_step) == [10]
     (tmp_path / "t.txt").write_text(TEXT)
-    probe = madyn.Probe(str(tmp_path / "t.txt"), 2, 8)
+    probe = madyn.sweep.Probe(str(tmp_path / "t.txt"), 2, 8)
     with pytest.raises(CheckpointError, match=f"checkpoint-10 {said}"):
         madyn.trace(tmp_path / "run", tmp_path / "d", probe=probe)
     assert not (tmp_path / "d").exists()

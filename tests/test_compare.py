@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from madyn import SeparableModel, compare_dataset, fit_curves, kfold_scores, open_dataset
+from madyn import compare, fit_curves, open_dataset
+from madyn.curves import SeparableModel, kfold_scores
 from madyn.dataset import layout
 from madyn.dataset.statistics import write_statistics
 from madyn.errors import SeriesError, UsageError
@@ -24,7 +25,7 @@ def dataset(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def comparison(dataset):
-    return compare_dataset(dataset, hypotheses=SOME)
+    return compare(dataset, hypotheses=SOME)
 
 
 def test_scores_are_those_of_the_fits(dataset, comparison):
@@ -64,7 +65,7 @@ def test_a_curve_in_other_parameters_counts_once(dataset, comparison):
         np.testing.assert_array_equal(by.loc["original", column], by.loc["reparam", column])
     assert by.loc["original", "akaike_weight"].tolist() != by.loc["reparam", "akaike_weight"].tolist()
     assert not by.loc["original", "best"].to_numpy().any()
-    alone = compare_dataset(dataset, hypotheses=["original", "step1"])
+    alone = compare(dataset, hypotheses=["original", "step1"])
     assert alone.not_ranked == {}
     assert alone.overall.set_index("hypothesis").loc["original", "wins"] == 6
 
@@ -87,10 +88,10 @@ def test_models_of_other_lengths_and_own_hypotheses(tmp_path):
         linear=("slope", "tilt"),
         name="bent line",
     )
-    found = compare_dataset(tmp_path, hypotheses=[line, "reparam"])
+    found = compare(tmp_path, hypotheses=[line, "reparam"])
     assert found.hypotheses == ["bent line", "reparam"]
     assert found.by_model["layers"].tolist() == [3] * 4
-    alone = compare_dataset(tmp_path, hypotheses=[line, "reparam"], models="b").layers
+    alone = compare(tmp_path, hypotheses=[line, "reparam"], models="b").layers
     together = found.layers.query("model == 'b'").reset_index(drop=True)
     pd.testing.assert_frame_equal(alone, together, rtol=1e-6)
 
@@ -101,7 +102,7 @@ def test_a_layer_that_cannot_be_fitted_is_told_and_the_others_count(tmp_path):
         values = open_dataset(tmp_path).statistics("a").sel(step=step).values.copy()
         values[:, 0, 0] = 5 * values[:, 3, 0]  # the first layer's ratio is 5 throughout
         write_statistics(path, values)
-    found = compare_dataset(tmp_path, hypotheses=["reparam", "step1"])
+    found = compare(tmp_path, hypotheses=["reparam", "step1"])
     first = found.layers.query("layer == 0")
     assert not np.isfinite(first["r2"].to_numpy(float)).any()
     assert ["constant" in message for message in first["message"].to_list()] == [True, True]
@@ -111,16 +112,16 @@ def test_a_layer_that_cannot_be_fitted_is_told_and_the_others_count(tmp_path):
 
 def test_what_cannot_be_compared_is_refused(dataset, tmp_path):
     with pytest.raises(UsageError, match="unknown hypothesis: cubic"):
-        compare_dataset(dataset, hypotheses=["cubic"])
+        compare(dataset, hypotheses=["cubic"])
     with pytest.raises(UsageError, match="one name"):
-        compare_dataset(dataset, hypotheses=["step1", "step1"])
+        compare(dataset, hypotheses=["step1", "step1"])
     with pytest.raises(UsageError, match="no model 'gpt2'"):
-        compare_dataset(dataset, models="gpt2")
+        compare(dataset, models="gpt2")
     with pytest.raises(UsageError, match="no quantity"):
-        compare_dataset(dataset, quantity="top9")
+        compare(dataset, quantity="top9")
     write_dataset(tmp_path, models=("a",), steps=(0, 1, 2))
     with pytest.raises(SeriesError, match="points"):
-        compare_dataset(tmp_path, hypotheses=["reparam"])
+        compare(tmp_path, hypotheses=["reparam"])
 
 
 def test_the_command_prints_the_tables_and_writes_table_and_figure(run, tmp_path):

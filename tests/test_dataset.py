@@ -139,7 +139,7 @@ def test_fitting_less_keeps_the_rest_unless_the_statistics_changed(tmp_path):
     means = madyn.fit_dataset(root, hypotheses=["step1"], quantities=["ratio"], ratio_of="means")
     assert list(means.fit_records("m", "ratio")[0]) == ["step1"]  # the others were fitted to the other ratio
     layout.statistics_files(root, "m")[1000].unlink()
-    assert any("fitted to other statistics" in fault for fault in madyn.check_dataset(root).faults)
+    assert any("fitted to other statistics" in fault for fault in madyn.checking.check_dataset(root).faults)
     dataset = madyn.fit_dataset(root, hypotheses=["step2"], quantities=["ratio"])
     assert list(dataset.fit_records("m", "ratio")[0]) == ["step2"]
 
@@ -229,7 +229,7 @@ def test_one_malformed_file_does_not_cost_the_other_models(tmp_path):
 
 def test_check_finds_everything(tmp_path):
     root = madyn.fit_dataset(write_dataset(tmp_path), quantities=["ratio"], hypotheses=["reparam"]).path
-    report = madyn.check_dataset(root)
+    report = madyn.checking.check_dataset(root)
     assert report.faults == []
     assert any("no fits of the top1" in absence for absence in report.absences)
     layout.statistics_path(root, "pythia_14m", 1).write_text("[[[1], [1], [1], [1]]]")
@@ -240,7 +240,7 @@ def test_check_finds_everything(tmp_path):
     (root / "pythia_70m/params/layer_fit_params_ratio.json").write_text("[{}")
     unit = manifest.Unit(model="pythia_70m", step=77, source="x", failure="it broke")
     manifest.write_unit(root, unit)
-    faults = "\n".join(madyn.check_dataset(root).faults)
+    faults = "\n".join(madyn.checking.check_dataset(root).faults)
     for expected in ("step1: shape (1, 4, 1)", "step2: character 0", "step4: not in the order", "step8: 48 values",
                      "notes.txt: not a statistics file's name", "layer_fit_params_ratio.json: not JSON",
                      "step 77 failed: it broke"):  # fmt: skip
@@ -249,7 +249,7 @@ def test_check_finds_everything(tmp_path):
 
 def test_check_reads_what_the_fits_say(tmp_path):
     root = madyn.fit_dataset(write_dataset(tmp_path, models=("m",)), hypotheses=["reparam", "step1"]).path
-    assert madyn.check_dataset(root).faults == []
+    assert madyn.checking.check_dataset(root).faults == []
     good = layout.params_path(root, "m", "ratio").read_text()
 
     path = layout.params_path(root, "m", "ratio")
@@ -258,7 +258,7 @@ def test_check_reads_what_the_fits_say(tmp_path):
         layers = json.loads(good)
         change(layers)
         path.write_text(json.dumps(layers))
-        found = "\n".join(madyn.check_dataset(root).faults)
+        found = "\n".join(madyn.checking.check_dataset(root).faults)
         path.write_text(good)
         return found
 
@@ -270,12 +270,12 @@ def test_check_reads_what_the_fits_say(tmp_path):
     assert "2 layers where the statistics have 3" in faults_of(lambda layers: layers.pop())
     assert faults_of(lambda layers: layers[0]["step1"].update(provenance=None))
     layout.params_path(root, "m").write_text("[]")
-    assert "are not those of layer_fit_params_ratio.json" in "\n".join(madyn.check_dataset(root).faults)
+    assert "are not those of layer_fit_params_ratio.json" in "\n".join(madyn.checking.check_dataset(root).faults)
     layout.params_path(root, "m").unlink()
-    assert "layer_fit_params.json: cannot be read" in "\n".join(madyn.check_dataset(root).faults)
+    assert "layer_fit_params.json: cannot be read" in "\n".join(madyn.checking.check_dataset(root).faults)
     table = root / layout.PARAMETER_TABLE
     table.write_text(table.read_text().replace("hidden_size", "width"))
-    assert "no column hidden_size" in "\n".join(madyn.check_dataset(root).faults)
+    assert "no column hidden_size" in "\n".join(madyn.checking.check_dataset(root).faults)
 
 
 def test_check_compares_files_with_what_was_measured(tmp_path):
@@ -283,12 +283,12 @@ def test_check_compares_files_with_what_was_measured(tmp_path):
     for step, path in layout.statistics_files(root, "m").items():
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         manifest.write_unit(root, manifest.Unit(model="m", step=step, source="s", statistics_sha256=digest))
-    assert madyn.check_dataset(root).faults == []
+    assert madyn.checking.check_dataset(root).faults == []
     path = layout.statistics_path(root, "m", 1)
     path.write_text(path.read_text().replace(".", ".0", 1))
     layout.manifest_path(root, "m", 0).unlink()
     path.rename(path.with_name("exp2_other_step1"))
-    faults = "\n".join(madyn.check_dataset(root).faults)
+    faults = "\n".join(madyn.checking.check_dataset(root).faults)
     for expected in (
         "exp2_other_step1: not a statistics file's name",
         "not what was measured",
@@ -301,7 +301,7 @@ def test_a_model_of_which_nothing_was_measured_is_shown_and_checked(tmp_path, ca
     from madyn.summaries import print_contents
 
     manifest.write_unit(tmp_path, manifest.Unit(model="m", step=5, source="s", failure="it [broke] badly"))
-    assert "m step 5 failed: it [broke] badly" in madyn.check_dataset(tmp_path).faults[0]
+    assert "m step 5 failed: it [broke] badly" in madyn.checking.check_dataset(tmp_path).faults[0]
     print_contents(madyn.open_dataset(tmp_path))
     assert "m step 5 failed: it [broke] badly" in capsys.readouterr().out
     with pytest.raises(DatasetError, match="nothing in it was measured"):
@@ -336,7 +336,7 @@ def test_one_damaged_file_costs_show_one_step(tmp_path, capsys):
     assert f"{layout.statistics_path(root, 'm', 2)}: character" in shown
     assert f"{layout.manifest_path(root, 'm', 0)}: not JSON" in shown
     damaged = layout.statistics_path(root, "m", 2)
-    faults = madyn.check_dataset(root).faults
+    faults = madyn.checking.check_dataset(root).faults
     assert any(str(damaged) in fault and "put it back, or run `madyn trace` again" in fault for fault in faults)
     assert sum("step0.json: not JSON" in fault for fault in faults) == 1
     assert not any("no such file" in fault for fault in faults)
@@ -354,10 +354,10 @@ def test_the_probe_is_claimed_once(tmp_path):
     with pytest.raises(ProbeMismatchError, match=r"measured on the text 'stdlib'"):
         manifest.claim_probe(tmp_path, other)
     manifest.write_unit(tmp_path, manifest.Unit(model="m", step=5, source="s", failure="it broke"))
-    assert len(madyn.check_dataset(tmp_path).faults) == 1
+    assert len(madyn.checking.check_dataset(tmp_path).faults) == 1
     for garbage, why in (("{", "not JSON"), ('{"text": "stdlib"}', "not a manifest")):
         layout.probe_path(tmp_path).write_text(garbage)
-        fault = madyn.check_dataset(tmp_path).faults[0]
+        fault = madyn.checking.check_dataset(tmp_path).faults[0]
         assert f"probe.json: {why}" in fault
         assert "delete it and run `madyn trace`" in fault
         with pytest.raises(DatasetError, match=f"probe.json: {why}"):

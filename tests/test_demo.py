@@ -25,7 +25,7 @@ def test_the_demo_from_end_to_end(tmp_path, capsys, monkeypatch):
     assert "6 architectures, too few for the quantiles" in out
     assert "predicted and measured" in out
     assert "mean R2 of the ratio's fits" in out
-    assert madyn.check_dataset(dataset.path).faults == []
+    assert madyn.checking.check_dataset(dataset.path).faults == []
     steps = checkpoint_steps(SMALL.steps, 19)
     assert len(dataset.models) == 6
     for model in dataset:

@@ -18,7 +18,7 @@ from madyn.cli.designing import parse_range
 from madyn.errors import UsageError
 from madyn.prediction import Predictor, Training
 from madyn.prediction.candidates import Limits, _thinned
-from madyn.prediction.design import pareto_front, search_designs
+from madyn.prediction.design_search import design, pareto_front
 from madyn.prediction.inputs import Subject
 from madyn.prediction.losses import Evidence, fit_losses
 from madyn.prediction.table import positions, table_of
@@ -113,7 +113,7 @@ def test_a_search_finds_the_shapes_that_the_law_says_are_best(predictor):
     """By brute force over all shapes, from the law itself."""
     every = every_shape()
     best = [a for a, b in zip(every, beaten([(largest(a), loss(a)) for a in every]), strict=True) if not b]
-    designs = search_designs(predictor, minimize="max ratio")
+    designs = design(predictor, minimize="max ratio")
     assert designs.searched == len(every)
     assert designs.against == "held-out loss"
     assert set(designs.architectures) == set(best)
@@ -133,7 +133,7 @@ def test_a_search_finds_the_shapes_that_the_law_says_are_best(predictor):
 def test_the_highest_are_found_as_well(predictor):
     """Here all sizes but the width raise both, and many shapes are nearly as good: up to the errors of prediction."""
     every, near = every_shape(), 0.04
-    designs = search_designs(predictor, maximize="max ratio")
+    designs = design(predictor, maximize="max ratio")
     assert (np.diff(designs.table["objective"].to_numpy()) < 0).all()
     assert designs.architectures[0] == max(every, key=largest)
     assert designs.architectures[-1] == min(every, key=loss)
@@ -156,7 +156,7 @@ def test_the_highest_are_found_as_well(predictor):
 def test_the_objectives_are_those_of_the_law(predictor, wanted, law):
     one = Limits(layers=(3, 3), hidden_size=(48, 48), heads=(3, 3), mlp_ratio=(3, 3))
     a = shape(3, 48, 3, 3)
-    designs = search_designs(predictor, one, **wanted)
+    designs = design(predictor, one, **wanted)
     assert designs.architectures == [a]
     assert designs.table["objective"].to_numpy() == pytest.approx([law(a)], rel=0.05)
     assert designs.objective.split(" ", 1)[1].startswith(next(iter(wanted.values())))
@@ -166,7 +166,7 @@ def test_the_peak_s_step_is_the_last_one_where_there_is_no_peak():
     table = family_table(noise=0.0)
     rising = np.sort(table.curves, axis=1)
     risen = table_of(table.subjects, rising, table.positions, table.losses, {})
-    designs = search_designs(Predictor("ridge").fit_table(risen), maximize="peak step")
+    designs = design(Predictor("ridge").fit_table(risen), maximize="peak step")
     assert designs.table["objective"].to_numpy() == pytest.approx([LAST] * len(designs.table))
     assert "does not peak before the end" in " ".join(designs.notes)
 
@@ -174,7 +174,7 @@ def test_the_peak_s_step_is_the_last_one_where_there_is_no_peak():
 def test_intervals_hold_what_new_runs_do():
     """Each layer and step has a chance of its own, so that the largest of them lies above the largest median."""
     noise = 0.15
-    designs = search_designs(Predictor().fit_table(family_table(seeds=2, noise=noise)), minimize="max ratio")
+    designs = design(Predictor().fit_table(family_table(seeds=2, noise=noise)), minimize="max ratio")
     rng = np.random.default_rng(1)
     inside, shifts = [], []
     for a, row in zip(designs.architectures, designs.table.to_dict("records"), strict=True):
@@ -243,7 +243,7 @@ def test_the_luck_of_a_trained_model_is_not_taken_for_its_shape():
     ratio = lucky.intermediate_size / width
     only = Limits(layers=(layers, layers), hidden_size=(width, width), heads=(heads, heads), mlp_ratio=(ratio, ratio))
     predictor = Predictor().fit_table(family_table(lucky=(lucky,)))
-    row = search_designs(predictor, only, minimize="max ratio").table.to_dict("records")[0]
+    row = design(predictor, only, minimize="max ratio").table.to_dict("records")[0]
     assert row["distance"] == 0
     assert math.log(row["nearest_objective"]) == pytest.approx(largest(lucky) - LUCK, abs=0.02)
     assert math.log(row["objective"]) == pytest.approx(largest(lucky), abs=0.2)
@@ -251,9 +251,9 @@ def test_the_luck_of_a_trained_model_is_not_taken_for_its_shape():
 
 
 def test_limits_are_kept(predictor):
-    everything = search_designs(predictor, minimize="max ratio")
+    everything = design(predictor, minimize="max ratio")
     limits = Limits(parameters=(4e4, 9e4), layers=(2, 3), head_size=(16, 16), mlp_ratio=(2, 4))
-    table = search_designs(predictor, limits, minimize="max ratio").table
+    table = design(predictor, limits, minimize="max ratio").table
     assert len(table)
     for row in table.to_dict("records"):
         assert 4e4 <= row["parameters"] <= 9e4
@@ -262,23 +262,23 @@ def test_limits_are_kept(predictor):
         assert 2 <= row["mlp_ratio"] <= 4
     assert everything.table["parameters"].to_numpy().min() < 4e4
     ceiling = float(np.median(everything.table["objective_upper"].to_numpy()))
-    low = search_designs(predictor, Limits(below=ceiling), minimize="max ratio").table
+    low = design(predictor, Limits(below=ceiling), minimize="max ratio").table
     assert (low["objective_upper"].to_numpy() < ceiling).all()
     assert 0 < len(low) < len(everything.table)
     learned = float(np.median(everything.table["loss"].to_numpy()))
-    good = search_designs(predictor, Limits(max_loss=learned), minimize="max ratio").table
+    good = design(predictor, Limits(max_loss=learned), minimize="max ratio").table
     assert (good["loss"].to_numpy() <= learned).all()
     assert 0 < len(good) < len(everything.table)
-    between = search_designs(predictor, Limits(hidden_size=(33, 47), width_multiple=8), minimize="max ratio")
+    between = design(predictor, Limits(hidden_size=(33, 47), width_multiple=8), minimize="max ratio")
     assert set(between.table["hidden_size"]) == {40}
 
 
 def test_heads_suit_rotary_embeddings(predictor):
     """A quarter of 12 features is 3, which are no pairs."""
-    found = search_designs(predictor, Limits(heads=(4, 4)), minimize="max ratio")
+    found = design(predictor, Limits(heads=(4, 4)), minimize="max ratio")
     assert {a.hidden_size for a in found.architectures} <= {32, 64}
     with pytest.raises(UsageError, match=r"ruled out by rotary share 0\.25"):
-        search_designs(predictor, Limits(heads=(4, 4), hidden_size=(48, 48)), minimize="max ratio")
+        design(predictor, Limits(heads=(4, 4), hidden_size=(48, 48)), minimize="max ratio")
 
 
 @pytest.mark.parametrize(
@@ -295,15 +295,15 @@ def test_heads_suit_rotary_embeddings(predictor):
 )
 def test_what_lies_outside_the_data_is_refused(predictor, limits, at, said):
     with pytest.raises(UsageError, match=f"{said}.*--extrapolate"):
-        search_designs(predictor, limits, minimize="max ratio", at=at)
+        design(predictor, limits, minimize="max ratio", at=at)
 
 
 def test_extrapolation_says_so_and_is_wider(predictor):
-    within = search_designs(predictor, Limits(layers=(4, 4)), minimize="max ratio", at=LAST)
+    within = design(predictor, Limits(layers=(4, 4)), minimize="max ratio", at=LAST)
     assert set(within.table["outside"]) == {""}
-    deep = search_designs(predictor, Limits(layers=(16, 16)), minimize="max ratio", at=LAST, extrapolate=True)
+    deep = design(predictor, Limits(layers=(16, 16)), minimize="max ratio", at=LAST, extrapolate=True)
     assert deep.table["outside"].str.contains("layers is 16, outside 2..4").all()
-    late = search_designs(predictor, Limits(layers=(4, 4)), minimize="max ratio", at=8 * LAST, extrapolate=True)
+    late = design(predictor, Limits(layers=(4, 4)), minimize="max ratio", at=8 * LAST, extrapolate=True)
     assert late.table["outside"].str.contains("step 8,000 is after the last one, 1,000").all()
     assert np.isnan(late.table["nearest_objective"].to_numpy()).all()
     assert "Nothing was measured after the end" in " ".join(late.notes)
@@ -313,10 +313,10 @@ def test_extrapolation_says_so_and_is_wider(predictor):
 
     assert width(deep.table) > width(within.table)
     assert width(late.table) > width(within.table)
-    thin = search_designs(predictor, Limits(head_size=(32, 32), heads=(1, 2)), minimize="max ratio", extrapolate=True)
+    thin = design(predictor, Limits(head_size=(32, 32), heads=(1, 2)), minimize="max ratio", extrapolate=True)
     assert thin.table["outside"].str.contains("head size is 32, outside 8..16").all()
     with pytest.raises(UsageError, match="nothing above 1,000 is searched"):
-        search_designs(predictor, Limits(layers=(2, 1e9)), minimize="max ratio", extrapolate=True)
+        design(predictor, Limits(layers=(2, 1e9)), minimize="max ratio", extrapolate=True)
 
 
 @pytest.mark.parametrize(
@@ -333,7 +333,7 @@ def test_extrapolation_says_so_and_is_wider(predictor):
 )
 def test_no_design_at_all_says_why(predictor, limits, said):
     with pytest.raises(UsageError, match=said):
-        search_designs(predictor, limits, minimize="max ratio")
+        design(predictor, limits, minimize="max ratio")
 
 
 @pytest.mark.parametrize(
@@ -348,7 +348,7 @@ def test_no_design_at_all_says_why(predictor, limits, said):
 )
 def test_a_wish_that_cannot_be_is_refused(predictor, wanted, said):
     with pytest.raises(UsageError, match=said):
-        search_designs(predictor, **wanted)
+        design(predictor, **wanted)
 
 
 @pytest.mark.parametrize("wrong", [{"layers": (0, 3)}, {"parameters": (9, 1)}, {"below": -1.0}, {"max_loss": math.nan}])
@@ -359,7 +359,7 @@ def test_limits_that_cannot_be_are_refused(wrong):
 
 def test_without_losses_designs_are_weighed_against_their_parameters():
     predictor = Predictor("ridge").fit_table(family_table(losses=False))
-    designs = search_designs(predictor, maximize="max ratio")
+    designs = design(predictor, maximize="max ratio")
     assert designs.against == "parameters"
     assert "number of parameters instead" in " ".join(designs.notes)
     assert set(designs.evidence) == {"objective"}
@@ -368,13 +368,13 @@ def test_without_losses_designs_are_weighed_against_their_parameters():
     assert (np.diff(designs.table["objective"]) < 0).all()
     assert (np.diff(designs.table["parameters"]) < 0).all()
     with pytest.raises(UsageError, match="too few held-out losses"):
-        search_designs(predictor, Limits(max_loss=4), minimize="max ratio")
+        design(predictor, Limits(max_loss=4), minimize="max ratio")
 
 
 @pytest.mark.parametrize("count", [1, 3])
 def test_a_handful_of_architectures_is_answered_with_a_caution(count, capsys):
     predictor = Predictor().fit_table(family_table(FAMILY[:count], seeds=2))
-    designs = search_designs(predictor, minimize="final ratio")
+    designs = design(predictor, minimize="final ratio")
     assert designs.notes[0] == predictor.caution()
     assert f"The data hold {count} architecture" in designs.notes[0]
     assert np.isfinite(designs.table["objective_upper"].to_numpy()).all()
@@ -383,10 +383,10 @@ def test_a_handful_of_architectures_is_answered_with_a_caution(count, capsys):
 
 
 def test_designs_that_cannot_be_told_apart_are_said_to_be(predictor):
-    told = " ".join(search_designs(predictor, minimize="max ratio").notes)
+    told = " ".join(design(predictor, minimize="max ratio").notes)
     assert "all overlap" not in told
     noisy = Predictor("ridge").fit_table(family_table(noise=1.0))
-    vague = search_designs(noisy, minimize="max ratio")
+    vague = design(noisy, minimize="max ratio")
     assert len(vague.table) > 1
     assert "intervals of the max ratio all overlap" in " ".join(vague.notes)
 
@@ -397,14 +397,14 @@ def test_what_the_predictor_does_not_know_is_said():
     rng = np.random.default_rng(4)
     chance = np.repeat(rng.standard_normal(len(FAMILY)), [a.num_hidden_layers for a in FAMILY])
     drawn = table_of(table.subjects, 2 + 0 * table.curves + chance[:, np.newaxis], table.positions, table.losses, {})
-    designs = search_designs(Predictor().fit_table(drawn), minimize="max ratio")
+    designs = design(Predictor().fit_table(drawn), minimize="max ratio")
     assert designs.evidence["objective"].r2 <= 0
     assert "the order of the designs by it is not to be believed" in " ".join(designs.notes)
 
 
 def test_what_varies_besides_is_as_most_models_have_it():
     mixed = [replace(a, vocab_size=512) if i % 3 == 0 else a for i, a in enumerate(FAMILY)]
-    designs = search_designs(Predictor("ridge").fit_table(family_table(mixed)), minimize="max ratio")
+    designs = design(Predictor("ridge").fit_table(family_table(mixed)), minimize="max ratio")
     assert {a.vocab_size for a in designs.architectures} == {256}
     assert "vocab_size varies among the models; the designs have 256." in designs.notes
 
@@ -472,7 +472,7 @@ def test_the_command_prints_and_writes_the_designs(predictor, tmp_path):
     result = CliRunner().invoke(app, [*arguments, "--limit", "2", "--out", str(out)])
     assert result.exit_code == 0, result.output
     written = pd.read_csv(out)
-    expected = search_designs(predictor, Limits(parameters=(None, 2e5)), minimize="max ratio")
+    expected = design(predictor, Limits(parameters=(None, 2e5)), minimize="max ratio")
     assert written["objective"].to_numpy() == pytest.approx(expected.table["objective"].to_numpy(), rel=1e-3)
     assert list(written["nearest"]) == list(expected.table["nearest"])
     lines = result.output.splitlines()

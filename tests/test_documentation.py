@@ -242,7 +242,7 @@ def reader() -> dict[str, Any]:
 @pytest.mark.parametrize("block", fenced("lab.md", "toml"), ids=lambda block: f"line {block.line}")
 def test_a_suite_file_of_the_docs_is_one(block, tmp_path):
     (tmp_path / "SUITE.toml").write_text(block.text, encoding="utf-8")
-    assert madyn.read_suite(tmp_path / "SUITE.toml").name == "my-family"
+    assert madyn.lab.read_suite(tmp_path / "SUITE.toml").name == "my-family"
 
 
 def test_no_exception_has_lost_its_line():

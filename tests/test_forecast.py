@@ -15,7 +15,7 @@ from madyn.curves.bayes.posteriors import posterior
 from madyn.curves.hypotheses.registry import HYPOTHESES
 from madyn.dataset import layout, open_dataset
 from madyn.errors import SeriesError, UsageError
-from madyn.figures.pictures.forecast import forecast_figure
+from madyn.figures.pictures.forecasts import forecast_figure
 from tiny import write_dataset
 
 STEPS = np.array([0, 1, 2, 4, 8, 16, 32, *range(60, 1201, 60)], float)
@@ -53,7 +53,7 @@ def test_a_learned_prior_has_what_the_runs_have_in_common(learned):
     assert learned.units == "level"
     assert learned.mean[0] == pytest.approx(np.log(2.5), abs=0.4)
     assert learned.widening >= 1
-    assert np.linalg.det(learned.cov) < 0.01 * np.linalg.det(madyn.Prior.default().cov)
+    assert np.linalg.det(learned.cov) < 0.01 * np.linalg.det(madyn.curves.Prior.default().cov)
 
 
 def test_a_young_run_borrows_from_old_ones(learned):
@@ -90,7 +90,7 @@ def test_a_prior_is_learned_from_four_runs_at_least():
 
 
 def test_a_forecast_has_bands_peaks_and_what_came(root):
-    found = madyn.forecast_dataset(root, "m2", at=5000)
+    found = madyn.forecast(root, "m2", at=5000)
     assert found["median"].dims == ("layer", "step")
     assert found["step"].values[0] == 6000
     assert found["step"].values[-1] == 20_000
@@ -107,11 +107,11 @@ def test_a_forecast_has_bands_peaks_and_what_came(root):
 
 def test_nothing_after_the_step_and_nothing_of_the_model_itself_is_looked_at(tmp_path):
     root = write_dataset(tmp_path, models=tuple(f"m{i}" for i in range(5)))
-    before = madyn.forecast_dataset(root, "m0", at=5000)
+    before = madyn.forecast(root, "m0", at=5000)
     for step, path in layout.statistics_files(root, "m0").items():
         if step > 5000:
             path.write_text(json.dumps((100 * np.array(json.loads(path.read_text()))).tolist()))
-    after = madyn.forecast_dataset(root, "m0", at=5000)
+    after = madyn.forecast(root, "m0", at=5000)
     for name in ("median", "lower", "upper", "peak_step"):
         np.testing.assert_array_equal(after[name], before[name])
     assert (after["measured"] == before["measured"]).sum() == 0 or not np.array_equal(
@@ -134,27 +134,27 @@ def test_runs_of_another_length_count_by_their_share(tmp_path):
 def test_too_few_runs_fall_back_and_say_so(tmp_path):
     root = write_dataset(tmp_path, models=("a", "b"))
     write_dataset(tmp_path, models=("young",), steps=(0, 10, 100))
-    found = madyn.forecast_dataset(root, "a", at=5000, last_step=30_000)
+    found = madyn.forecast(root, "a", at=5000, last_step=30_000)
     assert found.attrs["prior"] == "default, as only 1 other run is finished"
     assert found["step"].values[-1] == 20_000
-    at_the_end = madyn.forecast_dataset(root, "a", at=20_000, last_step=30_000, prior="default")
+    at_the_end = madyn.forecast(root, "a", at=20_000, last_step=30_000, prior="default")
     assert at_the_end.sizes["step"] == 12
     assert at_the_end["measured"].isnull().all()
     with pytest.raises(SeriesError, match="at least 4 finished runs"):
-        madyn.forecast_dataset(root, "a", at=5000, prior="learn")
+        madyn.forecast(root, "a", at=5000, prior="learn")
 
 
 def test_wrong_questions_are_answered_with_what_to_ask(root):
     with pytest.raises(UsageError, match="no model 'x'; it has m0, m1"):
-        madyn.forecast_dataset(root, "x", at=100)
+        madyn.forecast(root, "x", at=100)
     with pytest.raises(UsageError, match="nothing is left to forecast"):
-        madyn.forecast_dataset(root, "m0", at=20_000)
+        madyn.forecast(root, "m0", at=20_000)
     with pytest.raises(SeriesError, match="1 measured steps up to step 0; a forecast needs 2"):
-        madyn.forecast_dataset(root, "m0", at=0)
+        madyn.forecast(root, "m0", at=0)
     with pytest.raises(UsageError, match="unknown prior 'flat'"):
-        madyn.forecast_dataset(root, "m0", at=5000, prior="flat")  # pyright: ignore[reportArgumentType]
+        madyn.forecast(root, "m0", at=5000, prior="flat")  # pyright: ignore[reportArgumentType]
     with pytest.raises(UsageError, match="no quantity"):
-        madyn.forecast_dataset(root, "m0", at=5000, quantity="mean")
+        madyn.forecast(root, "m0", at=5000, quantity="mean")
 
 
 def test_the_command_prints_a_row_a_layer_and_writes_its_files(root, tmp_path, run):
@@ -175,7 +175,7 @@ def test_the_command_prints_a_row_a_layer_and_writes_its_files(root, tmp_path, r
 def test_a_picture_of_many_layers_shows_twelve_of_them(root):
     import xarray as xr
 
-    one = madyn.forecast_dataset(root, "m1", at=5000, prior="default")
+    one = madyn.forecast(root, "m1", at=5000, prior="default")
     many = xr.concat([one] * 6, dim="layer").assign_coords(layer=np.arange(18))
     many.attrs = one.attrs
     titles = [ax.get_title(loc="left") for ax in forecast_figure(many).axes if ax.get_visible()]
@@ -192,31 +192,31 @@ def test_what_cannot_be_negative_is_not_forecast_to_be(root):
     falling = 30 * np.exp(-t / 100) * (1 + 0.05 * rng.standard_normal((3, t.size))) + 0.5
     wide = posterior(t, falling, last_step=5000.0).forecast([1000.0, 5000.0])
     assert (wide["lower"] < 0).any()
-    kept = posterior(t, falling, prior=replace(madyn.Prior.default(), positive=True), last_step=5000.0)
+    kept = posterior(t, falling, prior=replace(madyn.curves.Prior.default(), positive=True), last_step=5000.0)
     for found in (kept.forecast([1000.0, 5000.0]), kept.value([1000.0, 5000.0]), kept.plateau()):
         assert (found["lower"] >= 0).all()
         assert (found["lower"] <= found["median"]).all()
         assert (found["median"] <= found["upper"]).all()
-    for prior in ("default", "learn", madyn.Prior.default()):
-        found = madyn.forecast_dataset(data, "m1", at=300, quantity="median", prior=prior)  # pyright: ignore[reportArgumentType]
+    for prior in ("default", "learn", madyn.curves.Prior.default()):
+        found = madyn.forecast(data, "m1", at=300, quantity="median", prior=prior)  # pyright: ignore[reportArgumentType]
         assert (found["lower"] > 0).all()
         assert (found["plateau"].sel(bound="lower") >= 0).all()
 
 
 def test_a_learned_prior_is_kept_for_the_next_forecast(root, monkeypatch):
-    first = madyn.forecast_dataset(root, "m1", at=5000)
+    first = madyn.forecast(root, "m1", at=5000)
     (path,) = kept.folder().iterdir()
     calls = []
     monkeypatch.setattr(forecasting, "learn_prior", lambda *a, **k: calls.append(a) or learn_prior(*a, **k))
-    assert madyn.forecast_dataset(root, "m1", at=5000).equals(first)
+    assert madyn.forecast(root, "m1", at=5000).equals(first)
     assert not calls
-    assert len(madyn.forecast_dataset(root, "m2", at=5000)["layer"]) == LAYERS  # learned from other runs
+    assert len(madyn.forecast(root, "m2", at=5000)["layer"]) == LAYERS  # learned from other runs
     assert len(calls) == 1
-    madyn.forecast_dataset(root, "m1", at=6000)
+    madyn.forecast(root, "m1", at=6000)
     assert len(calls) == 2
     assert len(list(kept.folder().iterdir())) == 3
     monkeypatch.setattr(madyn, "__version__", "another")
-    madyn.forecast_dataset(root, "m1", at=5000)
+    madyn.forecast(root, "m1", at=5000)
     assert len(calls) == 3
     assert path.exists()
 
@@ -255,14 +255,14 @@ def test_a_damaged_or_foreign_prior_is_learned_again(spoil):
 def test_a_prior_that_cannot_be_kept_is_used(monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
     monkeypatch.setattr(kept, "folder", lambda: tmp_path / "file" / "priors")
-    prior = madyn.Prior.default("step1")
+    prior = madyn.curves.Prior.default("step1")
     assert kept.learned_once(lambda: prior, HYPOTHESES["step1"], [STEPS], {}) is prior
 
 
 def test_no_band_of_a_forecast_is_clipped_and_no_layer_stands_alone(root):
     import xarray as xr
 
-    one = madyn.forecast_dataset(root, "m1", at=5000, prior="default")
+    one = madyn.forecast(root, "m1", at=5000, prior="default")
     many = one.isel(layer=[0, 1, 2, 0, 0]).assign_coords(layer=np.arange(5))
     larger = xr.DataArray([1.0, 7.0, 3.0, 1.0, 1.0], {"layer": np.arange(5)}, ("layer",))  # not in the first panel
     many = many.assign({name: many[name] * larger for name in ("lower", "median", "upper", "seen", "measured")})

@@ -91,10 +91,10 @@ def readings(monkeypatch):
 def test_a_file_is_parsed_once_and_gives_what_the_folder_gives(tmp_path, readings):
     write_gguf(tmp_path / "a.gguf", tmp_path / "a", seed=1)
     (tmp_path / "text.txt").write_text(TEXT)
-    probe = madyn.Probe(str(tmp_path / "text.txt"), sequences=2, length=16)
-    table = madyn.scan_checkpoint(tmp_path / "a.gguf", probe=probe)
+    probe = madyn.sweep.Probe(str(tmp_path / "text.txt"), sequences=2, length=16)
+    table = madyn.sweep.scan_checkpoint(tmp_path / "a.gguf", probe=probe)
     assert len(readings) == 1
-    whole = madyn.scan_checkpoint(tmp_path / "a", probe=probe)
+    whole = madyn.sweep.scan_checkpoint(tmp_path / "a", probe=probe)
     np.testing.assert_allclose(table[["top1", "median"]], whole[["top1", "median"]], rtol=1e-6)
 
 
@@ -119,9 +119,9 @@ def test_a_probe_or_tokenizer_that_is_none_is_refused_before_the_file_is_read(tm
         ("owner/name?colum=x", "neither a known text source"),
     ):
         with pytest.raises(madyn.MadynError, match=said):
-            madyn.scan_checkpoint(tmp_path / "a.gguf", probe=madyn.Probe(text))
+            madyn.sweep.scan_checkpoint(tmp_path / "a.gguf", probe=madyn.sweep.Probe(text))
     with pytest.raises(madyn.MadynError, match=r"tokenizer .*typo\.gguf: no such folder or file"):
-        madyn.scan_checkpoint(tmp_path / "a.gguf", tokenizer=tmp_path / "typo.gguf")
+        madyn.sweep.scan_checkpoint(tmp_path / "a.gguf", tokenizer=tmp_path / "typo.gguf")
     assert readings == []
 
 

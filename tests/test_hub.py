@@ -132,10 +132,10 @@ def test_scan_at_a_revision(hub, checkpoints, revisions, probe, run):
     hub.add("owner/scanned", revisions)
     code, out, _ = run("scan", "owner/scanned", "--revision", "step1", *probe)
     assert (code, "owner/scanned at step1" in out) == (0, True)
-    settings = madyn.Probe(probe[1], sequences=3, length=16)
-    one = madyn.scan_checkpoint("owner/scanned", "step1", probe=settings)
-    assert one.equals(madyn.scan_checkpoint(checkpoints / "step1", probe=settings))
-    assert not one.equals(madyn.scan_checkpoint("owner/scanned", probe=settings))
+    settings = madyn.sweep.Probe(probe[1], sequences=3, length=16)
+    one = madyn.sweep.scan_checkpoint("owner/scanned", "step1", probe=settings)
+    assert one.equals(madyn.sweep.scan_checkpoint(checkpoints / "step1", probe=settings))
+    assert not one.equals(madyn.sweep.scan_checkpoint("owner/scanned", probe=settings))
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,7 @@ def test_a_checkpoint_without_a_tokenizer_says_what_to_do(bare, text, run, tmp_p
     with pytest.raises(CheckpointError, match="there is none in it"):
         find_tokenizer(bare / "step0")
     with pytest.raises(CheckpointError, match="tokenizer /nowhere"):
-        madyn.trace(bare, tmp_path / "d", probe=madyn.Probe(text, 2, 12), tokenizer="/nowhere")
+        madyn.trace(bare, tmp_path / "d", probe=madyn.sweep.Probe(text, 2, 12), tokenizer="/nowhere")
 
 
 @pytest.mark.parametrize("kind", ["t5", "mbart", "deberta-v2", "bert", "splinter"])
@@ -82,16 +82,16 @@ def test_a_given_tokenizer_reads_the_text_as_the_checkpoint_s_own(whole, bare, t
     probe = ("--probe", text, "--sequences", "2", "--length", "12")
     assert run("trace", whole, "--out", tmp_path / "own", *probe)[0] == 0
     assert run("trace", bare, "--out", tmp_path / "given", "--tokenizer", reader, *probe)[0] == 0
-    madyn.trace(bare, tmp_path / "object", probe=madyn.Probe(text, 2, 12), tokenizer=find_tokenizer(reader))
+    madyn.trace(bare, tmp_path / "object", probe=madyn.sweep.Probe(text, 2, 12), tokenizer=find_tokenizer(reader))
     own = layout.statistics_path(tmp_path / "own", "tiny", 1).read_bytes()
     for out in ("given", "object"):
         assert layout.statistics_path(tmp_path / out, "tiny", 1).read_bytes() == own
     scanned = [run("scan", folder / "step1", *probe, *more)[1].splitlines()[1:]
                for folder, more in ((whole, ()), (bare, ("--tokenizer", reader)))]  # fmt: skip
     assert scanned[0] == scanned[1]
-    costs = plan_costs([bare], probe=madyn.Probe(text, 2, 12))
+    costs = plan_costs([bare], probe=madyn.sweep.Probe(text, 2, 12))
     assert "no tokenizer" in costs.start_up.unknown[0]
-    assert plan_costs([bare], probe=madyn.Probe(text, 2, 12), tokenizer=reader).start_up.unknown == []
+    assert plan_costs([bare], probe=madyn.sweep.Probe(text, 2, 12), tokenizer=reader).start_up.unknown == []
 
 
 def test_given_ids_are_measured_and_said(whole, bare, run, tmp_path):
@@ -118,16 +118,16 @@ def test_given_ids_are_measured_and_said(whole, bare, run, tmp_path):
     code, _, err = run("trace", bare, "--out", tmp_path / "d", "--tokens", other)
     assert (code, "was measured on given inputs (sha256 " in err) == (1, True)
     with pytest.raises(ProbeMismatchError, match=r"first token: given. than these .*first token: text"):
-        madyn.trace(whole, tmp_path / "d", probe=madyn.Probe("stdlib", 2, 12))
+        madyn.trace(whole, tmp_path / "d", probe=madyn.sweep.Probe("stdlib", 2, 12))
 
     for folder, shown in ((bare, "id "), (whole, "")):
         code, out, _ = run("scan", folder / "step1", "--tokens", file)
         assert code == 0
         assert "2 sequences of 12 given token ids" in out
         assert ("'id " in out) == (shown == "id ")
-    table = madyn.scan_checkpoint(bare / "step1", inputs=IDS)
+    table = madyn.sweep.scan_checkpoint(bare / "step1", inputs=IDS)
     assert np.allclose(table["top1"], expected[:, 0].mean(axis=0))
-    assert madyn.scan_checkpoint(bare / "step1", inputs=IDS[0]).attrs["length"] == 12
+    assert madyn.sweep.scan_checkpoint(bare / "step1", inputs=IDS[0]).attrs["length"] == 12
     code, out, _ = run("plan", bare, "--tokens", file)
     assert (code, "text" in out.split("before the first checkpoint")[1].splitlines()[0]) == (0, False)
 

@@ -129,7 +129,7 @@ def test_a_record_says_how_a_model_was_trained_and_its_losses(trained):
     )
     assert held_out[-1] < held_out[0] - 1
     assert learned[-1] < learned[1] - 0.5
-    assert madyn.check_dataset(trained).faults == []
+    assert madyn.checking.check_dataset(trained).faults == []
 
 
 def test_keeps_no_weights_unless_asked(book, tmp_path):
@@ -253,7 +253,7 @@ def test_a_run_that_diverges_is_recorded_and_the_others_go_on(book, tmp_path):
     once_more = run_suite(suite_on(book, fine, recipe=recipe), tmp_path / "out", retry=True)
     assert once_more.failures == report.failures
     assert contents(tmp_path / "out") == before
-    said = madyn.check_dataset(tmp_path / "out").faults
+    said = madyn.checking.check_dataset(tmp_path / "out").faults
     assert any("neox_2x16_h2_m64_s0 failed: " in fault for fault in said)
 
 
@@ -274,7 +274,7 @@ def test_whatever_one_run_does_it_does_not_cost_the_others(book, tmp_path, monke
     report = run_suite(suite, tmp_path)
     assert report.failures == {run.name: "RuntimeError: not enough memory"}
     assert run_suite(suite, tmp_path, retry=True).trained == [run.name]
-    assert madyn.check_dataset(tmp_path).faults == []
+    assert madyn.checking.check_dataset(tmp_path).faults == []
 
 
 def test_a_run_that_was_stopped_before_anything_was_recorded_goes_on(trained, book, tmp_path):

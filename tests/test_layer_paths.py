@@ -57,10 +57,12 @@ def test_a_wrapped_model():
 def test_the_documented_path_of_a_checkpoint_whole_and_streamed(tmp_path, stream):
     folder = save_checkpoints(tmp_path, steps=(0,)) / "step0"
     (tmp_path / "text.txt").write_text(TEXT)
-    probe = madyn.Probe(str(tmp_path / "text.txt"), sequences=2, length=8)
-    found = madyn.scan_checkpoint(folder, probe=probe)
+    probe = madyn.sweep.Probe(str(tmp_path / "text.txt"), sequences=2, length=8)
+    found = madyn.sweep.scan_checkpoint(folder, probe=probe)
     for path in ("gpt_neox.layers", "layers"):
-        table = madyn.scan_checkpoint(folder, probe=probe, settings=madyn.Settings(layers=path, stream=stream))
+        table = madyn.sweep.scan_checkpoint(
+            folder, probe=probe, settings=madyn.sweep.Settings(layers=path, stream=stream)
+        )
         np.testing.assert_allclose(table["top1"], found["top1"], rtol=1e-5)
 
 

@@ -32,7 +32,7 @@ def here(traced, tmp_path):
 
 
 def probe(folder):
-    return madyn.Probe(str(folder / "book.txt"), sequences=2, length=12)
+    return madyn.sweep.Probe(str(folder / "book.txt"), sequences=2, length=12)
 
 
 def trace(folder):
@@ -45,7 +45,7 @@ def step_1(folder):
 
 
 def faults(folder):
-    return madyn.check_dataset(folder / "data").faults
+    return madyn.checking.check_dataset(folder / "data").faults
 
 
 def is_complete(folder):
@@ -93,7 +93,7 @@ def test_statistics_that_are_put_back_are_measured_whatever_failed_since(here):
     trace(here)
     statistics.write_bytes(whole)
     assert trace(here).already == [(MODEL, 0), (MODEL, 1)]
-    report = madyn.check_dataset(here / "data")
+    report = madyn.checking.check_dataset(here / "data")
     assert report.faults == []
     assert any(f"{record}: measuring the step again failed" in remark for remark in report.remarks)
 

@@ -246,5 +246,5 @@ def test_check_says_what_others_named_so_that_it_is_not_read(tmp_path):
         (root / path).write_bytes(one)
     assert madyn.open_dataset(root).models == ["m"]
     assert madyn.open_dataset(root).steps("m") == [0, 1]
-    faults = [fault for fault in madyn.check_dataset(root).faults if "not read" in fault]
+    faults = [fault for fault in madyn.checking.check_dataset(root).faults if "not read" in fault]
     assert len(faults) == 6

@@ -17,6 +17,7 @@ import xarray as xr
 
 import madyn
 from madyn.curves.bayes.priors import Prior
+from madyn.curves.hypotheses.registry import HYPOTHESES
 from madyn.errors import MadynError, SeriesError, UsageError
 from madyn.prediction.inputs import as_steps
 
@@ -67,13 +68,16 @@ def _scored(scores: Callable[..., Any]) -> Callable[[Any, Any], tuple[list[np.nd
 
 
 def _learned(t, y):
-    prior = madyn.learn_prior(t, y, "step1", seen=200, last_step=5000)
+    prior = madyn.curves.learn_prior(t, y, "step1", seen=200, last_step=5000)
     return [prior.mean, prior.cov, prior.linear_mean, np.array([prior.widening])], None
 
 
 def _quantities(t, y):
     fits = madyn.fit_curves(t, y, "step1")
-    found, spread = madyn.curve_quantities(fits, last_step=5000), madyn.quantity_intervals(fits, last_step=5000)
+    found, spread = (
+        madyn.curves.curve_quantities(fits, last_step=5000),
+        madyn.curves.quantity_intervals(fits, last_step=5000),
+    )
     return [found["plateau"].values, found["half_rise_step"].values, spread["top"].values], fits.message
 
 
@@ -84,8 +88,8 @@ OF_SERIES = {
     "fit_curves, trf": _fitted("step1", method="trf"),
     "fit_curves, robust": _fitted("step1", robust="huber"),
     "posterior": _posterior,
-    "kfold_scores": _scored(madyn.kfold_scores),
-    "holdout_scores": _scored(madyn.holdout_scores),
+    "kfold_scores": _scored(madyn.curves.kfold_scores),
+    "holdout_scores": _scored(madyn.curves.holdout_scores),
     "learn_prior": _learned,
     "curve_quantities and quantity_intervals": _quantities,
 }
@@ -136,7 +140,7 @@ def test_what_says_missing_is_as_if_never_measured(name, kind):
     given, plain = HONOURED[kind]
     if name == "learn_prior" and kind == "no series":
         with pytest.raises(SeriesError, match="at least 4 finished runs"):
-            madyn.learn_prior(*given(), "step1")
+            madyn.curves.learn_prior(*given(), "step1")
         return
     (found, said), (expected, expected_said) = OF_SERIES[name](*given()), OF_SERIES[name](STEPS, plain)
     for one, other in zip(found, expected, strict=True):
@@ -230,7 +234,10 @@ def test_a_series_that_cannot_be_says_why_and_leaves_the_others_alone(name, kind
 
 @pytest.mark.parametrize("kind", TOLD)
 def test_a_prior_is_learned_from_the_series_that_can_be(kind):
-    found, expected = madyn.learn_prior(STEPS, TOLD[kind][0], "step1"), madyn.learn_prior(STEPS, Y[1:], "step1")
+    found, expected = (
+        madyn.curves.learn_prior(STEPS, TOLD[kind][0], "step1"),
+        madyn.curves.learn_prior(STEPS, Y[1:], "step1"),
+    )
     np.testing.assert_allclose(found.mean, expected.mean, rtol=1e-6)
 
 
@@ -247,12 +254,12 @@ def test_steps_that_no_curve_can_follow_are_told(t, said, model):
     assert not fits.success.any()
     assert all(said in message for message in fits.message)
     assert np.isnan(fits.popt).all()
-    for scores in (madyn.kfold_scores, madyn.holdout_scores):
+    for scores in (madyn.curves.kfold_scores, madyn.curves.holdout_scores):
         assert all(scores(t, Y, model).message)
 
 
 @pytest.mark.parametrize("offset", [0, 1000, 10**6, 10**9, 10**12, 10**15, 2**53 - 20])
-@pytest.mark.parametrize("model", madyn.curves.hypotheses.registry.HYPOTHESES)
+@pytest.mark.parametrize("model", HYPOTHESES)
 def test_no_parameter_is_absurd_wherever_the_points_lie(model, offset):
     k = np.arange(N)
     rng = np.random.default_rng(1)
@@ -267,10 +274,13 @@ def test_no_parameter_is_absurd_wherever_the_points_lie(model, offset):
     assert not np.isnan(fits.pcov[good]).any()
 
 
-@pytest.mark.parametrize("model", madyn.curves.hypotheses.registry.HYPOTHESES)
+@pytest.mark.parametrize("model", HYPOTHESES)
 def test_a_series_without_a_fit_has_no_quantities(model):
     fits = madyn.fit_curves(STEPS, _with_first(np.nan), model)
-    found, spread = madyn.curve_quantities(fits, last_step=5000), madyn.quantity_intervals(fits, last_step=5000)
+    found, spread = (
+        madyn.curves.curve_quantities(fits, last_step=5000),
+        madyn.curves.quantity_intervals(fits, last_step=5000),
+    )
     for name in ("plateau", "top", "half_rise_step", "peak_step"):
         assert np.isnan(found[name].values[0])
         assert np.isnan(spread[name].values[0]).all()
@@ -325,11 +335,11 @@ NO_ROW: dict[str, Any] = {
 }  # fmt: skip
 OF_STEPS: dict[str, Callable[[Any], Any]] = {
     "Fits.predict": lambda t: madyn.fit_curves(STEPS, Y, "step1").predict(t),
-    "SeparableModel.values": lambda t: madyn.curves.hypotheses.registry.HYPOTHESES["step1"].values(t, PARAMS),
+    "SeparableModel.values": lambda t: HYPOTHESES["step1"].values(t, PARAMS),
     "Posterior.value": lambda t: madyn.posterior(STEPS, Y[:1], "step1").value(t),
     "Posterior.forecast": lambda t: madyn.posterior(STEPS, Y[:1], "step1").forecast(t),
-    "curve_quantities": lambda t: madyn.curve_quantities("step1", PARAMS, 1000, at=t),
-    "quantity_intervals": lambda t: madyn.quantity_intervals("step1", PARAMS[np.newaxis], 1000, at=t),
+    "curve_quantities": lambda t: madyn.curves.curve_quantities("step1", PARAMS, 1000, at=t),
+    "quantity_intervals": lambda t: madyn.curves.quantity_intervals("step1", PARAMS[np.newaxis], 1000, at=t),
     "Prior.sample": lambda t: Prior.default("step1").given().sample(2, t),
     "Predictor.predict": as_steps,
 }
@@ -344,11 +354,11 @@ def test_what_is_no_row_of_steps_is_refused(name, kind):
 
 
 def test_steps_of_any_size_are_predicted_without_a_warning():
-    for model in madyn.curves.hypotheses.registry.HYPOTHESES:
+    for model in HYPOTHESES:
         fits = madyn.fit_curves(STEPS, Y, model)
         assert fits.predict([0.0, 1e-300, 1e15, 2**60, 1e300]).shape == (SERIES, 5)
         assert fits.predict([]).shape == (SERIES, 0)
-        found = madyn.curve_quantities(fits, at=[1e300])
+        found = madyn.curves.curve_quantities(fits, at=[1e300])
         assert found["value"].shape == (SERIES, 1)
 
 
@@ -356,10 +366,10 @@ def test_steps_of_any_size_are_predicted_without_a_warning():
                                    PARAMS[:, :1], np.zeros(2, [("a", float)]), PARAMS.astype("M8[s]"), None,
                                    3.0])  # fmt: skip
 def test_parameters_that_cannot_be_are_refused(given):
-    calls = [lambda: madyn.curve_quantities("step1", given, 1000),
-             lambda: madyn.curves.hypotheses.registry.HYPOTHESES["step1"].values(STEPS, given)]  # fmt: skip
+    calls = [lambda: madyn.curves.curve_quantities("step1", given, 1000),
+             lambda: HYPOTHESES["step1"].values(STEPS, given)]  # fmt: skip
     if given is not None:
-        calls.append(lambda: madyn.quantity_intervals("step1", [given], 1000))
+        calls.append(lambda: madyn.curves.quantity_intervals("step1", [given], 1000))
     for call in calls:
         with pytest.raises(UsageError, match="parameters") as caught:
             call()
@@ -370,15 +380,15 @@ def test_parameters_that_cannot_be_are_refused(given):
     "row", [[np.nan, 1.0], [np.inf, 1.0], [1e300, 1e300], [-5.0, 1.0], [0.0, 0.0], [1e-310, 1e-310]]
 )
 def test_parameters_at_the_edge_of_numbers_give_an_answer_without_a_warning(row):
-    good = madyn.curve_quantities("step1", PARAMS[0], 1000)
-    found = madyn.curve_quantities("step1", [row, PARAMS[0]], 1000, at=[0.0, 1e300])
+    good = madyn.curves.curve_quantities("step1", PARAMS[0], 1000)
+    found = madyn.curves.curve_quantities("step1", [row, PARAMS[0]], 1000, at=[0.0, 1e300])
     assert found["top"].values[1] == good["top"].values
-    draws = madyn.quantity_intervals("step1", [[row] * 5, [PARAMS[0]] * 5], 1000)
+    draws = madyn.curves.quantity_intervals("step1", [[row] * 5, [PARAMS[0]] * 5], 1000)
     assert draws["top"].sel(bound="median").values[1] == good["top"].values
 
 
 def _learned_to(last_step: Any):
-    return madyn.learn_prior(STEPS, Y, "step1", last_step=last_step)
+    return madyn.curves.learn_prior(STEPS, Y, "step1", last_step=last_step)
 
 
 NO_NUMBER = ["a", None, 1j, True, [1, 2], np.nan, np.datetime64("2020"), 10**400, pd.NA]
@@ -386,19 +396,19 @@ NO_NUMBER = ["a", None, 1j, True, [1, 2], np.nan, np.datetime64("2020"), 10**400
 
 @pytest.mark.parametrize("given", NO_NUMBER, ids=repr)
 @pytest.mark.parametrize("call", [
-    lambda v: madyn.posterior(STEPS, Y[:1], "step1", last_step=v) if v is not None else madyn.curve_quantities(
+    lambda v: madyn.posterior(STEPS, Y[:1], "step1", last_step=v) if v is not None else madyn.curves.curve_quantities(
         "step1", PARAMS, v),
     lambda v: madyn.posterior(STEPS, Y[:1], "step1").value([1.0], v),
     lambda v: madyn.posterior(STEPS, Y[:1], "step1").sample(v),
-    lambda v: madyn.curve_quantities("step1", PARAMS, v),
-    lambda v: madyn.quantity_intervals("step1", [PARAMS], 1000, v),
-    lambda v: madyn.kfold_scores(STEPS, Y, "step1", folds=v),
-    lambda v: madyn.holdout_scores(STEPS, Y, "step1", share=v),
+    lambda v: madyn.curves.curve_quantities("step1", PARAMS, v),
+    lambda v: madyn.curves.quantity_intervals("step1", [PARAMS], 1000, v),
+    lambda v: madyn.curves.kfold_scores(STEPS, Y, "step1", folds=v),
+    lambda v: madyn.curves.holdout_scores(STEPS, Y, "step1", share=v),
     lambda v: _learned_to("a" if v is None else v),
-    lambda v: madyn.massive_by_tail(np.ones((4, 8)), v),
-    lambda v: madyn.massive_by_start(np.ones((1, 1)), np.ones((1, 1)), np.ones((1, 1)), np.ones((1, 1)), v),
+    lambda v: madyn.massive.massive_by_tail(np.ones((4, 8)), v),
+    lambda v: madyn.massive.massive_by_start(np.ones((1, 1)), np.ones((1, 1)), np.ones((1, 1)), np.ones((1, 1)), v),
     lambda v: Prior.default("step1").given(center=v),
-    lambda v: madyn.SeparableModel(lambda x, r: x, {"r": (v, v)}, ("a",)),
+    lambda v: madyn.curves.SeparableModel(lambda x, r: x, {"r": (v, v)}, ("a",)),
 ])  # fmt: skip
 def test_what_is_no_number_is_refused(call: Callable[[Any], Any], given):
     with pytest.raises(UsageError) as caught:
@@ -412,17 +422,17 @@ TOP, MIDDLE = np.array([[200.0, 3.0], [5000.0, 50.0]]), np.array([[0.1, 1.0], [1
 
 
 def _massive(top, middle):
-    return madyn.massive_published(top, middle)
+    return madyn.massive.massive_published(top, middle)
 
 
 def _by_start(top, middle):
-    return madyn.massive_by_start(top, middle, MIDDLE * 3, MIDDLE, 1000).massive
+    return madyn.massive.massive_by_start(top, middle, MIDDLE * 3, MIDDLE, 1000).massive
 
 
 def _by_tail(top, _):
     hidden = np.ones((2, 2, 40, 30))
     hidden[..., 0, 0] = np.ma.getdata(top)
-    return madyn.massive_by_tail(hidden).massive
+    return madyn.massive.massive_by_tail(hidden).massive
 
 
 @pytest.mark.parametrize("rule", [_massive, _by_start])
@@ -440,14 +450,14 @@ def test_a_missing_largest_value_is_not_massive(rule):
 
 def test_a_start_that_is_missing_is_no_threshold():
     start = np.array([[np.nan, 2.0], [np.nan, np.nan]])
-    found = madyn.massive_by_start(TOP, MIDDLE, start, MIDDLE, 1000)
+    found = madyn.massive.massive_by_start(TOP, MIDDLE, start, MIDDLE, 1000)
     assert np.isinf(found.threshold[:, 0]).all()
     assert np.isfinite(found.threshold[:, 1]).all()
 
 
 @pytest.mark.parametrize("given", [TOP + 0j, TOP.astype(str), TOP > 1, TOP.astype("M8[s]"), [[10**400, 1], [1, 1]],
                                    [[1.0], [1.0, 2.0]], np.zeros((2, 2), [("a", float)]), np.ones((3, 3))])  # fmt: skip
-@pytest.mark.parametrize("rule", [_massive, _by_start, lambda top, _: madyn.massive_by_tail(top)])
+@pytest.mark.parametrize("rule", [_massive, _by_start, lambda top, _: madyn.massive.massive_by_tail(top)])
 def test_what_no_rule_of_the_massive_can_read_is_refused(rule, given):
     if rule not in (_massive, _by_start) and isinstance(given, np.ndarray) and given.shape == (3, 3):
         given = np.where(np.eye(3), np.nan, 1.0)  # any shape goes there, but not a missing value

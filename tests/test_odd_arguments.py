@@ -49,25 +49,25 @@ CALLS = {
     "last step of a prior": lambda odd, **_: _["post"].prior.sample(2, T, 0, odd),
     "draws": lambda odd, **_: _["post"].sample(odd),
     "prior": lambda odd, **_: madyn.posterior(T, Y, "step1", odd),
-    "folds": lambda odd, **_: madyn.kfold_scores(T, Y, "step1", odd),
+    "folds": lambda odd, **_: madyn.curves.kfold_scores(T, Y, "step1", odd),
     "index": lambda odd, **_: _["fits"].summary(odd),
     "dims": lambda odd, **_: _["fits"].to_dataset(odd),
     "coords": lambda odd, **_: _["fits"].to_dataset(["s"], odd),
     "hypothesis": lambda odd, **_: madyn.fit_curves(T, Y, odd),
-    "sequences": lambda odd, **_: madyn.Probe("stdlib", odd),
-    "length": lambda odd, **_: madyn.Probe("stdlib", 1, odd),
-    "positions left out": lambda odd, **_: madyn.Probe(exclude_positions=odd),
-    "groups of positions": lambda odd, **_: madyn.Probe(positions=odd),
-    "dtype": lambda odd, **_: madyn.Settings(dtype=odd),
-    "batch size": lambda odd, **_: madyn.Settings(batch_size=odd),
-    "downloads to keep": lambda odd, **_: madyn.Settings(keep_cache=odd),
+    "sequences": lambda odd, **_: madyn.sweep.Probe("stdlib", odd),
+    "length": lambda odd, **_: madyn.sweep.Probe("stdlib", 1, odd),
+    "positions left out": lambda odd, **_: madyn.sweep.Probe(exclude_positions=odd),
+    "groups of positions": lambda odd, **_: madyn.sweep.Probe(positions=odd),
+    "dtype": lambda odd, **_: madyn.sweep.Settings(dtype=odd),
+    "batch size": lambda odd, **_: madyn.sweep.Settings(batch_size=odd),
+    "downloads to keep": lambda odd, **_: madyn.sweep.Settings(keep_cache=odd),
     "learning rate": lambda odd, **_: Recipe(learning_rate=odd),
     "steps of a recipe": lambda odd, **_: Recipe(steps=odd),
     "step of a rate": lambda odd, **_: Recipe().rate(odd),
-    "nonlinear": lambda odd, **_: madyn.SeparableModel(len, odd, ["A"]),
-    "linear": lambda odd, **_: madyn.SeparableModel(len, BOX, odd),
-    "points": lambda odd, **_: madyn.SeparableModel(len, BOX, ["A"], points=odd),
-    "linear scale": lambda odd, **_: madyn.SeparableModel(len, BOX, ["A"], linear_scale=odd),
+    "nonlinear": lambda odd, **_: madyn.curves.SeparableModel(len, odd, ["A"]),
+    "linear": lambda odd, **_: madyn.curves.SeparableModel(len, BOX, odd),
+    "points": lambda odd, **_: madyn.curves.SeparableModel(len, BOX, ["A"], points=odd),
+    "linear scale": lambda odd, **_: madyn.curves.SeparableModel(len, BOX, ["A"], linear_scale=odd),
     "models": lambda odd, **_: _["dataset"].select(odd),
     "model": lambda odd, **_: _["dataset"].steps(odd),
     "quantity": lambda odd, **_: _["dataset"].trajectories("m", odd),
@@ -106,9 +106,9 @@ def test_what_is_right_is_taken(fits, post, dataset):
     assert post.prior.sample(2, 0.0, 0, 6000).y.shape == (2, 1)
     assert post.prior.sample(2, T, 0, 6000).y.shape == (2, 16)
     three: Any = np.int32(3)
-    assert madyn.Probe("stdlib", three).sequences == 3
+    assert madyn.sweep.Probe("stdlib", three).sequences == 3
     assert Recipe().rate(three) == Recipe().rate(3)
-    assert madyn.SeparableModel(len, BOX, ["A"], points=[5]).grid_points == (5,)
+    assert madyn.curves.SeparableModel(len, BOX, ["A"], points=[5]).grid_points == (5,)
     assert dataset.select("m").models == ["m"]
 
 

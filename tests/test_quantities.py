@@ -181,8 +181,11 @@ def test_intervals_from_the_covariance_hold_the_truth():
     clean = HYPOTHESES["step1"].values(t, [5000.0, 7.0])
     y = clean + 0.3 * np.random.default_rng(0).standard_normal((400, t.size))
     fits = madyn.fit_curves(t, y, "step1")
-    found, again = madyn.quantity_intervals(fits, at=[1000.0]), madyn.quantity_intervals(fits, at=[1000.0])
-    truth = madyn.curve_quantities("step1", [5000.0, 7.0], t[-1], at=[1000.0])
+    found, again = (
+        madyn.curves.quantity_intervals(fits, at=[1000.0]),
+        madyn.curves.quantity_intervals(fits, at=[1000.0]),
+    )
+    truth = madyn.curves.curve_quantities("step1", [5000.0, 7.0], t[-1], at=[1000.0])
     for name in ("top", "half_rise_step", "plateau", "value"):
         lower, upper = (found[name].sel(bound=bound).values for bound in ("lower", "upper"))
         inside = np.mean((lower <= truth[name].values) & (truth[name].values <= upper))
@@ -190,7 +193,8 @@ def test_intervals_from_the_covariance_hold_the_truth():
     np.testing.assert_array_equal(found["plateau"], again["plateau"])
     assert found["class_probability"].sel({"class": "log increase"}).values.min() == 1
     np.testing.assert_array_equal(
-        madyn.curve_quantities(fits)["plateau"], madyn.curve_quantities("step1", fits.popt, t[-1])["plateau"]
+        madyn.curves.curve_quantities(fits)["plateau"],
+        madyn.curves.curve_quantities("step1", fits.popt, t[-1])["plateau"],
     )
 
 
@@ -198,21 +202,21 @@ def test_fits_of_original_have_the_quantities_of_their_curve():
     t = np.arange(0.0, 30_001, 500)
     y = HYPOTHESES["reparam"].values(t, [1e-4, 300.0, 5.0, 2.0, 3.0])
     y = y + 0.1 * np.random.default_rng(0).standard_normal(t.size)
-    one, other = (madyn.quantity_intervals(madyn.fit_curves(t, y, name)) for name in ("original", "reparam"))
+    one, other = (madyn.curves.quantity_intervals(madyn.fit_curves(t, y, name)) for name in ("original", "reparam"))
     np.testing.assert_array_equal(one["plateau"], other["plateau"])
 
 
 def test_fits_without_a_covariance_or_a_common_end():
     t = np.arange(0.0, 5)
     fits = madyn.fit_curves(t, [[0.0, 1, 1.5, 1.75, 1.9], [np.nan] * 5], "step1")
-    found = madyn.quantity_intervals(fits)
+    found = madyn.curves.quantity_intervals(fits)
     assert np.isnan(found["plateau"].values[1]).all()
     assert np.isfinite(found["plateau"].values[0]).all()
     ends = madyn.fit_curves([t, 2 * t], [[0.0, 1, 1.5, 1.75, 1.9]] * 2, "step1")
     with pytest.raises(UsageError, match="end at different steps, 4 to 8"):
-        madyn.quantity_intervals(ends)
-    assert madyn.quantity_intervals(ends, last_step=10)["plateau"].shape == (2, 3)
+        madyn.curves.quantity_intervals(ends)
+    assert madyn.curves.quantity_intervals(ends, last_step=10)["plateau"].shape == (2, 3)
     with pytest.raises(UsageError, match="parameters of their own"):
-        madyn.quantity_intervals(fits, fits.popt)
+        madyn.curves.quantity_intervals(fits, fits.popt)
     with pytest.raises(UsageError, match="last step are needed"):
-        madyn.quantity_intervals("step1", [[1.0, 2.0]])
+        madyn.curves.quantity_intervals("step1", [[1.0, 2.0]])

@@ -53,9 +53,9 @@ def test_of_datasets_and_what_is_made_of_them(tmp_path):
     assert "30 models: net_0, net_1, net_10, net_11, net_12, ... (24 more), net_9" in said
     with pytest.raises(madyn.MadynError, match=r"no model 'x'; it has net_0, .* \(24 more\), net_9$"):
         dataset.select("x")
-    compared = madyn.compare_dataset(dataset.select("net_1"), hypotheses=["step1"])
+    compared = madyn.compare(dataset.select("net_1"), hypotheses=["step1"])
     assert "Comparison of the ratio: 3 layers of 1 models\n step1" in check_repr(compared)
-    assert "0 faults, 0 remarks, 181 absences" in check_repr(madyn.check_dataset(dataset.path))
+    assert "0 faults, 0 remarks, 181 absences" in check_repr(madyn.checking.check_dataset(dataset.path))
     drawing = madyn.draw_figures(dataset, models="net_1", only="*/series/ratio.png", out=tmp_path / "o", jobs=1, dpi=20)
     assert "Drawing: 1 drawn, 0 unchanged, 0 left out, 0 failed" in check_repr(drawing)
 
@@ -65,17 +65,17 @@ def test_of_predictors_and_designs(tmp_path):
     dataset = write_family(tmp_path, count=8, repeated=0)
     predictor = madyn.Predictor().fit(dataset)
     assert "layers of 8 architectures that differ in hidden size, layers" in check_repr(predictor)
-    assert "lowest max ratio against held-out loss" in check_repr(madyn.search_designs(predictor, minimize="max ratio"))
-    evaluation = madyn.evaluate_dataset(dataset, approaches=["nearest"], jobs=1)
+    assert "lowest max ratio against held-out loss" in check_repr(madyn.design(predictor, minimize="max ratio"))
+    evaluation = madyn.evaluate(dataset, approaches=["nearest"], jobs=1)
     assert "on 8 architectures\n architecture left out" in check_repr(evaluation)
 
 
 def test_of_suites_and_reports(tmp_path):
     assert "Suite pythia: 9 models of EleutherAI, pythia-14m to pythia-12b" in check_repr(madyn.PYTHIA)
-    assert "LabSuite tiny-suite: 162 models" in check_repr(madyn.read_suite("tiny-suite"))
+    assert "LabSuite tiny-suite: 162 models" in check_repr(madyn.lab.read_suite("tiny-suite"))
     assert "1 measured, 0 already there, 0 failed: net" in check_repr(
-        madyn.TraceReport(tmp_path, measured=[("net", 3)])
+        madyn.sweep.TraceReport(tmp_path, measured=[("net", 3)])
     )
     assert "1 trained, 0 complete before, 1 failed: a, b" in check_repr(
-        madyn.LabReport(tmp_path, trained=["a"], failures={"b": "it diverged"})
+        madyn.lab.LabReport(tmp_path, trained=["a"], failures={"b": "it diverged"})
     )

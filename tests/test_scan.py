@@ -114,7 +114,9 @@ def test_bos_is_told_and_both_ways_are_shown(folder, probe, run):
     code, both, _ = run("scan", folder, *probe, "--bos", "both")
     assert code == 0
     assert "largest +BOS" in both
-    alone = [madyn.scan_checkpoint(folder, probe=madyn.Probe(str(probe[1]), 3, 12, bos)) for bos in (False, True)]
+    alone = [
+        madyn.sweep.scan_checkpoint(folder, probe=madyn.sweep.Probe(str(probe[1]), 3, 12, bos)) for bos in (False, True)
+    ]
     assert (
         json.loads(run("scan", folder, *probe, "--bos", "both", "--json")[1])["scans"][0]["layers"]
         == json.loads(run("scan", folder, *probe, "--json")[1])["scans"][0]["layers"]
@@ -190,8 +192,8 @@ def test_positions_left_out_are_looked_at_for_float16(folder, probe, run, tmp_pa
     said = f"|h| reaches {value:,.0f} after layer"
     assert said in err
     assert any(said in remark for remark in dataset.units("tiny")[0].remarks)
-    scan_probe = madyn.Probe(str(probe[1]), 3, 12, True, exclude_positions="0")
-    table = madyn.scan_checkpoint(pushed, probe=scan_probe)
+    scan_probe = madyn.sweep.Probe(str(probe[1]), 3, 12, True, exclude_positions="0")
+    table = madyn.sweep.scan_checkpoint(pushed, probe=scan_probe)
     assert (table["largest"].max() < 1000, any(said in r for r in table.attrs["remarks"])) == (True, True)
 
 
@@ -201,7 +203,7 @@ def test_json_of_a_scan(folder, probe, run):
     assert code == 0
     assert set(found) == {"model", "revision", "false_alarms", "scans"}
     assert [scan["bos"] for scan in found["scans"]] == [False, True]
-    table = madyn.scan_checkpoint(folder, probe=madyn.Probe(str(probe[1]), 3, 12))
+    table = madyn.sweep.scan_checkpoint(folder, probe=madyn.sweep.Probe(str(probe[1]), 3, 12))
     layers = found["scans"][0]["layers"]
     assert [layer["top1"] for layer in layers] == pytest.approx(table["top1"].tolist())
     assert set(layers[0]) == {"layer", *table.columns}
@@ -249,9 +251,11 @@ def test_images_of_a_folder(vision, run):
     files = [vision / "pictures" / name for name in ("a.jpg", "b.png")]
     pixels = processor(images=[Image.open(f).convert("RGB") for f in files], return_tensors="pt")["pixel_values"]
     found = madyn.measure(AutoModel.from_pretrained(vision / "vit"), pixels)
-    table = madyn.scan_checkpoint(vision / "vit", images=vision / "pictures", probe=madyn.Probe(sequences=2))
+    table = madyn.sweep.scan_checkpoint(
+        vision / "vit", images=vision / "pictures", probe=madyn.sweep.Probe(sequences=2)
+    )
     np.testing.assert_allclose(table["top1"], found[:, 0].mean(axis=0), rtol=1e-5)
-    assert len(madyn.scan_checkpoint(vision / "vit", images=vision / "pictures")) == 2
+    assert len(madyn.sweep.scan_checkpoint(vision / "vit", images=vision / "pictures")) == 2
     assert table.attrs["length"] == 5  # four patches and the class token
 
 
@@ -263,7 +267,7 @@ def test_the_length_of_an_image_is_that_of_the_layers_positions(vision, tmp_path
     pixels = np.random.default_rng(0).standard_normal((2, 3, 8, 8)).astype(np.float32)
     for step in (0, 1):
         shutil.copytree(vision / "vit", tmp_path / "run" / f"step{step}")
-    settings = madyn.Settings(allow_duplicates=True)
+    settings = madyn.sweep.Settings(allow_duplicates=True)
     dataset = madyn.trace(tmp_path / "run", tmp_path / "d", inputs=pixels, settings=settings).open()
     assert {unit.length for unit in dataset.units("run").values()} == {5}
     top1, median = (dataset.per_sequence("run", name).values for name in ("top1", "median"))
@@ -283,12 +287,12 @@ def test_the_length_of_an_image_is_that_of_the_layers_positions(vision, tmp_path
 
 def test_folders_that_hold_no_images(vision, tmp_path):
     with pytest.raises(TextError, match="no images in it"):
-        madyn.scan_checkpoint(vision / "vit", images=tmp_path)
+        madyn.sweep.scan_checkpoint(vision / "vit", images=tmp_path)
     (tmp_path / "a.png").write_bytes(b"not a picture")
     with pytest.raises(TextError, match=r"a\.png: cannot be read as an image"):
-        madyn.scan_checkpoint(vision / "vit", images=tmp_path)
+        madyn.sweep.scan_checkpoint(vision / "vit", images=tmp_path)
     with pytest.raises(TextError, match="cannot be read as a folder"):
-        madyn.scan_checkpoint(vision / "vit", images=tmp_path / "none")
+        madyn.sweep.scan_checkpoint(vision / "vit", images=tmp_path / "none")
 
 
 def test_inputs_of_another_kind_are_one_line(vision):

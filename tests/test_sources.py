@@ -109,7 +109,7 @@ def packed(folders, tmp_path):
 @pytest.fixture
 def probe(tmp_path):
     (tmp_path / "text.txt").write_text(TEXT)
-    return madyn.Probe(str(tmp_path / "text.txt"), sequences=2, length=12)
+    return madyn.sweep.Probe(str(tmp_path / "text.txt"), sequences=2, length=12)
 
 
 def test_the_kinds_that_are_built_in(tmp_path, folders):
@@ -137,7 +137,7 @@ def test_nobody_else_asks_of_which_kind_a_checkpoint_is():
 def test_a_kind_in_one_file_is_found_scanned_and_traced(packed, folders, probe, run, tmp_path):
     assert find_checkpoints(packed).steps == [0, 1, 20]
     assert find_checkpoints(folders).steps == [0, 1, 20]  # those built in are found as ever
-    one, same = (madyn.scan_checkpoint(m, probe=probe) for m in (packed / "20.npz", folders / "step20"))
+    one, same = (madyn.sweep.scan_checkpoint(m, probe=probe) for m in (packed / "20.npz", folders / "step20"))
     assert one.equals(same)
     assert one.attrs["remarks"] == ["weights came as an archive"]
 
@@ -158,7 +158,7 @@ def test_a_kind_in_one_file_is_found_scanned_and_traced(packed, folders, probe, 
 @pytest.mark.usefixtures("archives")
 def test_its_checkpoints_are_compared(packed, probe, tmp_path):
     shutil.copy(packed / "20.npz", packed / "7.npz")
-    (found,) = madyn.verify_checkpoints(packed)
+    (found,) = madyn.sweep.verify_checkpoints(packed)
     assert sorted(found.faults) == [7, 20]
     assert "hold the same weights" in found.faults[7]
     report = madyn.trace(packed, tmp_path / "a", probe=probe)

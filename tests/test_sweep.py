@@ -48,14 +48,14 @@ def book(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture
-def probe(book: str) -> madyn.Probe:
-    return madyn.Probe(book, sequences=3, length=12)
+def probe(book: str) -> madyn.sweep.Probe:
+    return madyn.sweep.Probe(book, sequences=3, length=12)
 
 
 @pytest.fixture(scope="module")
 def undisturbed(run_folder: Path, book: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     root = tmp_path_factory.mktemp("undisturbed")
-    madyn.trace(run_folder, root, probe=madyn.Probe(book, sequences=3, length=12))
+    madyn.trace(run_folder, root, probe=madyn.sweep.Probe(book, sequences=3, length=12))
     return statistics(root)
 
 
@@ -93,7 +93,7 @@ KILLED = """
         child = os.fork()
         if child == 0:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-            trace(source, out, probe=madyn.Probe(book, sequences=3, length=12))
+            trace(source, out, probe=madyn.sweep.Probe(book, sequences=3, length=12))
             os._exit(0)
         if done < kills:
             time.sleep(wait.uniform(0, 0.7))
@@ -123,7 +123,7 @@ def kill_and_compare(kills: int, seed: int, run_folder: Path, book: str, out: Pa
     left = [path for path in out.rglob(".*") if path.is_file() and path.parent.name != ".locks"]
     # What a kill leaves is a file that was being written, which nothing reads.
     assert all(is_partial(path.name) for path in left)
-    assert madyn.check_dataset(out).faults == []
+    assert madyn.checking.check_dataset(out).faults == []
 
 
 def test_killed_a_few_times_and_started_again(run_folder, book, tmp_path, undisturbed):
@@ -147,10 +147,10 @@ def test_what_was_damaged_is_measured_again(run_folder, probe, tmp_path, undistu
     number.write_text(number.read_text().replace("1", "2", 1))
     cut.write_text(cut.read_text()[:100])
     layout.manifest_path(root, name, STEPS[2]).write_text("{")
-    assert len(madyn.check_dataset(root).faults) >= 3
+    assert len(madyn.checking.check_dataset(root).faults) >= 3
     madyn.trace(run_folder, root, probe=probe)
     assert statistics(root) == undisturbed
-    assert madyn.check_dataset(root).faults == []
+    assert madyn.checking.check_dataset(root).faults == []
 
 
 def test_in_processes_and_in_shares(run_folder, probe, tmp_path, undisturbed):
@@ -168,7 +168,7 @@ def test_in_processes_and_in_shares(run_folder, probe, tmp_path, undisturbed):
 
 def test_a_share_does_not_depend_on_what_is_done(run_folder, probe, tmp_path):
     madyn.trace(run_folder, tmp_path, probe=probe, steps=[0, 1, 2])
-    plans = plan_models(tmp_path, [run_folder], "all", None, madyn.Settings())
+    plans = plan_models(tmp_path, [run_folder], "all", None, madyn.sweep.Settings())
     (share,) = take_share(plans, "1/4")
     assert ([c.step for c in share.todo], share.done) == ([4, 8], [0])
     for wrong in ("0/4", "5/4", "x", "1/0", "1"):
@@ -186,7 +186,7 @@ def test_engines_that_do_not_exist(run_folder, probe, tmp_path, options):
 def test_two_processes_into_one_dataset(run_folder, book, tmp_path, undisturbed):
     script = """
         import sys, madyn
-        report = madyn.trace(sys.argv[1], sys.argv[3], probe=madyn.Probe(sys.argv[2], sequences=3, length=12))
+        report = madyn.trace(sys.argv[1], sys.argv[3], probe=madyn.sweep.Probe(sys.argv[2], sequences=3, length=12))
         print(*[step for _, step in report.measured])
     """
     command = [sys.executable, "-c", textwrap.dedent(script), str(run_folder), book, str(tmp_path / "d")]
@@ -328,7 +328,7 @@ def test_a_dataset_in_a_bucket(run_folder, probe, bucket, tmp_path, undisturbed,
     dataset = madyn.open_dataset(url)
     assert dataset.trajectories("tiny_net", "ratio").shape == (len(STEPS), 2)
     assert dataset.units("tiny_net")[3].dtype == "float32"
-    assert madyn.check_dataset(url).faults == []
+    assert madyn.checking.check_dataset(url).faults == []
     # Whoever comes second does not write over the first.
     path = layout.statistics_path(root_path(url), "tiny_net", 0)
     assert not create_bytes(path, b"other")
@@ -435,7 +435,7 @@ def test_streamed_weights_give_the_same_statistics(run_folder, dtype):
 
 
 def test_a_streamed_trace_says_so(run_folder, probe, tmp_path, undisturbed):
-    settings = madyn.Settings(stream=True)
+    settings = madyn.sweep.Settings(stream=True)
     dataset = madyn.trace(run_folder, tmp_path, probe=probe, steps=[0, 1], settings=settings).open()
     assert [unit.streamed for unit in dataset.units("tiny_net").values()] == [True, True]
     for step in (0, 1):
@@ -477,7 +477,7 @@ class Blocks(nn.Module):
 
 
 def test_a_function_gives_the_models(tmp_path):
-    settings = madyn.Settings(layers="body.blocks")
+    settings = madyn.sweep.Settings(layers="body.blocks")
     report = madyn.trace("my-own", tmp_path, load=Blocks, steps=[0, 5, 10], inputs=IDS, settings=settings)
     dataset = report.open()
     assert dataset.steps("my_own") == [0, 5, 10]
@@ -531,7 +531,7 @@ def test_revisions_named_in_a_way_of_their_own(run_folder, tmp_path):
 
 
 def test_positions_left_out_and_by_group(run_folder, book, tmp_path):
-    probe = madyn.Probe(book, sequences=2, length=12, exclude_positions="0", positions="0;1-3;4-")
+    probe = madyn.sweep.Probe(book, sequences=2, length=12, exclude_positions="0", positions="0;1-3;4-")
     dataset = madyn.trace(run_folder, tmp_path, probe=probe, steps=0).open()
     groups = json.loads(layout.positions_path(tmp_path, "tiny_net", 0).read_text())
     first, second, rest = (np.array(groups[name]) for name in ("0", "1-3", "4-"))
@@ -542,11 +542,11 @@ def test_positions_left_out_and_by_group(run_folder, book, tmp_path):
     assert np.array(where["position"]).min() > 0
     assert dataset.units("tiny_net")[0].exclude_positions == [0]
     with pytest.raises(ProbeMismatchError, match="without the positions"):
-        madyn.trace(run_folder, tmp_path, probe=madyn.Probe(book, sequences=2, length=12))
+        madyn.trace(run_folder, tmp_path, probe=madyn.sweep.Probe(book, sequences=2, length=12))
     wrong: list[dict[str, Any]] = [{"exclude_positions": "x"}, {"exclude_positions": "2-"}, {"positions": "3-1"}]
     for options in wrong:
         with pytest.raises(UsageError, match="is no position"):
-            madyn.Probe(book, **options)
+            madyn.sweep.Probe(book, **options)
     with pytest.raises(MadynError, match="left out"):
         measure_with_locations(Blocks(0), IDS, layers="body.blocks", exclude=range(16))
 

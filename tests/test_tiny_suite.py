@@ -57,7 +57,7 @@ def test_it_keeps_its_promises(tiny, suite):
 
 
 def test_it_passes_its_check(tiny):
-    report = madyn.check_dataset(tiny.path)
+    report = madyn.checking.check_dataset(tiny.path)
     assert report.faults == []
     assert any("not fitted yet" in absence for absence in report.absences)  # params/ are made by `madyn fit`
     assert not any(layout.PARAMETER_TABLE in absence for absence in report.absences)

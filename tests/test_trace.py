@@ -31,7 +31,7 @@ def book(tmp_path_factory):
 
 @pytest.fixture
 def probe(book):
-    return madyn.Probe(book, sequences=3, length=12)
+    return madyn.sweep.Probe(book, sequences=3, length=12)
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def copy(run, tmp_path):
 
 
 def test_a_probe_that_is_not_there_is_said_before_anything_is_looked_at(run, tmp_path):
-    probe = madyn.Probe(str(tmp_path / "typo.txt"))
+    probe = madyn.sweep.Probe(str(tmp_path / "typo.txt"))
     with pytest.raises(TextError, match=r"typo\.txt: no such folder or file"):
         madyn.trace(run, tmp_path / "d", probe=probe, steps=[12345])
     with pytest.raises(TextError, match=r"typo\.txt: no such folder or file"):
@@ -113,11 +113,11 @@ def test_traces_what_measure_measures(run, probe, tmp_path):
     position, token = np.array(places["position"]), np.array(places["token_id"])
     assert position.shape == token.shape == np.array(places["feature"]).shape == (3, 3, 2)
     assert token[1, 0, 0] == sequences[1, position[1, 0, 0]]
-    assert madyn.check_dataset(dataset.path).faults == []
+    assert madyn.checking.check_dataset(dataset.path).faults == []
 
 
 def test_bos_in_place_of_text(run, book, tmp_path):
-    report = madyn.trace(run, tmp_path, steps=0, probe=madyn.Probe(book, sequences=2, length=8, bos=True))
+    report = madyn.trace(run, tmp_path, steps=0, probe=madyn.sweep.Probe(book, sequences=2, length=8, bos=True))
     assert report.open().units("tiny_net")[0].first_token == "bos"
     assert json.loads((tmp_path / "manifest/probe.json").read_text())["text"] == book
 
@@ -148,18 +148,18 @@ def test_other_text_or_other_tokens_are_refused(run, probe, tmp_path, book):
     other = tmp_path / "other.txt"
     other.write_text(TEXT[5:])
     with pytest.raises(ProbeMismatchError, match="measured on the text"):
-        madyn.trace(run, tmp_path / "d", probe=madyn.Probe(str(other), sequences=3, length=12))
+        madyn.trace(run, tmp_path / "d", probe=madyn.sweep.Probe(str(other), sequences=3, length=12))
     with pytest.raises(ProbeMismatchError, match=r"3 sequences of 12.*than these \(2 of 12"):
-        madyn.trace(run, tmp_path / "d", probe=madyn.Probe(book, sequences=2, length=12))
+        madyn.trace(run, tmp_path / "d", probe=madyn.sweep.Probe(book, sequences=2, length=12))
     assert madyn.open_dataset(tmp_path / "d").steps("tiny_net") == [0]
 
 
 def test_text_too_short_and_windows_too_long(run, tmp_path):
     (tmp_path / "short.txt").write_text("the quick fox")
     with pytest.raises(TextError, match="fill 0 sequences of 12"):
-        madyn.trace(run, tmp_path / "d", probe=madyn.Probe(str(tmp_path / "short.txt"), sequences=1, length=12))
+        madyn.trace(run, tmp_path / "d", probe=madyn.sweep.Probe(str(tmp_path / "short.txt"), sequences=1, length=12))
     with pytest.raises(UsageError, match="the model's context is 32"):
-        madyn.trace(run, tmp_path / "d", probe=madyn.Probe("stdlib", length=33))
+        madyn.trace(run, tmp_path / "d", probe=madyn.sweep.Probe("stdlib", length=33))
 
 
 def break_truncated(folder):
@@ -221,13 +221,13 @@ def test_one_bad_checkpoint_is_recorded_and_the_sweep_goes_on(copy, run, probe, 
     assert not (copy / "step1" / "owned").exists()
     dataset = report.open()
     assert dataset.units("tiny_net")[1].failure == failure.failure
-    assert any("step 1 failed" in fault for fault in madyn.check_dataset(dataset.path).faults)
+    assert any("step 1 failed" in fault for fault in madyn.checking.check_dataset(dataset.path).faults)
     # Mended, it is measured, and alone.
     shutil.rmtree(copy / "step1")
     shutil.copytree(run / "step1", copy / "step1")
     again = madyn.trace(copy, tmp_path / "d", probe=probe)
     assert again.measured == [("tiny_net", 1)]
-    assert madyn.check_dataset(dataset.path).faults == []
+    assert madyn.checking.check_dataset(dataset.path).faults == []
 
 
 def test_a_model_that_cannot_be_measured_at_all_does_not_cost_the_others(copy, run, probe, tmp_path):
@@ -237,7 +237,7 @@ def test_a_model_that_cannot_be_measured_at_all_does_not_cost_the_others(copy, r
     report = madyn.trace([copy, other], tmp_path / "d", probe=probe)
     assert [unit.step for unit in report.failures] == [0, 1, 2, 1000]
     assert [model for model, _ in report.measured] == ["other"] * 4
-    assert "tiny_net" in "".join(madyn.check_dataset(tmp_path / "d").faults)
+    assert "tiny_net" in "".join(madyn.checking.check_dataset(tmp_path / "d").faults)
 
 
 def test_a_broken_checkpoint_that_is_alone_left_does_not_stop_anything(copy, run, probe, tmp_path):
@@ -260,20 +260,23 @@ def test_a_config_of_nonsense_is_a_failure_like_any_other(copy, probe, tmp_path,
 
 def test_other_tokens_are_refused_when_all_is_measured_too(run, probe, tmp_path, book):
     madyn.trace(run, tmp_path, probe=probe, steps=0)
-    for other in (madyn.Probe(book, sequences=3, length=11), madyn.Probe(book, sequences=3, length=12, bos=True)):
+    for other in (
+        madyn.sweep.Probe(book, sequences=3, length=11),
+        madyn.sweep.Probe(book, sequences=3, length=12, bos=True),
+    ):
         with pytest.raises(ProbeMismatchError, match="other tokens"):
             madyn.trace(run, tmp_path, probe=other, steps=0)
 
 
 def test_half_precision_is_asked_for_and_recorded(run, probe, tmp_path):
-    report = madyn.trace(run, tmp_path, probe=probe, steps=0, settings=madyn.Settings(dtype="bfloat16"))
+    report = madyn.trace(run, tmp_path, probe=probe, steps=0, settings=madyn.sweep.Settings(dtype="bfloat16"))
     assert report.open().units("tiny_net")[0].dtype == "bfloat16"
     with pytest.raises(UsageError):
-        madyn.Settings(dtype="int8")
+        madyn.sweep.Settings(dtype="int8")
     with pytest.raises(UsageError):
-        madyn.Settings(batch_size=0)
+        madyn.sweep.Settings(batch_size=0)
     with pytest.raises(UsageError, match="cannot be used here"):
-        madyn.trace(run, tmp_path / "e", probe=probe, settings=madyn.Settings(device="cuda:99"))
+        madyn.trace(run, tmp_path / "e", probe=probe, settings=madyn.sweep.Settings(device="cuda:99"))
 
 
 def test_names(run, copy, probe, tmp_path):
@@ -305,13 +308,13 @@ def test_encoder_decoders_are_traced_with_both_stacks(tmp_path, probe):
     dataset = madyn.trace(tmp_path / "t5", tmp_path / "d", probe=probe).open()
     assert dataset.statistics("t5").sizes["layer"] == 4
     assert dataset.units("t5")[0].stacks == {"encoder.block": 2, "decoder.block": 2}
-    table = madyn.scan_checkpoint(folder, probe=probe)
+    table = madyn.sweep.scan_checkpoint(folder, probe=probe)
     assert table["stack"].tolist() == ["encoder.block"] * 2 + ["decoder.block"] * 2
     assert table["layer_in_stack"].tolist() == [0, 1, 0, 1]
 
 
 def test_scan(run, probe):
-    table = madyn.scan_checkpoint(run / "step2", probe=probe)
+    table = madyn.sweep.scan_checkpoint(run / "step2", probe=probe)
     assert list(table.columns) == [
         "stack", "layer_in_stack", "top1", "top2", "top3", "median", "ratio", "largest", "own_ratio", "position",
         "token", "feature", "published", "tail",
@@ -329,7 +332,7 @@ def test_scan(run, probe):
 
 
 def test_scan_takes_what_the_context_allows(run):
-    assert madyn.scan_checkpoint(run / "step1").attrs["length"] == 32
+    assert madyn.sweep.scan_checkpoint(run / "step1").attrs["length"] == 32
 
 
 def test_scan_knows_what_is_massive(copy, probe):
@@ -341,7 +344,7 @@ def test_scan_knows_what_is_massive(copy, probe):
     bias = next(k for k in weights if k.endswith("layers.1.mlp.dense_4h_to_h.bias"))
     weights[bias][5] = 5000.0
     save_file(weights, path, metadata={"format": "pt"})
-    table = madyn.scan_checkpoint(copy / "step2", probe=probe)
+    table = madyn.sweep.scan_checkpoint(copy / "step2", probe=probe)
     assert table["published"].tolist() == [0, 3]
     assert table["tail"].tolist() == [0, 3]
     assert table.loc[1, "feature"] == 5

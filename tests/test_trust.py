@@ -214,8 +214,8 @@ def test_a_model_that_cannot_be_built_is_one_line(plain, run, tmp_path):
         _, out, err = run(*command, "--trust-remote-code")
         assert "Traceback" not in err
         assert "`kernels`iseithernotinstalled" in "".join((out + err).split()), command
-    settings = madyn.Settings(trust_remote_code=True, decoder_only=True)
-    report = madyn.trace(folder, tmp_path / "d", probe=madyn.Probe("stdlib", 1, 8), settings=settings)
+    settings = madyn.sweep.Settings(trust_remote_code=True, decoder_only=True)
+    report = madyn.trace(folder, tmp_path / "d", probe=madyn.sweep.Probe("stdlib", 1, 8), settings=settings)
     assert [unit.step for unit in report.failures] == [1]
 
 
@@ -297,11 +297,11 @@ def test_what_has_the_form_of_a_path(here):
 def test_no_name_is_too_odd(here, name):
     """Every way in, with names that no file can have, or that are none of what is asked for."""
     for error, call in (
-        (DatasetError, madyn.open_dataset), (DatasetError, madyn.check_dataset),
-        (CheckpointError, madyn.scan_checkpoint), (UsageError, madyn.read_suite),
+        (DatasetError, madyn.open_dataset), (DatasetError, madyn.checking.check_dataset),
+        (CheckpointError, madyn.sweep.scan_checkpoint), (UsageError, madyn.lab.read_suite),
         ((CheckpointError, UsageError), lambda n: madyn.trace(n, here / "o")),
-        (TextError, lambda n: madyn.scan_checkpoint("runs/first", probe=madyn.Probe(n, length=8))),
-        (CheckpointError, lambda n: madyn.scan_checkpoint("runs/first", tokenizer=n)),
+        (TextError, lambda n: madyn.sweep.scan_checkpoint("runs/first", probe=madyn.sweep.Probe(n, length=8))),
+        (CheckpointError, lambda n: madyn.sweep.scan_checkpoint("runs/first", tokenizer=n)),
     ):  # fmt: skip
         with pytest.raises(error) as caught:
             call(name)

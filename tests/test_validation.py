@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from madyn import holdout_scores, kfold_scores
+from madyn.curves import holdout_scores, kfold_scores
 from madyn.curves.fitting.fits import fit_curves
 from madyn.curves.hypotheses.registry import HYPOTHESES
 from madyn.errors import UsageError

@@ -57,7 +57,7 @@ def probe(tmp_path):
 
 
 def found_in(folder, **options):
-    (found,) = madyn.verify_checkpoints(folder, **options)
+    (found,) = madyn.sweep.verify_checkpoints(folder, **options)
     return found
 
 
@@ -620,7 +620,7 @@ def test_first_steps_that_are_equal_are_said_once_and_measured(net, probe, run, 
     code, _, err = run("trace", net, "--out", tmp_path / "d", *probe)
     said = "steps 0 and 1 hold the same weights (model.safetensors), which a learning rate of zero leaves, and so does"
     assert (code, err.count(said)) == (0, 1)
-    report = madyn.check_dataset(tmp_path / "d")
+    report = madyn.checking.check_dataset(tmp_path / "d")
     assert (list(report.faults), sum("steps 0 and 1" in remark for remark in report.remarks)) == ([], 1)
 
 
@@ -655,14 +655,14 @@ def test_a_check_finds_equal_weights_and_equal_statistics(net, probe, run, tmp_p
     shutil.copy(net / "step600" / WEIGHTS, net / "step64" / WEIGHTS)
     out = tmp_path / "d"
     assert run("trace", net, "--out", out, *probe, "--allow-duplicates")[0] == 0
-    report = madyn.check_dataset(out)
+    report = madyn.checking.check_dataset(out)
     assert [f.removeprefix(f"{out / 'tiny_net'}: ") for f in report.faults] == [
         "steps 64 and 600 were measured on the same weights, says the manifest; compare the checkpoints with "
         "`madyn verify`"
     ]
     assert any("and nothing tells whose they are" in remark for remark in report.remarks)
     shutil.rmtree(out / "manifest")
-    (fault,) = madyn.check_dataset(out).faults
+    (fault,) = madyn.checking.check_dataset(out).faults
     assert "steps 64 and 600 have the same statistics in all layers, bit for bit" in fault
     _, printed, err = run("fit", out, "--hypothesis", "step1", "--quantity", "ratio")
     assert "tiny_net: steps 64 and 600 have statistics of another step, bit for bit" in printed + err
@@ -672,7 +672,7 @@ def repeated(values, tmp_path):
     """What a check says of a model with these statistics by step, with no manifest."""
     for step, statistics in values.items():
         write_statistics(layout.statistics_path(tmp_path, "m", step), statistics)
-    return [said.split("m: ", 1)[1] for said in madyn.check_dataset(tmp_path).faults]
+    return [said.split("m: ", 1)[1] for said in madyn.checking.check_dataset(tmp_path).faults]
 
 
 def made_up(seed, layers=4, sequences=3):
@@ -696,7 +696,7 @@ def test_statistics_that_may_be_equal(tmp_path):
     for step in STEPS:
         values[step][..., 0] = values[0][..., 0]  # frozen
     assert repeated(values, tmp_path) == []
-    remarks = [said.split("m: ", 1)[1] for said in madyn.check_dataset(tmp_path).remarks]
+    remarks = [said.split("m: ", 1)[1] for said in madyn.checking.check_dataset(tmp_path).remarks]
     assert remarks[0].startswith("steps 0 and 1 have the same statistics in all layers, bit for bit: a learning rate")
 
 
@@ -729,4 +729,4 @@ def test_a_scan_says_what_speaks_against_a_revision(stale, probe, run):
 
 def test_weights_are_one_of_three():
     with pytest.raises(UsageError, match="it is one of auto, safetensors, bin"):
-        madyn.Settings(weights="pickle")
+        madyn.sweep.Settings(weights="pickle")

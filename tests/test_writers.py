@@ -90,7 +90,7 @@ def test_fits_at_once_lose_nothing(tmp_path, rounds):
         for quantity in layout.FITTED_QUANTITIES:
             assert all(set(layer) == set(HYPOTHESES) for layer in dataset.fit_records("pythia_14m", quantity))
         assert len(dataset.parameters) == 3
-        assert madyn.check_dataset(root).faults == []
+        assert madyn.checking.check_dataset(root).faults == []
 
 
 CLAIM = """
@@ -172,7 +172,7 @@ def test_a_fit_says_which_bytes_it_was_made_from(tmp_path, monkeypatch):
     madyn.fit_dataset(root, hypotheses=["step1"], quantities=["ratio"])
     record = madyn.open_dataset(root).fit_records("pythia_14m", "ratio")[0]["step1"]
     assert record["provenance"]["statistics_sha256"] == before
-    assert any("fitted to other statistics" in fault for fault in madyn.check_dataset(root).faults)
+    assert any("fitted to other statistics" in fault for fault in madyn.checking.check_dataset(root).faults)
     # Whoever has fitted to what is there now keeps it, when one that began before comes to its end.
     late = madyn.open_dataset(root)
     layout.statistics_path(root, "pythia_14m", 21000).unlink()
@@ -277,7 +277,7 @@ def test_what_a_killed_process_left_is_told_and_swept_and_what_a_living_one_writ
     found = find_leftovers(root)
     assert len(found) == 4
     assert len(list(root.rglob("*.partial"))) == 5
-    remarks = madyn.check_dataset(root).remarks
+    remarks = madyn.checking.check_dataset(root).remarks
     assert sum("left by a process that was killed" in remark for remark in remarks) == 4
     # None of it goes where the dataset goes.
     shipped.pack_dataset(root, tmp_path / "packed.tar.xz")
@@ -400,7 +400,7 @@ def trained(book, tmp_path_factory):
 
 
 def test_a_lab_and_a_trace_do_not_work_in_one_folder_and_traces_do(run_folder, book, tmp_path):
-    probe = madyn.Probe(book, sequences=2, length=12)
+    probe = madyn.sweep.Probe(book, sequences=2, length=12)
     with training_alone(tmp_path):
         with pytest.raises(UsageError, match="a lab trains in"):
             madyn.trace(run_folder, tmp_path, probe=probe)
@@ -454,7 +454,7 @@ def test_no_lab_begins_where_a_process_of_an_earlier_one_still_trains(book, tmp_
     orphan.wait()
     assert run_here(suite_on(book, 40), tmp_path / "d").trained == [MODEL]
     assert not list((tmp_path / "d" / ".lab").glob("*.lock"))
-    assert madyn.check_dataset(tmp_path / "d").faults == []
+    assert madyn.checking.check_dataset(tmp_path / "d").faults == []
 
 
 def test_a_process_whose_folder_was_removed_writes_nothing_into_the_next_one(book, trained, tmp_path):
@@ -472,7 +472,7 @@ def test_a_unit_of_another_run_is_told_and_measured_again(book, trained, tmp_pat
     assert read_record(out, MODEL) is not None
     for path in (layout.statistics_path, layout.manifest_path, layout.locations_path):
         shutil.copy(path(tmp_path / "other", MODEL, 2), path(out, MODEL, 2))  # whole, and of a run of 6 steps
-    (fault,) = madyn.check_dataset(out).faults
+    (fault,) = madyn.checking.check_dataset(out).faults
     assert "step2.json: measured in another run than" in fault
     report = run_here(suite_on(book), out)
     assert report.trained == [MODEL]
@@ -520,9 +520,9 @@ def test_a_saved_state_that_is_damaged_or_of_another_run_is_not_gone_on_from(boo
         out = tmp_path / name
         stop_at(book, out, 3)
         state = layout.state_path(out, MODEL)
-        assert madyn.check_dataset(out).faults == []
+        assert madyn.checking.check_dataset(out).faults == []
         way(state)
-        (fault,) = madyn.check_dataset(out).faults
+        (fault,) = madyn.checking.check_dataset(out).faults
         assert str(state) in fault
         capsys.readouterr()
         assert run_here(suite_on(book), out).trained == [MODEL]
@@ -541,16 +541,18 @@ def test_tokens_and_tokenizer_are_held_against_their_hashes(book, trained, tmp_p
     path = next(out.rglob(name))
     before = {p: p.read_bytes() for p in path.parent.iterdir()}
     path.write_bytes(b"{" if name == "corpus.json" else path.read_bytes().replace(b"1", b"2", 1) + b"\n")
-    assert any(name in fault for fault in madyn.check_dataset(out).faults)
+    assert any(name in fault for fault in madyn.checking.check_dataset(out).faults)
     assert run_here(suite_on(book), out).already == [MODEL]
     assert name in capsys.readouterr().err
     assert {p: p.read_bytes() for p in path.parent.iterdir()} == before
-    assert madyn.check_dataset(out).faults == []
+    assert madyn.checking.check_dataset(out).faults == []
 
 
 def test_a_tokenizer_that_cannot_be_made_again_is_asked_for(book, trained, tmp_path, monkeypatch):
     out = shutil.copytree(trained, tmp_path / "d")
-    real = madyn.lab.corpora.train_tokenizer
+    from madyn.lab import corpora
+
+    real = corpora.train_tokenizer
     monkeypatch.setattr("madyn.lab.corpora.train_tokenizer", lambda documents, size: real(documents, size - 1))
     spoil(layout.tokenizer_folder(out) / "tokenizer.json")
     before = contents(out)
@@ -591,12 +593,12 @@ def test_a_lab_trains_into_a_folder(book):
 
 
 def test_another_run_of_the_same_name_is_not_traced_into_the_first(run_folder, book, trained, tmp_path):
-    probe = madyn.Probe(book, sequences=2, length=12)
+    probe = madyn.sweep.Probe(book, sequences=2, length=12)
     madyn.trace(run_folder, tmp_path / "d", probe=probe, steps=[0])
     moved = shutil.copytree(run_folder, tmp_path / "moved" / "tiny-net")
     assert madyn.trace(moved, tmp_path / "d", probe=probe, steps=[0, 1]).measured == [("tiny_net", 1)]
     said = "steps were measured from several places"
-    assert any(said in remark for remark in madyn.check_dataset(tmp_path / "d").remarks)
+    assert any(said in remark for remark in madyn.checking.check_dataset(tmp_path / "d").remarks)
     other = tmp_path / "other" / "tiny-net"
     shutil.copytree(run_folder / "step1", other / "step0")
     shutil.copytree(run_folder / "step0", other / "step1")
@@ -659,7 +661,7 @@ KILLED = """
         assert found.keys() == expected.keys(), (number, found.keys() ^ expected.keys())
         differ = [name for name in found if found[name] != expected[name]]
         assert not differ, (number, differ)
-        faults = test_writers.madyn.check_dataset(out / "killed").faults
+        faults = test_writers.madyn.checking.check_dataset(out / "killed").faults
         assert not faults, (number, faults)
         shutil.rmtree(out / "killed")
         begin(command, out / "killed")
@@ -682,7 +684,7 @@ def _trace(root: Path, source: str, book: str) -> None:
     import torch
 
     torch.set_num_threads(1)
-    madyn.trace(source, root, probe=madyn.Probe(book, sequences=2, length=12))
+    madyn.trace(source, root, probe=madyn.sweep.Probe(book, sequences=2, length=12))
 
 
 def _lab(root: Path, source: str, book: str) -> None:

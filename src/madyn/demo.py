@@ -124,10 +124,10 @@ def _trace_again(out: Path, suite: LabSuite) -> None:
 
 
 def _print_prediction(predictor: Predictor, dataset: Dataset, measured: Dataset, unseen: Architecture) -> None:
-    from madyn.prediction.evaluation import evaluate_dataset
+    from madyn.prediction.evaluation import evaluate
 
     # Enough to see what a prediction is worth here; `madyn evaluate` compares all approaches.
-    print_evaluation(evaluate_dataset(dataset, approaches=["gaussian_process", "mean_curve", "nearest"]))
+    print_evaluation(evaluate(dataset, approaches=["gaussian_process", "mean_curve", "nearest"]))
     model = measured.models[0]
     actual = measured.trajectories(model, "ratio")
     guess = predictor.predict(unseen, actual["step"].values)

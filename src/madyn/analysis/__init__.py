@@ -1,1 +1,10 @@
-"""What is done to a dataset with curves: fit it, hold hypotheses against one another, forecast what goes on."""
+"""What is done to a dataset with curves: fit it, hold hypotheses against one another, forecast what goes on.
+
+The public names are those in `__init__.pyi`, loaded when they are first used.
+"""
+
+from __future__ import annotations
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

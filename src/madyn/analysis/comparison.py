@@ -1,4 +1,4 @@
-"""Which hypothesis describes a dataset best: `compare_dataset`, Table 5 of the paper for any dataset, and more.
+"""Which hypothesis describes a dataset best: `compare`, Table 5 of the paper for any dataset, and more.
 
 R2 never falls when a curve gains a parameter, so it cannot choose between hypotheses. AICc and BIC charge for
 parameters, under the assumption that residuals are independent; from step to step they are not, which makes Akaike
@@ -89,7 +89,7 @@ class Comparison:
         return summed.reset_index()
 
 
-def compare_dataset(
+def compare(
     dataset: str | Path | Dataset,
     *,
     hypotheses: Iterable[str | SeparableModel] | None = None,
@@ -119,7 +119,7 @@ def compare_dataset(
     chosen = resolve(list(HYPOTHESES) if hypotheses is None else hypotheses)
     if len({model.name for model in chosen}) < len(chosen):
         raise UsageError(f"two hypotheses have one name: {', '.join(model.name for model in chosen)}")
-    dataset = dataset if isinstance(dataset, Dataset) else open_dataset(dataset)
+    dataset = open_dataset(dataset)
     dataset = dataset if models is None else dataset.select(models)
     dataset = dataset.sound()
     not_ranked = _not_ranked(chosen)

@@ -1,4 +1,4 @@
-"""What each layer of a run will do for the rest of it, from a dataset: `forecast_dataset`.
+"""What each layer of a run will do for the rest of it, from a dataset: `forecast`.
 
 Only what was measured up to a step is looked at. The other models of the dataset, if enough of them are finished, say
 what runs are like (`prior="learn"`); the model itself is never among them. Their time is taken as a share of their own
@@ -32,7 +32,7 @@ AHEAD = 12  # steps forecast where the dataset has none later
 _AS_FAR = 0.9
 
 
-def forecast_dataset(
+def forecast(
     dataset: str | Path | Dataset,
     model: str,
     at: float,
@@ -73,7 +73,7 @@ def forecast_dataset(
     """
     at = number(at, "at")
     last_step = None if last_step is None else number(last_step, "the last step")
-    dataset = dataset if isinstance(dataset, Dataset) else open_dataset(dataset)
+    dataset = open_dataset(dataset)
     dataset.select(model)
     series = dataset.trajectories(model, quantity, ratio_of)
     steps = series["step"].values.astype(float)

@@ -83,7 +83,7 @@ def _of_no_name(path: Path) -> str:
     return "no name of a unit of the layout, or a second one of its step; a step is a whole number from 0 to 2^53"
 
 
-def check_dataset(path: str | Path) -> CheckReport:
+def check_dataset(path: str | Path | Dataset) -> CheckReport:
     """Validate a dataset's layout, shapes, values and hashes, and hold what was derived against what it came from.
 
     Raises:

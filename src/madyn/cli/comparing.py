@@ -34,10 +34,10 @@ def compare(
 
     --json prints what `comparison_tables` gives; see docs/json.md.
     """
-    from madyn.analysis.comparison import compare_dataset
+    from madyn.analysis.comparison import compare
     from madyn.summaries import comparison_tables, print_comparison
 
-    found = compare_dataset(dataset, hypotheses=hypothesis, models=model, quantity=quantity, ratio_of=ratio_of)
+    found = compare(dataset, hypotheses=hypothesis, models=model, quantity=quantity, ratio_of=ratio_of)
     if as_json:
         print_json(comparison_tables(found))
     else:

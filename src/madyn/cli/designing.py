@@ -76,7 +76,7 @@ def design(
     """
     from madyn.prediction import Predictor
     from madyn.prediction.candidates import Limits
-    from madyn.prediction.design import search_designs
+    from madyn.prediction.design_search import design
     from madyn.summaries import print_designs
 
     options = {"--layers": layers, "--hidden-size": hidden_size, "--heads": heads, "--head-size": head_size,
@@ -94,7 +94,7 @@ def design(
     if suite is not None and predictor is not None:
         raise UsageError("give --suite or --predictor, not both")
     fitted = Predictor.load(predictor) if predictor is not None else Predictor().fit(suite or "tiny-suite")
-    designs = search_designs(fitted, limits, minimize=minimize, maximize=maximize, at=at, extrapolate=extrapolate)
+    designs = design(fitted, limits, minimize=minimize, maximize=maximize, at=at, extrapolate=extrapolate)
     if as_json:
         found = {"searched": designs.searched, "designs": designs.table.to_dict("records"), "notes": designs.notes}
         print_json({"objective": designs.objective, "against": designs.against, **found})

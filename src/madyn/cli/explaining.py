@@ -101,7 +101,7 @@ def evaluate(
 ) -> None:
     """Score predictions of models left out, beside baselines and ceiling. [dim]madyn evaluate tiny-suite[/dim]"""
     from madyn.dataset import open_dataset
-    from madyn.prediction.evaluation import evaluate_dataset
+    from madyn.prediction.evaluation import evaluate
     from madyn.summaries import print_evaluation
     from madyn.terminal import progress_display
 
@@ -113,7 +113,7 @@ def evaluate(
             progress.console.print(f"{folds} folds, each fitted anew: about three minutes for a hundred on two cores")
             progress.update(bar, total=folds)
 
-        evaluation = evaluate_dataset(
+        evaluation = evaluate(
             opened, approaches=approach, jobs=jobs, on_start=start, on_fold=lambda: progress.advance(bar)
         )
     print_evaluation(evaluation)

@@ -37,10 +37,10 @@ def forecast(
     figure: Annotated[Path | None, typer.Option("--figure", help="PNG or PDF file for a picture.")] = None,
 ) -> None:
     """What each layer will do for the rest of a run. [dim]madyn forecast runs/ --at 400 --model mine[/dim]"""
-    from madyn.analysis.forecasting import forecast_dataset
+    from madyn.analysis.forecasting import forecast
     from madyn.summaries import print_forecast
 
-    found = forecast_dataset(
+    found = forecast(
         dataset, model, at, quantity=quantity, ratio_of=ratio_of, prior=prior, last_step=last_step, level=level
     )
     print_forecast(found)
@@ -51,7 +51,7 @@ def forecast(
         write_text(out, table.to_csv(index=False))
         say_written(out)
     if figure is not None:
-        from madyn.figures.pictures.forecast import forecast_figure
+        from madyn.figures.pictures.forecasts import forecast_figure
         from madyn.figures.png import save_figure
 
         save_figure(forecast_figure(found), figure)

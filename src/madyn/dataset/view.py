@@ -36,8 +36,8 @@ _MOST_VALUES = 10**12  # of |h| in a sequence: a million tokens of a width of a 
 _MOST_CELLS = 2 * 10**7  # of the covariances of all fits of a quantity
 
 
-def open_dataset(path: str | Path) -> Dataset:
-    """Open a dataset in the published layout.
+def open_dataset(path: str | Path | Dataset) -> Dataset:
+    """Open a dataset in the published layout. One that is open already is given back as it is.
 
     Args:
         path: a folder; or a dataset of the Hub as `hf://datasets/OWNER/NAME[@REVISION]` or `OWNER/NAME`, of which all
@@ -47,6 +47,8 @@ def open_dataset(path: str | Path) -> Dataset:
     Raises:
         DatasetError: there is no such dataset, or it holds no model.
     """
+    if isinstance(path, Dataset):
+        return path
     return _open(locate(path), shared=_is_elsewhere(path))
 
 
@@ -262,7 +264,7 @@ class Dataset:
 
         Returns:
             dims (step, layer), whole numbers: `published`, by Sun et al. (2024); and `start`, beyond what the same
-            layer showed at step 0, with one false alarm in a hundred checkpoints at most (`madyn.massive_by_start`).
+            layer showed at step 0, with one false alarm in a hundred checkpoints at most (`massive_by_start`).
             `start` is there if the dataset holds step 0 and says how long its sequences are.
         """
         import xarray as xr

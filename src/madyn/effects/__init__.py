@@ -2,5 +2,6 @@
 
 from madyn.effects.responses import FACTORS, RESPONSES, model_responses
 from madyn.effects.sizes import effect_sizes, variance_shares
+from madyn.effects.study import Study, study_effects
 
-__all__ = ["FACTORS", "RESPONSES", "effect_sizes", "model_responses", "variance_shares"]
+__all__ = ["FACTORS", "RESPONSES", "Study", "effect_sizes", "model_responses", "study_effects", "variance_shares"]

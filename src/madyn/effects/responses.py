@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from madyn.architecture import Architecture
-from madyn.dataset import Dataset
+from madyn.dataset import Dataset, open_dataset
 from madyn.errors import DatasetError
 from madyn.typing import Array
 
@@ -113,7 +114,7 @@ def whole_family(dataset: Dataset) -> tuple[Dataset, dict[str, str]]:
     return dataset.select([model for model in dataset if model not in left_out]), left_out
 
 
-def model_responses(dataset: Dataset) -> pd.DataFrame:
+def model_responses(dataset: str | Path | Dataset) -> pd.DataFrame:
     """The factors and responses of every model that is measured to the family's last step (see `whole_family`).
 
     Returns:
@@ -126,7 +127,7 @@ def model_responses(dataset: Dataset) -> pd.DataFrame:
     """
     import pandas as pd
 
-    dataset, _ = whole_family(dataset)
+    dataset, _ = whole_family(open_dataset(dataset))
     courses = {model: _course(dataset, model) for model in dataset}
     final = np.array([course.held_out[-1] for course in courses.values()])
     common = float(np.quantile(final, EQUAL_LOSS_REACHED)) if np.isfinite(final).all() else math.nan

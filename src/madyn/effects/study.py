@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from madyn.dataset import Dataset
+from madyn.dataset import Dataset, open_dataset
 from madyn.effects.layers import class_counts, layer_table, location_table, mean_growth, rank_correlations
 from madyn.effects.responses import RESPONSES, model_responses, whole_family
 from madyn.effects.sizes import effect_sizes, variance_shares
@@ -91,13 +92,16 @@ def _wiring(dataset: Dataset, model: str) -> list[object]:
             shape.rotary_pct]  # fmt: skip
 
 
-def study_effects(dataset: Dataset) -> Study:
+def study_effects(dataset: str | Path | Dataset) -> Study:
     """Responses, effect sizes, variance components, classes, growth and locations of a family.
+
+    Args:
+        dataset: a dataset, or its folder, or its name.
 
     Raises:
         DatasetError: the dataset holds one architecture only, or lacks what the tables are made from.
     """
-    dataset, left_out = whole_family(dataset)
+    dataset, left_out = whole_family(open_dataset(dataset))
     responses = model_responses(dataset)
     if len(np.unique(responses["architecture"].to_numpy())) < 2:
         raise DatasetError(f"{dataset.path}: one architecture only; effects need a family (see `madyn lab`)")

@@ -13,10 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from madyn.dataset import Dataset, open_dataset
 from madyn.errors import MOST_WORKERS, DatasetError, MadynError, check_range
 from madyn.prediction.approaches import APPROACHES, MIXED, approach_named
 from madyn.prediction.derived import last_steps, quantity
@@ -31,8 +33,6 @@ from madyn.typing import Mask
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from madyn.dataset import Dataset
 
 
 TABLE_3 = "table_3"
@@ -76,8 +76,8 @@ class Evaluation:
         )
 
 
-def evaluate_dataset(
-    dataset: Dataset,
+def evaluate(
+    dataset: str | Path | Dataset,
     *,
     approaches: Sequence[str] | None = None,
     jobs: int | None = None,
@@ -87,6 +87,7 @@ def evaluate_dataset(
     """Score approaches on architectures and regions left out, and the regressors of Table 3 under their protocol.
 
     Args:
+        dataset: a dataset, or its folder, or its name.
         approaches: names among `approaches.APPROACHES`, and `"table_3"`; all by default.
         jobs: folds at the same time, each in a process; as many as there are cores by default.
         on_start: called with the number of folds; `on_fold` as each ends.
@@ -100,6 +101,7 @@ def evaluate_dataset(
     for name in names:
         if name != TABLE_3:
             approach_named(name)
+    dataset = open_dataset(dataset)
     table = curve_table(dataset)
     if table.architectures < ENOUGH_ARCHITECTURES:
         raise DatasetError(

@@ -39,7 +39,7 @@ def table_3(
 
     Args:
         found: predicted curves, whose fitted parameters are scored beside the regressors'.
-        jobs, on_fold: as in `evaluation.evaluate_dataset`.
+        jobs, on_fold: as in `evaluation.evaluate`.
 
     Raises:
         DatasetError: the dataset has no fits, or too few to learn from.

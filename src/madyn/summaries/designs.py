@@ -11,7 +11,7 @@ from madyn.summaries.numbers import band
 from madyn.terminal import console, print_table
 
 if TYPE_CHECKING:
-    from madyn.prediction.design import Designs
+    from madyn.prediction.design_search import Designs
     from madyn.prediction.losses import Evidence
 
 _DETERMINED = 20.0  # an interval wider than this many times the value says nothing

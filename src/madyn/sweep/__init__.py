@@ -4,6 +4,7 @@ from madyn.sweep.costs import ModelCost, SweepCost, plan_costs
 from madyn.sweep.scanning import scan_checkpoint, scan_with_and_without_bos
 from madyn.sweep.settings import Probe, Settings
 from madyn.sweep.tracing import TraceReport, trace
+from madyn.sweep.verifying import verify_checkpoints
 
 __all__ = [
     "ModelCost",
@@ -15,4 +16,5 @@ __all__ = [
     "scan_checkpoint",
     "scan_with_and_without_bos",
     "trace",
+    "verify_checkpoints",
 ]

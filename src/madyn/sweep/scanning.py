@@ -61,7 +61,7 @@ def scan_checkpoint(
         sequences, `own_ratio`, its ratio to the median of its own sequence, and its position, token and feature; and in
         how many sequences the largest value is massive: `published`, above 100 and at least 1000 times the median (Sun
         et al. 2024, arXiv 2402.17762), and `tail`, beyond what the layer's own tail explains, with at most one false
-        alarm in a hundred scans (`madyn.massive_by_tail`). `attrs` has inputs, what was measured on, in words;
+        alarm in a hundred scans (`madyn.massive.massive_by_tail`). `attrs` has inputs, what was measured on, in words;
         sequences; kind, sequence or image; length, of a sequence in tokens and of an image in the positions that
         the layers have, None where they differ; and remarks, a list of sentences.
 

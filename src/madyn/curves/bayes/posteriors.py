@@ -75,7 +75,7 @@ def posterior(
     chosen, asked = curve_of(model), resolve([model])[0]
     if prior is not None and not isinstance(prior, Prior):
         raise UsageError(
-            f"prior is {quoted(prior)}; a prior is learned from finished runs: see learn_prior and forecast_dataset"
+            f"prior is {quoted(prior)}; a prior is learned from finished runs: see learn_prior and forecast"
         )
     prior = Prior.default(chosen) if prior is None else prior
     if prior.model is not chosen:

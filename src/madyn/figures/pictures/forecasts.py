@@ -28,7 +28,7 @@ def forecast_figure(forecast: xr.Dataset) -> Figure:
     """A panel a layer, at most twelve, evenly over the depth.
 
     Args:
-        forecast: as `madyn.forecast_dataset` gives it.
+        forecast: as `madyn.forecast` gives it.
     """
     layers = forecast["layer"].values
     chosen = layers[np.unique(np.linspace(0, len(layers) - 1, min(PANELS, len(layers))).round().astype(int))]

@@ -110,7 +110,7 @@ the step at which the largest ratio over the layers is reached."""
 _LARGEST = _Objective("max ratio", OBJECTIVES["max ratio"])
 
 
-def search_designs(
+def design(
     predictor: Predictor,
     limits: Limits | None = None,
     *,

@@ -1,0 +1,16 @@
+from .bayes.learning import learn_prior as learn_prior
+from .bayes.posteriors import Posterior as Posterior
+from .bayes.posteriors import posterior as posterior
+from .bayes.priors import Prior as Prior
+from .fitting.fits import Fits as Fits
+from .fitting.fits import fit_curves as fit_curves
+from .fitting.fits import fit_each as fit_each
+from .fitting.validation import holdout_scores as holdout_scores
+from .fitting.validation import kfold_scores as kfold_scores
+from .hypotheses.registry import HYPOTHESES as HYPOTHESES
+from .hypotheses.registry import PUBLISHED as PUBLISHED
+from .hypotheses.reparametrisation import original_to_reparam as original_to_reparam
+from .hypotheses.reparametrisation import reparam_to_original as reparam_to_original
+from .hypotheses.separable import SeparableModel as SeparableModel
+from .responses import curve_quantities as curve_quantities
+from .responses import quantity_intervals as quantity_intervals
