@@ -3,6 +3,8 @@ JSON alone on standard output where it is asked for.
 """
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -305,3 +307,39 @@ def test_predict_as_json(run, family):
     assert np.shape(found["ratio"]) == (3, 2, 3)
     assert found["architecture"]["hidden_size"] == 64
     assert len(found["parameters"]) == 3
+
+
+NEW_COMMAND = """
+from madyn.cli.command import Command
+
+
+def greet() -> None:
+    \"\"\"Say hello.\"\"\"
+    print("hello")
+
+
+COMMAND = Command(greet, panel="Start here")
+"""
+
+
+def test_a_new_command_is_one_new_file(tmp_path):
+    from madyn.cli import commands
+
+    (tmp_path / "greeting.py").write_text(NEW_COMMAND)
+    code = f"""
+import sys, types
+package = types.ModuleType("madyn.cli.commands")
+package.__path__ = [{commands.__path__[0]!r}, {str(tmp_path)!r}]  # as if the file stood among the others
+sys.modules["madyn.cli.commands"] = package
+from madyn.cli import main
+main()
+"""
+
+    def said(*arguments):
+        return subprocess.run(
+            [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True
+        ).stdout
+
+    assert said("greet") == "hello\n"
+    shown = said("--help")
+    assert shown.index("demo") < shown.index("greet") < shown.index("scan")  # the last of its group

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from madyn.architecture import Architecture
 from madyn.cli import designing
-from madyn.cli.designing import parse_range
+from madyn.cli.commands.designing import parse_range
 from madyn.errors import UsageError
 from madyn.prediction import Predictor, Training
 from madyn.prediction.candidates import Limits, _thinned

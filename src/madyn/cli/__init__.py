@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import pkgutil
 import sys
 import traceback
+from importlib import import_module
 from typing import Annotated
 
 import typer
 
 from madyn import __version__, terminal
-from madyn.cli import comparing, designing, effects, explaining, fitting, forecasting, measuring, training, verifying
+from madyn.cli import commands
+from madyn.cli.command import Command
 from madyn.cli.voice import QuietOption, VerboseOption, enter_voice, raise_voice
 from madyn.errors import MadynError
 from madyn.stopping import stoppable
@@ -22,8 +25,28 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-for room in (measuring, verifying, training, fitting, comparing, forecasting, explaining, designing, effects):
-    room.register(app)
+
+
+_ORDER = (
+    "demo", "scan", "plan", "trace", "verify", "lab", "fit", "figures", "compare", "forecast", "predict", "evaluate",
+    "design", "effects", "show", "check",
+)  # fmt: skip
+
+
+def _found() -> list[Command]:
+    """The command of every file in `commands`, in the order of `madyn --help`, new ones last by name."""
+    modules = pkgutil.iter_modules(commands.__path__, f"{commands.__name__}.")
+    found: list[Command] = [import_module(module.name).COMMAND for module in modules]
+
+    def place(command: Command) -> tuple[int, str]:
+        name = command.function.__name__
+        return (_ORDER.index(name) if name in _ORDER else len(_ORDER), name)
+
+    return sorted(found, key=place)
+
+
+for one in _found():
+    app.command(rich_help_panel=one.panel, cls=one.kind)(one.function)
 enter_voice(app)
 
 

@@ -8,17 +8,16 @@ from typing import Annotated, Any
 
 import typer
 
+from madyn.cli.command import Command
 from madyn.cli.options import JsonOption, OutTableOption, say_written
 from madyn.cli.shapes import DESIGNED, OPTIONS, shape_fields
 from madyn.errors import UsageError
 from madyn.terminal import print_json
 
 _SIZES = {"": 1.0, "k": 1e3, "m": 1e6, "b": 1e9}
+
+
 _NUMBER = re.compile(r"([0-9]+(?:\.[0-9]+)?)([kmb]?)", re.IGNORECASE)
-
-
-def register(app: typer.Typer) -> None:
-    app.command(rich_help_panel="Predict")(design)
 
 
 def design(
@@ -105,6 +104,9 @@ def design(
 
         write_text(out, designs.table.to_csv(index=False))
         say_written(out, as_json)
+
+
+COMMAND = Command(design, panel="Predict")
 
 
 _LIMITS = {

@@ -6,11 +6,8 @@ from typing import Annotated
 
 import typer
 
+from madyn.cli.command import Command
 from madyn.cli.options import JsonOption, ModelsArgument, RevisionsOption, StepsOption, WeightsOption
-
-
-def register(app: typer.Typer) -> None:
-    app.command(rich_help_panel="Measure")(verify)
 
 
 def verify(
@@ -42,3 +39,6 @@ def verify(
         print_verifications(found)
     if any(one.faults for one in found):
         raise typer.Exit(1)
+
+
+COMMAND = Command(verify, panel="Measure")

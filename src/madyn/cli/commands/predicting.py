@@ -1,4 +1,4 @@
-"""`madyn predict`, `madyn evaluate`, `madyn show` and `madyn check`."""
+"""`madyn predict`."""
 
 from __future__ import annotations
 
@@ -7,17 +7,11 @@ from typing import Annotated
 
 import typer
 
-from madyn.cli.options import DatasetArgument, JsonOption, OutFolderOption, OutTableOption, say_written
+from madyn.cli.command import Command
+from madyn.cli.options import JsonOption, OutTableOption, say_written
 from madyn.cli.shapes import PREDICTED, shape_fields
 from madyn.errors import UsageError
 from madyn.terminal import print_json
-
-
-def register(app: typer.Typer) -> None:
-    app.command(rich_help_panel="Predict")(predict)
-    app.command(rich_help_panel="Predict")(evaluate)
-    app.command(rich_help_panel="Look into a dataset")(show)
-    app.command(rich_help_panel="Look into a dataset")(check)
 
 
 def predict(
@@ -89,87 +83,7 @@ def predict(
         say_written(out, as_json)
 
 
-def evaluate(
-    dataset: DatasetArgument,
-    approach: Annotated[
-        list[str] | None, typer.Option("--approach", help="Only this approach (or table_3); may be given again.")
-    ] = None,
-    jobs: Annotated[
-        int | None, typer.Option("--jobs", min=1, help="Processes; by default as many as there are cores.")
-    ] = None,
-    out: OutFolderOption = None,
-) -> None:
-    """Score predictions of models left out, beside baselines and ceiling. [dim]madyn evaluate tiny-suite[/dim]"""
-    from madyn.dataset import open_dataset
-    from madyn.prediction.evaluation import evaluate
-    from madyn.summaries import print_evaluation
-    from madyn.terminal import progress_display
-
-    opened = open_dataset(dataset)
-    with progress_display() as progress:
-        bar = progress.add_task("leaving out", total=None)
-
-        def start(folds: int) -> None:
-            progress.console.print(f"{folds} folds, each fitted anew: about three minutes for a hundred on two cores")
-            progress.update(bar, total=folds)
-
-        evaluation = evaluate(
-            opened, approaches=approach, jobs=jobs, on_start=start, on_fold=lambda: progress.advance(bar)
-        )
-    print_evaluation(evaluation)
-    if out is not None:
-        from madyn.dataset.files import write_text
-
-        write_text(out / "curves.csv", evaluation.scores.to_csv(index=False))
-        if evaluation.parameters is not None:
-            write_text(out / "parameters.csv", evaluation.parameters.to_csv(index=False))
-        say_written(out)
-
-
-def show(
-    dataset: DatasetArgument,
-    locations: Annotated[
-        bool, typer.Option("--locations", help="Where each layer's largest value stands, and since which step.")
-    ] = False,
-    as_json: JsonOption = False,
-) -> None:
-    """What is in a dataset: models, steps, fits, failures. [dim]madyn show pythia/[/dim]
-
-    --json prints what `dataset_contents` gives; see docs/json.md.
-    """
-    from madyn.dataset import open_dataset
-    from madyn.summaries import dataset_contents, print_contents, print_locations
-
-    if locations and as_json:
-        raise UsageError("--json is of the contents; the locations are JSON already, in DATASET/locations/")
-    opened = open_dataset(dataset)
-    if as_json:
-        print_json(dataset_contents(opened))
-    elif locations:
-        print_locations(opened)
-    else:
-        print_contents(opened)
-
-
-def check(dataset: DatasetArgument, as_json: JsonOption = False) -> None:
-    """Validate layout, shapes and values; exits 1 with a list of what is wrong. [dim]madyn check pythia/[/dim]
-
-    --json prints {"path", "models", "faults", "remarks", "absences"}, lists of sentences but for the path; see
-    docs/json.md.
-    """
-    from madyn.checking import check_dataset
-    from madyn.dataset import open_dataset
-    from madyn.summaries import print_check
-
-    opened = open_dataset(dataset)
-    report = check_dataset(opened.path)
-    if as_json:
-        found = {"faults": report.faults, "remarks": report.remarks, "absences": report.absences}
-        print_json({"path": opened.path, "models": opened.models, **found})
-    else:
-        print_check(report, opened, dataset)
-    if report.faults:
-        raise typer.Exit(1)
+COMMAND = Command(predict, panel="Predict")
 
 
 def _steps(text: str) -> list[int]:

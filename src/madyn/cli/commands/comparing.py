@@ -6,12 +6,9 @@ from typing import Annotated, Literal
 
 import typer
 
+from madyn.cli.command import Command
 from madyn.cli.options import DatasetArgument, JsonOption, ModelsOption, OutFolderOption, say_written
 from madyn.terminal import print_json
-
-
-def register(app: typer.Typer) -> None:
-    app.command(rich_help_panel="Fit and draw")(compare)
 
 
 def compare(
@@ -51,3 +48,6 @@ def compare(
         write_text(table, found.layers.to_csv(index=False))
         save_figure(comparison_figure(found.layers, quantity), table.with_suffix(".png"))
         say_written(f"{table} and {table.with_suffix('.png').name}", as_json)
+
+
+COMMAND = Command(compare, panel="Fit and draw")

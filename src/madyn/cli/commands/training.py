@@ -7,12 +7,9 @@ from typing import Annotated
 
 import typer
 
+from madyn.cli.command import Command
 from madyn.cli.options import OUT, path
 from madyn.errors import UsageError
-
-
-def register(app: typer.Typer) -> None:
-    app.command(rich_help_panel="Measure")(lab)
 
 
 def lab(
@@ -61,3 +58,6 @@ def lab(
     print_lab(report)
     if report.failures:
         raise typer.Exit(1)
+
+
+COMMAND = Command(lab, panel="Measure")

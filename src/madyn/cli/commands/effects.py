@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import typer
-
+from madyn.cli.command import Command
 from madyn.cli.options import DatasetArgument, ModelsOption, OutFolderOption, say_written
-
-
-def register(app: typer.Typer) -> None:
-    app.command(rich_help_panel="Predict")(effects)
 
 
 def effects(
@@ -33,3 +28,6 @@ def effects(
         drawing = draw_figures(opened, models=model, out=out, only="analysis/effects_*")
         print_not_drawn(drawing, opened)
         say_written(out)
+
+
+COMMAND = Command(effects, panel="Predict")

@@ -7,11 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from madyn.cli.command import Command
 from madyn.cli.options import DatasetArgument, OutTableOption, say_written
-
-
-def register(app: typer.Typer) -> None:
-    app.command(rich_help_panel="Fit and draw")(forecast)
 
 
 def forecast(
@@ -56,3 +53,6 @@ def forecast(
 
         save_figure(forecast_figure(found), figure)
         say_written(figure)
+
+
+COMMAND = Command(forecast, panel="Fit and draw")
