@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from madyn.architecture import Architecture
-from madyn.cli import designing
+from madyn.cli.commands import designing
 from madyn.cli.commands.designing import parse_range
 from madyn.errors import UsageError
 from madyn.prediction import Predictor, Training
