@@ -366,3 +366,22 @@ def test_the_probe_is_claimed_once(tmp_path):
     write_json(layout.manifest_path(tmp_path, "m", 3), {"model": "m"})
     with pytest.raises(DatasetError, match="not a manifest"):
         manifest.read_units(tmp_path, "m")
+
+
+def test_what_others_wrote_as_not_available_is_kept_as_null_when_fits_are_added(tmp_path):
+    write_dataset(tmp_path, models=("m",))
+    madyn.fit_dataset(tmp_path, quantities=["ratio"], hypotheses=["step1"])
+    path = layout.params_path(tmp_path, "m", "ratio")
+    layers = json.loads(path.read_text())
+    layers[1]["theirs"] = {
+        "param_names": ["a"],
+        "popt": [1.0],
+        "pcov": [[math.inf]],
+        "bic": math.nan,
+        "more": [-math.inf],
+    }
+    path.write_text(json.dumps(layers))
+    madyn.fit_dataset(tmp_path, quantities=["ratio"], hypotheses=["step2"])
+    found = json.loads(path.read_text(), parse_constant=pytest.fail)[1]
+    assert {"step1", "step2", "theirs"} <= found.keys()
+    assert (found["theirs"]["popt"], found["theirs"]["pcov"], found["theirs"]["more"]) == ([1.0], [[None]], [None])

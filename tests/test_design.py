@@ -466,7 +466,7 @@ def test_any_text_is_a_range_or_refused(text):
 def test_the_command_prints_and_writes_the_designs(predictor, tmp_path):
     predictor.save(tmp_path / "p.json")
     app = typer.Typer()
-    designing.register(app)
+    app.command()(designing.COMMAND.function)
     out = tmp_path / "designs.csv"
     arguments = ["--predictor", str(tmp_path / "p.json"), "--minimize", "max ratio", "--params", "..200k"]
     result = CliRunner().invoke(app, [*arguments, "--limit", "2", "--out", str(out)])

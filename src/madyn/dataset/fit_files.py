@@ -110,7 +110,7 @@ def write_fit_records(root: Path, model: str, quantity: str, layers: Sequence[La
         }
         for number, layer in enumerate(layers)
     ]
-    write_json(layout.inside(root, layout.params_path(root, model, quantity)), layers)
+    _write_strict(layout.inside(root, layout.params_path(root, model, quantity)), layers)
     by_quantity = {
         q: read_fit_records(root, model, q)
         for q in layout.FITTED_QUANTITIES
@@ -121,7 +121,23 @@ def write_fit_records(root: Path, model: str, quantity: str, layers: Sequence[La
         if len(records) == len(combined):
             for layer, record in zip(combined, records, strict=True):
                 layer[q] = record
-    write_json(layout.inside(root, layout.params_path(root, model)), combined)
+    _write_strict(layout.inside(root, layout.params_path(root, model)), combined)
+
+
+def _write_strict(path: Path, layers: Sequence[LayerRecords]) -> None:
+    """Write records; what others wrote as NaN or infinity, for what is not available, as null."""
+    try:
+        write_json(path, layers)
+    except ValueError:
+        write_json(path, _finite_or_null(layers))
+
+
+def _finite_or_null(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _finite_or_null(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_finite_or_null(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def read_fit_records(root: Path, model: str, quantity: str) -> list[dict[str, dict[str, Any]]]:
