@@ -373,15 +373,11 @@ def test_what_others_wrote_as_not_available_is_kept_as_null_when_fits_are_added(
     madyn.fit_dataset(tmp_path, quantities=["ratio"], hypotheses=["step1"])
     path = layout.params_path(tmp_path, "m", "ratio")
     layers = json.loads(path.read_text())
-    layers[1]["theirs"] = {
-        "param_names": ["a"],
-        "popt": [1.0],
-        "pcov": [[math.inf]],
-        "bic": math.nan,
-        "more": [-math.inf],
-    }
+    layers[1]["theirs"] = {**layers[1]["step1"], "pcov": [[math.inf] * 2] * 2, "bic": math.nan, "more": [-math.inf]}
     path.write_text(json.dumps(layers))
     madyn.fit_dataset(tmp_path, quantities=["ratio"], hypotheses=["step2"])
     found = json.loads(path.read_text(), parse_constant=pytest.fail)[1]
     assert {"step1", "step2", "theirs"} <= found.keys()
-    assert (found["theirs"]["popt"], found["theirs"]["pcov"], found["theirs"]["more"]) == ([1.0], [[None]], [None])
+    theirs = found["theirs"]
+    assert (theirs["popt"], theirs["pcov"]) == (found["step1"]["popt"], [[None] * 2] * 2)
+    assert (theirs["bic"], theirs["more"]) == (None, [None])
