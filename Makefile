@@ -1,12 +1,13 @@
 # make demo   sets everything up and runs the main job
 # make test   sets everything up and passes the checks and the tests
+# make check  style, types and the tests that end soon: before a commit
 # make tiny-suite   trains and packs the dataset that comes with madyn
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test lint tiny-suite clean
+.PHONY: setup demo check test lint tiny-suite clean
 
 setup: $(STAMP)
 
@@ -25,6 +26,11 @@ lint: setup
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/pyright
+
+FAST := house dataset statistics_files schema arrays curves_hypotheses curves_peaks architecture reprs text
+
+check: lint
+	$(BIN)/python -m pytest --quiet --numprocesses 2 -m "not slow" $(FAST:%=tests/test_%.py)
 
 test: lint
 	$(BIN)/python -m pytest --numprocesses 2 --cov --cov-report term:skip-covered --cov-fail-under 90
