@@ -65,3 +65,11 @@ def run(capsys, monkeypatch):
         return caught.value.code, out, err
 
     return call
+
+
+@pytest.fixture(autouse=True)
+def _usual_voice():
+    """What one test asked of the terminal, `-q` say, is not asked in the next."""
+    from madyn import terminal
+
+    terminal.set_voice()

@@ -51,7 +51,7 @@ STANDS_FOR = {"DATASET": "pythia/", "STEP": "20000", "M": "pythia_14m", "FOLDER"
 SLOW = {
     "madyn lab SUITE.toml --out family/",
     "madyn evaluate tiny-suite",
-    "madyn figures pythia/",
+    "madyn figures pythia/ --no-steps",
     "madyn effects tiny-suite --out page/",
     "madyn effects family/ --out page/",
 }

@@ -344,7 +344,7 @@ def test_a_basis_that_drops_complex_numbers_is_differentiated_all_the_same():
         ({"linear": ()}, "at least one name"),
         ({"linear": ("rate",)}, "two parameters are called rate"),
         ({"linear_scale": ("speed",)}, "speed"),
-        ({"points": (2,)}, "3 or more"),
+        ({"points": (2,)}, "from 3 to"),
     ],
 )
 def test_a_model_that_cannot_be_searched_is_refused(options, said):

@@ -338,7 +338,7 @@ def test_a_constant_series_has_a_narrow_posterior():
 
 def test_wrong_arguments_are_refused():
     y = series()
-    with pytest.raises(UsageError, match="prior 'learn': a prior is learned from finished runs"):
+    with pytest.raises(UsageError, match="prior is 'learn'; a prior is learned from finished runs"):
         posterior(STEPS, y, prior="learn")  # pyright: ignore[reportArgumentType]
     with pytest.raises(UsageError, match="the prior is one of step1; the curve is reparam"):
         posterior(STEPS, y, prior=Prior.default("step1"))
