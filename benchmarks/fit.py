@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "curves"))
 
 from bank import MODELS, STARTS, STEPS, draw_bank, fifty_starts, yardstick
 from madyn.curves.fitting.fits import Fits, fit_curves, fit_each

@@ -12,6 +12,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -26,6 +27,8 @@ def pytest_configure(config: pytest.Config) -> None:
         del os.environ[name]
     os.environ["HF_ENDPOINT"] = server.url
     os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="madyn-tests-")
+    here = str(Path(__file__).parent)  # for scripts that tests start: they make their models as the tests do
+    os.environ["PYTHONPATH"] = os.pathsep.join([here, *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from test_figures import SHORT, STEPS
 
 from madyn.curves.hypotheses.reparam import reparam as reparam_values
 from madyn.figures.panels import panel_grid
 from madyn.figures.steps import StepScale, curve_steps, step_axis
-from test_figures import SHORT, STEPS
 
 GRIDS = {
     "paper": STEPS,

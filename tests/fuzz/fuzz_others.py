@@ -125,7 +125,7 @@ def loading_calls(root: Path, file: Path) -> Calls:
 
 
 def make_gguf(root: Path) -> None:
-    from test_gguf import write_gguf
+    from gguf_files import write_gguf
 
     write_gguf(root / "m.gguf", root / "folder", 0)
     shutil.rmtree(root / "folder")

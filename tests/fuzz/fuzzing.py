@@ -1,12 +1,13 @@
 """Every reader against spoilt files: any bytes give a value or a MadynError, in time and memory that go by their size.
 
-    python tests/fuzzing.py --files 100000 --seed 0            # the whole form: all targets, in two processes
-    python tests/fuzzing.py --files 500 --seed 7 --only table  # one target
-    python tests/fuzzing.py --noticed --files 5000             # the share of changes that `madyn check` notices
+    python tests/fuzz/fuzzing.py --files 100000 --seed 0            # the whole form: all targets, in two processes
+    python tests/fuzz/fuzzing.py --files 500 --seed 7 --only table  # one target
+    python tests/fuzz/fuzzing.py --noticed --files 5000             # the share of changes that `madyn check` notices
 
 A file is named by its target and a whole number, its seed; `--seed N --files M` takes the seeds from N on, shared out
 to the targets in turn, so that a run which was stopped goes on with `--seed` where it was. What fails is printed with
-its seed, and `python tests/fuzzing.py --show TARGET:SEED` makes that one again. The targets are in `fuzz_targets.py`.
+its seed, and `python tests/fuzz/fuzzing.py --show TARGET:SEED` makes that one again. The targets are in
+`fuzz_targets.py`.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from fuzz_targets import TARGETS, Target, hold_line, remove_kept
 from madyn import terminal

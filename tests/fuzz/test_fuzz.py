@@ -1,6 +1,6 @@
 """The short form of the fuzz: a few hundred spoilt files, those that ever failed, and what the check notices of them.
 
-The whole form is `python tests/fuzzing.py --files 100000`.
+The whole form is `python tests/fuzz/fuzzing.py --files 100000`.
 """
 
 import json

@@ -10,7 +10,7 @@ import pytest
 import madyn
 from madyn.dataset import layout, shipped
 from madyn.errors import DatasetError, StorageError
-from test_effects import write_family
+from tiny import write_family
 
 
 @pytest.fixture
