@@ -44,7 +44,7 @@ def fitted(path: str) -> dict[str, np.ndarray]:
     for quantity in QUANTITIES:
         for steps, values in _batches(data, quantity):
             for fits in fit_each(steps, values, list(HYPOTHESES)):
-                name = f"{Path(path).name}/{quantity}/{fits.model.name}"
+                name = f"{Path(path).name}/{quantity}/{fits.hypothesis.name}"
                 whole = hashlib.sha256()
                 for part in HASHED:
                     # A nan is a nan, whatever its sign and payload.

@@ -286,7 +286,7 @@ def test_parameters_are_taken_by_name():
         found = madyn.curves.curve_quantities("step1", params, 10_000, at=[50.0])
         np.testing.assert_array_equal(found["half_rise_step"], expected["half_rise_step"])
         np.testing.assert_array_equal(found["value"], expected["value"])
-    np.testing.assert_array_equal(fits.model.values([50.0], mixed), fits.model.values([50.0], fits.popt))
+    np.testing.assert_array_equal(fits.hypothesis.values([50.0], mixed), fits.hypothesis.values([50.0], fits.popt))
     noise = xr.DataArray(np.full(4, 1e9), dims=("series",))
     assert set(madyn.curves.curve_quantities("step1", labelled, 10_000, noise=noise)["class"].values) == {"flat"}
     with pytest.raises(UsageError, match="needed are tau, K"):

@@ -266,7 +266,7 @@ def test_no_parameter_is_absurd_wherever_the_points_lie(model, offset):
     y = np.stack([1 + 0.1 * rng.standard_normal(N), 1 + np.exp(-k / 4) + 0.01 * rng.standard_normal(N)])
     fits = madyn.fit_curves(offset + k, y, model)
     good = fits.success
-    linear = fits.popt[..., fits.model.num_nonlinear :]
+    linear = fits.popt[..., fits.hypothesis.num_nonlinear :]
     assert np.isfinite(fits.popt[good]).all()
     assert (np.abs(linear[good]) < 1e101).all()
     assert all(fits.message[~good])

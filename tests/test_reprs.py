@@ -24,17 +24,17 @@ def check_repr(value):
 
 
 def test_of_fits():
-    several = madyn.fit_curves(T, np.stack([RISE, 2 * RISE, np.full_like(RISE, np.nan)]), model="step1")
+    several = madyn.fit_curves(T, np.stack([RISE, 2 * RISE, np.full_like(RISE, np.nan)]), hypothesis="step1")
     said = check_repr(several)
     assert "Fits of step1 by varpro\n 3 series of 0 to 30 points, 2 fitted, 0 on an edge of the box; R2 0.99" in said
-    assert "one series of 30 to 30 points, 1 fitted" in check_repr(madyn.fit_curves(T, RISE, model="step1"))
+    assert "one series of 30 to 30 points, 1 fitted" in check_repr(madyn.fit_curves(T, RISE, hypothesis="step1"))
     assert "0 fitted, 0 on an edge of the box; no R2" in check_repr(madyn.fit_curves(T, np.full_like(T, np.nan)))
-    empty = madyn.fit_curves(T, np.empty((0, len(T))), model="step1")
+    empty = madyn.fit_curves(T, np.empty((0, len(T))), hypothesis="step1")
     assert "0 series of no points, 0 fitted" in check_repr(empty)
 
 
 def test_of_posteriors_and_priors():
-    found = madyn.posterior(T, np.stack([RISE, RISE]), model="step1")
+    found = madyn.posterior(T, np.stack([RISE, RISE]), hypothesis="step1")
     assert "Posterior of step1, prior: default\n 2 series, 2 with a posterior" in check_repr(found)
     assert "Prior of step1: default" in check_repr(found.prior)
 

@@ -47,7 +47,7 @@ def decay_model(**options) -> SeparableModel:
 
 @pytest.mark.parametrize("name", TRUE)
 def test_exact_data_give_their_parameters_back(name):
-    fits = fit_curves(STEPS, HYPOTHESES[name].values(STEPS, TRUE[name]), model=name)
+    fits = fit_curves(STEPS, HYPOTHESES[name].values(STEPS, TRUE[name]), hypothesis=name)
     assert fits.success
     assert not fits.at_edge.any()
     np.testing.assert_allclose(fits.popt, TRUE[name], rtol=1e-5)
@@ -56,14 +56,14 @@ def test_exact_data_give_their_parameters_back(name):
 @pytest.mark.parametrize("zeta", [0.15, 1.0, 1.8])
 def test_step2_is_found_in_every_damping_regime(zeta):
     true = (zeta, 2e-4, 40.0)
-    fits = fit_curves(STEPS, HYPOTHESES["step2"].values(STEPS, true), model="step2")
+    fits = fit_curves(STEPS, HYPOTHESES["step2"].values(STEPS, true), hypothesis="step2")
     np.testing.assert_allclose(fits.popt, true, rtol=1e-6)
 
 
 @pytest.mark.parametrize("model", ["reparam", "step1", "step2"])
 def test_no_start_of_fifty_ends_lower(model):
     bank = draw_bank(model, 6, seed=7)
-    fits = fit_curves(STEPS, bank, model=model)
+    fits = fit_curves(STEPS, bank, hypothesis=model)
     assert fits.success.all()
     for i, y in enumerate(bank):
         least, _, _ = fifty_starts(model, y, seed=i)
@@ -74,7 +74,7 @@ def test_no_start_of_fifty_ends_lower(model):
 def test_a_search_that_draws_at_random_finds_nothing_lower(name):
     model = HYPOTHESES[name]
     y = draw_bank("reparam", 2, seed=3)
-    fits = fit_curves(STEPS, y, model=name)
+    fits = fit_curves(STEPS, y, hypothesis=name)
     s = STEPS / LAST
     for i, row in enumerate(y):
 
@@ -107,9 +107,9 @@ def test_covariance_is_that_of_the_linearised_problem():
 
 def test_original_is_reparam_in_other_parameters():
     y = noisy("reparam", series=5)
-    original, reparam = fit_curves(STEPS, y, model="original"), fit_curves(STEPS, y)
+    original, reparam = fit_curves(STEPS, y, hypothesis="original"), fit_curves(STEPS, y)
     np.testing.assert_array_equal(original.r2, reparam.r2)
-    np.testing.assert_allclose(original.model.values(STEPS, original.popt), reparam.predict(STEPS), rtol=1e-6)
+    np.testing.assert_allclose(original.hypothesis.values(STEPS, original.popt), reparam.predict(STEPS), rtol=1e-6)
     published = HYPOTHESES["original"].published
     assert published is not None
     jacobian = published.jacobian(STEPS, *original.popt[0])
@@ -122,7 +122,7 @@ def test_original_is_reparam_in_other_parameters():
 def test_original_says_where_it_has_no_parameters():
     """A pure exponential has A1 = 0: the map to gamma = exp(A2/A1) does not exist."""
     y = np.exp(-STEPS / 20_000)
-    fits = fit_curves(STEPS, y, model="original")
+    fits = fit_curves(STEPS, y, hypothesis="original")
     assert not fits.success or "A1" in str(fits.message)
     assert "A1" in fits.message.item()
     assert fits.r2 > 1 - 1e-9
@@ -144,7 +144,10 @@ def test_an_optimum_on_an_edge_is_flagged():
 )  # fmt: skip
 def test_units_of_steps_and_values_change_the_result_only_as_they_must(name, log_scale, log_T, seed):
     y = noisy("reparam", seed=seed)[0]
-    a, b = fit_curves(STEPS, y, model=name), fit_curves(STEPS * np.exp(log_T), y * np.exp(log_scale), model=name)
+    a, b = (
+        fit_curves(STEPS, y, hypothesis=name),
+        fit_curves(STEPS * np.exp(log_T), y * np.exp(log_scale), hypothesis=name),
+    )
     np.testing.assert_allclose(b.r2, a.r2, atol=1e-9)
     np.testing.assert_allclose(b.residuals / np.exp(log_scale), a.residuals, atol=1e-6 * np.ptp(y))
     np.testing.assert_allclose(b.aic - a.aic, 2 * len(y) * log_scale, atol=1e-5)
@@ -154,7 +157,7 @@ def test_units_of_steps_and_values_change_the_result_only_as_they_must(name, log
 @given(name=st.sampled_from(["reparam", "reparam_regularized", "logistic_log"]), shift=st.floats(-1e4, 1e4))
 def test_a_shift_of_the_values_moves_only_the_baseline(name, shift):
     y = noisy("reparam")[0]
-    a, b = fit_curves(STEPS, y, model=name), fit_curves(STEPS, y + shift, model=name)
+    a, b = fit_curves(STEPS, y, hypothesis=name), fit_curves(STEPS, y + shift, hypothesis=name)
     np.testing.assert_allclose(b.r2, a.r2, atol=1e-8)
     np.testing.assert_allclose(b.residuals, a.residuals, atol=1e-5 * np.ptp(y))
     assert b.popt[-1] - shift == pytest.approx(a.popt[-1], abs=1e-3 * np.ptp(y))
@@ -164,7 +167,7 @@ def test_a_shift_of_the_values_moves_only_the_baseline(name, shift):
 @given(order=st.permutations(range(len(STEPS))), name=st.sampled_from(["reparam", "step2", "original_regularized"]))
 def test_the_order_of_the_points_changes_nothing(order, name):
     y = noisy("reparam")[0]
-    a, b = fit_curves(STEPS, y, model=name), fit_curves(STEPS[order], y[order], model=name)
+    a, b = fit_curves(STEPS, y, hypothesis=name), fit_curves(STEPS[order], y[order], hypothesis=name)
     np.testing.assert_allclose(b.r2, a.r2, atol=1e-10)
     np.testing.assert_allclose(b.residuals, a.residuals[order], atol=1e-6 * np.ptp(y))
 
@@ -174,8 +177,8 @@ def test_the_order_of_the_points_changes_nothing(order, name):
 def test_splitting_a_batch_changes_nothing(cut, name):
     y = draw_bank("reparam", 8, seed=5)
     y[2, 5], y[6, :3] = np.nan, np.nan
-    whole = fit_curves(STEPS, y, model=name)
-    parts = [fit_curves(STEPS, part, model=name) for part in (y[:cut], y[cut:])]
+    whole = fit_curves(STEPS, y, hypothesis=name)
+    parts = [fit_curves(STEPS, part, hypothesis=name) for part in (y[:cut], y[cut:])]
     np.testing.assert_allclose(np.concatenate([p.r2 for p in parts]), whole.r2, rtol=0, atol=1e-11)
     np.testing.assert_allclose(
         np.concatenate([p.residuals for p in parts]), whole.residuals, atol=1e-6 * np.nanmax(np.abs(y))
@@ -187,8 +190,8 @@ def test_missing_points_are_as_if_never_measured():
     keep = np.ones(len(STEPS), bool)
     keep[[2, 20, 30]] = False
     for name in PUBLISHED:
-        masked = fit_curves(STEPS, np.where(keep, y, np.nan), model=name)
-        apart = fit_curves(STEPS[keep], y[:, keep], model=name)
+        masked = fit_curves(STEPS, np.where(keep, y, np.nan), hypothesis=name)
+        apart = fit_curves(STEPS[keep], y[:, keep], hypothesis=name)
         np.testing.assert_allclose(masked.r2, apart.r2, atol=1e-10)
         np.testing.assert_allclose(masked.aicc, apart.aicc, atol=1e-7)
         assert np.isnan(masked.residuals[:, ~keep]).all()
@@ -239,7 +242,7 @@ def test_weights_are_inverse_variances():
 
 def test_scores_are_their_formulas():
     y = noisy("step1")[0]
-    fits = fit_curves(STEPS, y, model="step1")
+    fits = fit_curves(STEPS, y, hypothesis="step1")
     n, rss = len(y), np.sum((y - fits.predict(STEPS)) ** 2)
     assert fits.aic == pytest.approx(n * np.log(rss / n) + 4)
     assert fits.aicc == pytest.approx(fits.aic + 12 / (n - 3))
@@ -270,21 +273,21 @@ def test_what_cannot_be_fitted_says_why_and_leaves_the_others_alone(name):
     infinite, few = good.copy(), np.where(np.arange(len(STEPS)) < 1, good, np.nan)
     infinite[11] = np.inf
     y = np.stack([infinite, few, np.full(len(STEPS), 5.0), np.full(len(STEPS), np.nan), good * 1e300, good])
-    fits = fit_curves(STEPS, y, model=name)
+    fits = fit_curves(STEPS, y, hypothesis=name)
     said = ["infinite at step 1000", "too few points: 1 finite", "constant (5)", "0 finite", "squares"]
     for expected, message in zip(said, fits.message, strict=False):
         assert expected in message
     assert fits.success.tolist() == [False] * 5 + [True]
     assert np.isnan(fits.popt[:-1]).all()
     assert np.isnan(fits.residuals[:-1]).all()
-    np.testing.assert_allclose(fits.r2[-1], fit_curves(STEPS, good, model=name).r2, atol=1e-12)
+    np.testing.assert_allclose(fits.r2[-1], fit_curves(STEPS, good, hypothesis=name).r2, atol=1e-12)
 
 
 def test_nothing_warns_and_nothing_fails_on_noise_of_any_kind():
     rng = np.random.default_rng(8)
     y = np.stack([rng.normal(size=37), rng.standard_cauchy(37), (STEPS == 0) * 1.0, STEPS**2, -np.log1p(STEPS)])
     for name in HYPOTHESES:
-        fits = fit_curves(STEPS, y, model=name)
+        fits = fit_curves(STEPS, y, hypothesis=name)
         assert np.isfinite(fits.r2).all()
         assert all(fits.message[~fits.success])
 
@@ -306,7 +309,7 @@ def test_robust_weights_take_a_spike_out_and_flag_it():
 def test_a_models_own_units_and_shapes_are_kept():
     x = np.linspace(0, 3, 25)
     y = np.stack([[2 * np.exp(-1.7 * x) + 0.3, 5 * np.exp(-0.4 * x)]] * 3) * 1e-5
-    fits = fit_curves(x, y, model=decay_model())
+    fits = fit_curves(x, y, hypothesis=decay_model())
     assert fits.popt.shape == (3, 2, 3)
     np.testing.assert_allclose(fits.popt[0], [[1.7, 2e-5, 0.3e-5], [0.4, 5e-5, 0]], rtol=1e-7, atol=1e-12)
     assert fits.predict([0.0, 1.0]).shape == (3, 2, 2)
@@ -314,7 +317,7 @@ def test_a_models_own_units_and_shapes_are_kept():
 
 def test_a_model_may_have_points_below_zero_where_training_steps_may_not():
     x = np.linspace(-1, 2, 30)
-    assert fit_curves(x, np.exp(-0.7 * x), model=decay_model()).popt[0] == pytest.approx(0.7)
+    assert fit_curves(x, np.exp(-0.7 * x), hypothesis=decay_model()).popt[0] == pytest.approx(0.7)
     with pytest.raises(UsageError, match="not negative"):
         fit_curves(x, x)
 
@@ -328,8 +331,8 @@ def test_a_basis_that_drops_complex_numbers_is_differentiated_all_the_same():
     plain = SeparableModel(
         lambda x, rate: np.exp(-np.multiply.outer(rate, x))[..., None], {"rate": (1e-3, 1e2)}, ("a",)
     )
-    a = fit_curves(x, y, model=SeparableModel(basis, nonlinear={"rate": (1e-3, 1e2)}, linear=("a",)))
-    b = fit_curves(x, y, model=plain)
+    a = fit_curves(x, y, hypothesis=SeparableModel(basis, nonlinear={"rate": (1e-3, 1e2)}, linear=("a",)))
+    b = fit_curves(x, y, hypothesis=plain)
     np.testing.assert_allclose(a.popt, b.popt, rtol=1e-9)
     np.testing.assert_allclose(a.pcov, b.pcov, rtol=1e-7)
 
@@ -356,7 +359,7 @@ def test_a_model_that_cannot_be_searched_is_refused(options, said):
 def test_a_basis_of_the_wrong_shape_is_named():
     model = SeparableModel(lambda x, rate: np.multiply.outer(rate, x), {"rate": (1e-3, 1.0)}, ("a",), name="mine")
     with pytest.raises(UsageError, match=r"basis of mine gives shape .*expected .*one column for each of a"):
-        fit_curves(STEPS, STEPS, model=model)
+        fit_curves(STEPS, STEPS, hypothesis=model)
 
 
 def test_a_basis_that_overflows_in_part_of_its_box_is_searched_in_the_rest():
@@ -365,12 +368,12 @@ def test_a_basis_that_overflows_in_part_of_its_box_is_searched_in_the_rest():
             return np.exp(np.multiply.outer(rate, x))[..., np.newaxis]
 
     x = np.linspace(0, 10, 30)
-    fits = fit_curves(x, 3 * np.exp(0.5 * x), model=SeparableModel(basis, {"rate": (1e-2, 1e5)}, ("a",)))
+    fits = fit_curves(x, 3 * np.exp(0.5 * x), hypothesis=SeparableModel(basis, {"rate": (1e-2, 1e5)}, ("a",)))
     np.testing.assert_allclose(fits.popt, [0.5, 3.0], rtol=1e-9)
 
 
 def test_summary_says_what_is_identified_and_what_is_not():
-    well = fit_curves(STEPS, noisy("step1", share=0.005)[0], model="step1").summary()
+    well = fit_curves(STEPS, noisy("step1", share=0.005)[0], hypothesis="step1").summary()
     assert "identified one by one." in well
     assert "not identified" not in well
     growth = fit_curves(STEPS, 3 * np.log(STEPS + 500) + np.random.default_rng(0).normal(0, 0.05, 37)).summary()
@@ -385,7 +388,7 @@ def test_summary_says_what_is_identified_and_what_is_not():
 
 
 def test_labels():
-    fits = fit_curves(STEPS, noisy("step1", series=6).reshape(2, 3, -1), model="step1")
+    fits = fit_curves(STEPS, noisy("step1", series=6).reshape(2, 3, -1), hypothesis="step1")
     data = fits.to_dataset(("model", "layer"), {"layer": [4, 5, 6]})
     assert data["popt"].dims == ("model", "layer", "parameter")
     assert data["residuals"].sel(layer=5, step=512).shape == (2,)
@@ -399,18 +402,18 @@ def test_an_empty_batch_is_an_empty_result():
     for name in HYPOTHESES:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            assert fit_curves(STEPS, np.empty((0, len(STEPS))), model=name).popt.shape[0] == 0
+            assert fit_curves(STEPS, np.empty((0, len(STEPS))), hypothesis=name).popt.shape[0] == 0
 
 
 @pytest.mark.parametrize("name", HYPOTHESES)
 def test_points_that_are_all_at_step_0_are_refused(name):
-    fits = fit_curves(np.zeros(8), np.arange(8.0), model=name)
+    fits = fit_curves(np.zeros(8), np.arange(8.0), hypothesis=name)
     assert not fits.success
     assert "all points are at step 0" in fits.message.item()
 
 
 def test_a_fit_with_no_points_to_spare_is_summed_up_without_warnings():
-    fits = fit_curves([0.0, 10.0], [3.0, 5.0], model="step1")
+    fits = fit_curves([0.0, 10.0], [3.0, 5.0], hypothesis="step1")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert "AICc is undefined" in fits.summary()

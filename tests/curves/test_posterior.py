@@ -160,7 +160,7 @@ def test_a_level_alone_has_the_posterior_and_forecast_of_the_textbook(length):
     prior = constant_prior(model, sigma, length)
     t, ahead = np.linspace(0.0, 10.0, 12), np.array([10.5, 14.0])
     y = 3 + np.random.default_rng(3).normal(0, sigma, t.size)
-    found = posterior(t, y, model=model, prior=prior, last_step=20.0)
+    found = posterior(t, y, hypothesis=model, prior=prior, last_step=20.0)
     everywhere = np.concatenate([t, ahead, [20.0]])
     noise_cov = covariance(prior, everywhere, sigma, LENGTHS[length])[:-1, :-1]
     full = noise_cov + 4.0
@@ -180,7 +180,7 @@ def test_a_level_alone_has_the_posterior_and_forecast_of_the_textbook(length):
 
 def brute_force(prior: Prior, t: np.ndarray, y: np.ndarray, at: float) -> tuple[float, np.ndarray, float]:
     """(log evidence, (mean, sd) of the curve at a step, mean of log beta T) by sums over a dense grid of everything."""
-    time = RunTime.of(prior.model, t, None)
+    time = RunTime.of(prior.hypothesis, t, None)
     axes = [np.linspace(low, high, 101) for low, high in prior.box]
     axes = [(axis[1:] + axis[:-1]) / 2 for axis in axes]
     u = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 2)
@@ -189,10 +189,10 @@ def brute_force(prior: Prior, t: np.ndarray, y: np.ndarray, at: float) -> tuple[
     sd = np.sqrt(np.diag(prior.cov))
     low, high = (prior.box.T - prior.mean) / sd
     log_u = log_u - np.sum(np.log(norm.cdf(high) - norm.cdf(low)))
-    theta = prior.model.nonlinear_at(u)
-    size = sizes(prior.model, theta, time)
-    X = prior.model.columns(time.x(t), theta) / size[:, None]
-    new = prior.model.columns(time.x(np.array([at])), theta)[:, 0] / size
+    theta = prior.hypothesis.nonlinear_at(u)
+    size = sizes(prior.hypothesis, theta, time)
+    X = prior.hypothesis.columns(time.x(t), theta) / size[:, None]
+    new = prior.hypothesis.columns(time.x(np.array([at])), theta)[:, 0] / size
     levels = np.linspace(prior.log_sigma[0] - 4 * prior.log_sigma[1], prior.log_sigma[0] + 4 * prior.log_sigma[1], 41)
     area = np.prod([axis[1] - axis[0] for axis in axes]) * (levels[1] - levels[0])
     logs, means, variances = [], [], []
@@ -225,7 +225,7 @@ def test_a_posterior_is_that_of_sums_over_a_dense_grid():
     for i, y in enumerate(drawn.y):
         log_evidence, (mean, sd), log_beta = brute_force(prior, t, y, at=60_000.0)
         assert found.log_evidence[i] == pytest.approx(log_evidence, abs=0.15)
-        curve = prior.model.values(np.array([60_000.0]), draws[i])[:, 0]
+        curve = prior.hypothesis.values(np.array([60_000.0]), draws[i])[:, 0]
         assert np.mean(curve) == pytest.approx(mean, abs=0.05 * sd)
         assert np.std(curve) == pytest.approx(sd, rel=0.06)
         assert np.mean(np.log(draws[i, :, 0] * t[-1])) == pytest.approx(log_beta, abs=0.06)
@@ -343,7 +343,7 @@ def test_wrong_arguments_are_refused():
     with pytest.raises(UsageError, match="the prior is one of step1; the curve is reparam"):
         posterior(STEPS, y, prior=Prior.default("step1"))
     with pytest.raises(UsageError, match="has a penalty"):
-        posterior(STEPS, y, model="reparam_regularized")
+        posterior(STEPS, y, hypothesis="reparam_regularized")
     with pytest.raises(UsageError, match="the run's last step is 100, and step 143000 was seen"):
         posterior(STEPS, y, last_step=100)
     with pytest.raises(UsageError, match="level is 90"):
@@ -351,7 +351,7 @@ def test_wrong_arguments_are_refused():
     with pytest.raises(UsageError, match="a step is -5"):
         posterior(STEPS, y[0]).value([-5.0])
     with pytest.raises(UsageError, match="not known what custom tends to"):
-        posterior(STEPS, y[0], model=constant_model()).plateau()
+        posterior(STEPS, y[0], hypothesis=constant_model()).plateau()
     with pytest.raises(UsageError, match="not positive definite"):
         replace(GIVEN, cov=np.zeros((2, 2)))
 
@@ -361,7 +361,7 @@ def test_every_hypothesis_and_an_own_curve_have_posteriors():
     for name, hypothesis in HYPOTHESES.items():
         if hypothesis.penalty is not None:
             continue
-        found = posterior(STEPS, y, model=name)
+        found = posterior(STEPS, y, hypothesis=name)
         assert found.sample(3).shape == (3, hypothesis.num_params)
         bands = found.value(STEPS)
         assert np.isfinite(bands["median"]).all(), name
@@ -369,13 +369,13 @@ def test_every_hypothesis_and_an_own_curve_have_posteriors():
         lambda x, rate: np.stack([np.exp(-np.multiply.outer(rate, x)), np.ones((*np.shape(rate), len(x)))], axis=-1),
         nonlinear={"rate": (1e-8, 1e-2)}, linear=("height", "floor"),
     )  # fmt: skip
-    bands = posterior(STEPS - 500, y, model=own).value(STEPS - 500)
+    bands = posterior(STEPS - 500, y, hypothesis=own).value(STEPS - 500)
     assert np.mean((bands["median"].values - y) ** 2) < np.var(y)
 
 
 def test_original_is_reparam_in_other_parameters():
     y = series()[0]
-    original, reparam = posterior(STEPS, y, model="original"), posterior(STEPS, y)
+    original, reparam = posterior(STEPS, y, hypothesis="original"), posterior(STEPS, y)
     assert original.log_evidence == reparam.log_evidence
     np.testing.assert_array_equal(original.forecast([2e5])["upper"], reparam.forecast([2e5])["upper"])
     draws = original.sample(50)

@@ -32,9 +32,9 @@ TRUE = {
 }
 
 
-def fit_curves(t, y, model="reparam", method="trf", **options):
+def fit_curves(t, y, hypothesis="reparam", method="trf", **options):
     """The published method unless another is asked for."""
-    return fitting.fit_curves(t, y, model=model, method=method, **options)
+    return fitting.fit_curves(t, y, hypothesis=hypothesis, method=method, **options)
 
 
 def _true(name):
@@ -48,7 +48,7 @@ def _noisy(name, share=0.02, seed=0, series=1):
 
 @pytest.mark.parametrize("name", TRUE)
 def test_recovers_the_parameters_of_exact_data(name):
-    fits = fit_curves(STEPS, HYPOTHESES[name].values(STEPS, TRUE[name]), model=name)
+    fits = fit_curves(STEPS, HYPOTHESES[name].values(STEPS, TRUE[name]), hypothesis=name)
     assert fits.success
     assert fits.r2 > 1 - 1e-9
     np.testing.assert_allclose(fits.popt, TRUE[name], rtol=1e-2)
@@ -57,14 +57,14 @@ def test_recovers_the_parameters_of_exact_data(name):
 @pytest.mark.parametrize("zeta", [0.15, 1.0, 1.8])
 def test_recovers_step2_in_every_damping_regime(zeta):
     true = (zeta, 2e-4, 40.0)
-    fits = fit_curves(STEPS, HYPOTHESES["step2"].values(STEPS, true), model="step2")
+    fits = fit_curves(STEPS, HYPOTHESES["step2"].values(STEPS, true), hypothesis="step2")
     np.testing.assert_allclose(fits.popt, true, rtol=1e-3)
 
 
 @pytest.mark.parametrize("name", TRUE)
 def test_noisy_data_are_fitted_as_well_as_by_the_truth_and_errors_are_honest(name):
     y = _noisy(name, series=12)
-    fits = fit_curves(STEPS, y, model=name)
+    fits = fit_curves(STEPS, y, hypothesis=name)
     assert fits.success.all()
     truth = HYPOTHESES[name].values(STEPS, TRUE[name])
     assert np.all(np.nansum(fits.residuals**2, axis=-1) <= np.sum((y - truth) ** 2, axis=-1))
@@ -75,7 +75,7 @@ def test_noisy_data_are_fitted_as_well_as_by_the_truth_and_errors_are_honest(nam
 
 def test_original_and_reparam_agree_through_the_exact_map():
     y = _noisy("reparam", share=0.01, series=4, seed=3)
-    original, reparam = fit_curves(STEPS, y, model="original"), fit_curves(STEPS, y, model="reparam")
+    original, reparam = fit_curves(STEPS, y, hypothesis="original"), fit_curves(STEPS, y, hypothesis="reparam")
     assert original.success.all()
     assert reparam.success.all()
     np.testing.assert_allclose(original.r2, reparam.r2, rtol=0, atol=1e-6)
@@ -90,7 +90,7 @@ def test_original_and_reparam_agree_through_the_exact_map():
 def test_covariance_scaled_back_is_that_of_a_direct_fit(name):
     """The same data fitted raw by SciPy, started at the answer so that conditioning does not decide."""
     y = _noisy(name, seed=2)[0]
-    fits = fit_curves(STEPS, y, model=name)
+    fits = fit_curves(STEPS, y, hypothesis=name)
     hypothesis = HYPOTHESES[name]
     published = hypothesis.published
     assert published is not None
@@ -115,7 +115,7 @@ def test_covariance_scaled_back_is_that_of_a_direct_fit(name):
 def test_units_of_steps_and_values_change_the_result_only_as_they_must(name, j, k, seed):
     """Powers of two divide out exactly: the whole search is the same to the bit, and only scaling back rounds."""
     y = _noisy(name, seed=seed)[0]
-    a, b = fit_curves(STEPS, y, model=name), fit_curves(STEPS * 2.0**k, y * 2.0**j, model=name)
+    a, b = fit_curves(STEPS, y, hypothesis=name), fit_curves(STEPS * 2.0**k, y * 2.0**j, hypothesis=name)
     assert a.message == b.message
     np.testing.assert_allclose(b.r2, a.r2, rtol=0, atol=1e-12)
     np.testing.assert_allclose(b.residuals, a.residuals * 2.0**j, rtol=0, atol=1e-10 * np.ptp(y) * 2.0**j)
@@ -126,7 +126,7 @@ def test_units_of_steps_and_values_change_the_result_only_as_they_must(name, j, 
 @given(name=st.sampled_from(["original", "reparam", "reparam_regularized"]), shift=st.floats(-1e3, 1e3))
 def test_a_shift_of_the_values_moves_only_the_baseline(name, shift):
     y = _noisy(name, share=0.005)[0]
-    a, b = fit_curves(STEPS, y, model=name), fit_curves(STEPS, y + shift, model=name)
+    a, b = fit_curves(STEPS, y, hypothesis=name), fit_curves(STEPS, y + shift, hypothesis=name)
     np.testing.assert_allclose(b.predict(STEPS), a.predict(STEPS) + shift, atol=1e-4 * np.ptp(y))
     assert b.r2 == pytest.approx(a.r2, abs=1e-7)
     assert b.popt[-1] - shift == pytest.approx(a.popt[-1], abs=1e-2 * np.ptp(y))
@@ -138,7 +138,7 @@ def test_regularised_curves_lose_little_and_are_better_conditioned():
     clean = np.stack([40 * np.log1p(STEPS / 2000), 300 * (1 - np.exp(-STEPS / 20_000)), _noisy("original")[0]])
     y = clean + rng.normal(0, 0.01, clean.shape) * np.ptp(clean, axis=-1, keepdims=True)
     for name in ("original", "reparam"):
-        plain, regularised = (fit_curves(STEPS, y, model=m) for m in (name, f"{name}_regularized"))
+        plain, regularised = (fit_curves(STEPS, y, hypothesis=m) for m in (name, f"{name}_regularized"))
         assert regularised.success.all()
         fitted = plain.success
         assert fitted.any()
@@ -157,7 +157,7 @@ def test_regularised_curves_lose_little_and_are_better_conditioned():
 def test_scores_and_residuals_are_of_the_data_in_their_units():
     y = _noisy("step1")[0]
     y[[3, 7]] = np.nan
-    fits = fit_curves(STEPS, y, model="step1")
+    fits = fit_curves(STEPS, y, hypothesis="step1")
     seen = np.isfinite(y)
     residuals = y - HYPOTHESES["step1"].values(STEPS, fits.popt)
     np.testing.assert_allclose(fits.residuals[seen], residuals[seen])
@@ -170,7 +170,7 @@ def test_scores_and_residuals_are_of_the_data_in_their_units():
 
 def test_regularised_scores_leave_the_penalty_out():
     y = _noisy("reparam")[0]
-    fits = fit_curves(STEPS, y, model="reparam_regularized")
+    fits = fit_curves(STEPS, y, hypothesis="reparam_regularized")
     rss = np.sum((y - fits.predict(STEPS)) ** 2)
     assert fits.r2 == pytest.approx(1 - rss / np.sum((y - y.mean()) ** 2))
     assert fits.aic == pytest.approx(len(y) * np.log(rss / len(y)) + 2 * 5)
@@ -187,7 +187,7 @@ def test_missing_points_are_as_if_never_measured():
 def test_a_perfect_fit_has_a_finite_aic():
     t = np.arange(10.0)
     y = 3.0 * -np.expm1(-t / 2.0)
-    fits = fit_curves(t, y, model="step1")
+    fits = fit_curves(t, y, hypothesis="step1")
     assert np.isfinite(fits.aic)
     assert fits.aic >= 10 * 2 * np.log(np.finfo(float).eps * y.max()) + 4 - 1e-9
     assert not fits.suspects.any()
@@ -195,7 +195,7 @@ def test_a_perfect_fit_has_a_finite_aic():
 
 def test_tiny_values_do_not_underflow():
     y = _noisy("step1")[0]
-    fits, tiny = fit_curves(STEPS, y, model="step1"), fit_curves(STEPS, y * 2.0**-800, model="step1")
+    fits, tiny = fit_curves(STEPS, y, hypothesis="step1"), fit_curves(STEPS, y * 2.0**-800, hypothesis="step1")
     assert tiny.r2 == fits.r2
     assert np.isfinite(tiny.aic)
 
@@ -224,7 +224,7 @@ def test_what_cannot_be_fitted_says_why_and_leaves_the_others_alone(name):
     if name in ("step1", "step2"):
         del broken["too few points"]  # its four points are enough for these
     good = _noisy(name)[0]
-    fits = fit_curves(STEPS, np.stack([*broken.values(), good]), model=name)
+    fits = fit_curves(STEPS, np.stack([*broken.values(), good]), hypothesis=name)
     for said, message in zip(broken, fits.message, strict=False):
         assert said in message
     assert fits.success.tolist() == [False] * len(broken) + [True]
@@ -232,14 +232,14 @@ def test_what_cannot_be_fitted_says_why_and_leaves_the_others_alone(name):
     assert np.isnan(fits.pcov[:-1]).all()
     assert np.isnan(fits.r2[:-1]).all()
     assert np.isnan(fits.residuals[:-1]).all()
-    np.testing.assert_array_equal(fits.popt[-1], fit_curves(STEPS, good, model=name).popt)
+    np.testing.assert_array_equal(fits.popt[-1], fit_curves(STEPS, good, hypothesis=name).popt)
 
 
 def test_no_convergence_is_a_result(monkeypatch):
     """A falling line: the best curve lies at infinity, and a search with no tolerance never ends."""
     monkeypatch.setattr(trf, "TOLERANCE", 1e-15)
     y = -0.001 * STEPS + np.random.default_rng(0).normal(0, 3, (6, len(STEPS)))
-    fits = fit_curves(STEPS, y, model="original")
+    fits = fit_curves(STEPS, y, hypothesis="original")
     failed = ~fits.success
     assert failed.any()
     assert all("no convergence" in m for m in fits.message[failed])
@@ -256,24 +256,24 @@ def test_as_many_points_as_parameters_have_no_error_bars():
 
 def test_suspect_points_are_flagged_and_still_fitted():
     y = _noisy("step1", share=0.01)[0]
-    clean = fit_curves(STEPS, y, model="step1")
+    clean = fit_curves(STEPS, y, hypothesis="step1")
     assert not clean.suspects.any()
     y[25] += 0.2 * np.ptp(y)
-    fits = fit_curves(STEPS, y, model="step1")
+    fits = fit_curves(STEPS, y, hypothesis="step1")
     assert np.flatnonzero(fits.suspects).tolist() == [25]
     assert fits.popt[1] > clean.popt[1]
 
 
 def test_leading_axes_and_predict():
     y = _noisy("step1", series=6).reshape(2, 3, -1)
-    fits = fit_curves(STEPS, y, model="step1")
+    fits = fit_curves(STEPS, y, hypothesis="step1")
     assert (fits.popt.shape, fits.pcov.shape) == ((2, 3, 2), (2, 3, 2, 2))
     assert (
         fits.r2.shape == fits.aic.shape == fits.success.shape == fits.message.shape == fits.num_points.shape == (2, 3)
     )
     assert fits.suspects.shape == fits.residuals.shape == y.shape
     np.testing.assert_allclose(fits.predict(STEPS), y - fits.residuals)
-    np.testing.assert_array_equal(fits.popt[1, 2], fit_curves(STEPS, y[1, 2], model="step1").popt)
+    np.testing.assert_array_equal(fits.popt[1, 2], fit_curves(STEPS, y[1, 2], hypothesis="step1").popt)
     assert fits.predict([10.0]).shape == (2, 3, 1)
     assert fit_curves(STEPS, np.empty((0, len(STEPS)))).popt.shape == (0, 5)
 
@@ -281,7 +281,7 @@ def test_leading_axes_and_predict():
 @pytest.mark.parametrize(
     ("t", "y", "options", "said"),
     [
-        ([0, 1, 2], [1, 2, 3], {"model": "cubic"}, "cubic"),
+        ([0, 1, 2], [1, 2, 3], {"hypothesis": "cubic"}, "cubic"),
         ([0, 1, 2], [1, 2, 3], {"method": "guess"}, "guess.*trf"),
         ([0, 1], [1, 2, 3], {}, r"shape \(3,\).*2 steps"),
         ([[0, 1]], [1, 2], {}, r"shape \(1, 2\)"),
@@ -291,7 +291,7 @@ def test_leading_axes_and_predict():
         ([0, np.nan, 1], [1, 2, 3], {}, "nan"),
         ([0, 1, 2], [1, 2, 3], {"weights": [1, -1, 1]}, "weight"),
         ([0, 1, 2], [1, 2, 3], {"weights": [1, 1]}, "weights have shape"),
-        ([0, 1, 2], [1, 2, 3], {"model": "power_law"}, "power_law.*varpro"),
+        ([0, 1, 2], [1, 2, 3], {"hypothesis": "power_law"}, "power_law.*varpro"),
         ([0, 1, 2], [1, 2, 3], {"robust": "tukey"}, "tukey.*huber"),
         ([0, 1, 2], ["a", "b", "c"], {}, "numbers"),
     ],
@@ -339,7 +339,7 @@ def test_nothing_warns_on_noise_of_any_kind():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for name in PUBLISHED:
-            fits = fit_curves(STEPS, y, model=name)
+            fits = fit_curves(STEPS, y, hypothesis=name)
             assert np.all(np.isfinite(fits.r2) == fits.success)
 
 
@@ -359,7 +359,7 @@ def test_a_curve_that_does_not_fit_is_said_first_and_nothing_of_it_is_called_det
     t = np.arange(40.0)
     falling = 100 - t
     fits = fit_curves(
-        t, np.stack([falling, 1 - np.exp(-t / 5)]), model="step1"
+        t, np.stack([falling, 1 - np.exp(-t / 5)]), hypothesis="step1"
     )  # rises from 0, and can do nothing else
     assert fits.r2[0] < 0 < fits.r2[1]
     head, *lines = fits.summary(0).splitlines()

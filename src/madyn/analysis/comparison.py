@@ -104,7 +104,7 @@ def compare(
 
     Args:
         dataset: a dataset, or its folder, or a dataset of the Hub.
-        hypotheses: names in `HYPOTHESES`, or models of your own; all that are built in by default.
+        hypotheses: names in `HYPOTHESES`, or curves of your own; all that are built in by default.
         models: directory names; all by default.
         quantity: ratio, top1, top2, top3 or median.
         ratio_of: which mean the ratio is, as in `Dataset.trajectories`.
@@ -117,8 +117,8 @@ def compare(
     import pandas as pd
 
     chosen = resolve(list(HYPOTHESES) if hypotheses is None else hypotheses)
-    if len({model.name for model in chosen}) < len(chosen):
-        raise UsageError(f"two hypotheses have one name: {', '.join(model.name for model in chosen)}")
+    if len({hypothesis.name for hypothesis in chosen}) < len(chosen):
+        raise UsageError(f"two hypotheses have one name: {', '.join(hypothesis.name for hypothesis in chosen)}")
     dataset = open_dataset(dataset)
     dataset = dataset if models is None else dataset.select(models)
     dataset = dataset.sound()
@@ -129,11 +129,13 @@ def compare(
         bar = progress.add_task("comparing", total=len(alike) * len(chosen))
         for steps, rows, values in alike:
             found: dict[str, pd.DataFrame] = {}
-            for model in sorted(chosen, key=_same_as):  # one that is another's in disguise comes after it
-                progress.update(bar, description=f"comparing {model.name}")
-                found[model.name] = _scored(rows, steps, values, model, found.get(_same_as(model)))
+            for hypothesis in sorted(chosen, key=_same_as):  # one that is another's in disguise comes after it
+                progress.update(bar, description=f"comparing {hypothesis.name}")
+                found[hypothesis.name] = _scored(rows, steps, values, hypothesis, found.get(_same_as(hypothesis)))
                 progress.advance(bar)
-            tables.append(_ranked(pd.concat([found[model.name] for model in chosen], ignore_index=True), not_ranked))
+            tables.append(
+                _ranked(pd.concat([found[hypothesis.name] for hypothesis in chosen], ignore_index=True), not_ranked)
+            )
     layers = pd.concat(tables, ignore_index=True)
     order = pd.Series({name: place for place, name in enumerate(dataset.models)})
     layers = layers.sort_values("model", key=lambda names: names.map(order), kind="stable", ignore_index=True)
@@ -159,34 +161,34 @@ def _sharing_steps(dataset: Dataset, quantity: str, ratio_of: RatioOf) -> list[t
     return found
 
 
-def _same_as(model: SeparableModel) -> str:
+def _same_as(hypothesis: SeparableModel) -> str:
     """The hypothesis of which this is another parametrisation; "" for one that is its own."""
-    return model.same_as or ""
+    return hypothesis.same_as or ""
 
 
 def _not_ranked(chosen: list[SeparableModel]) -> dict[str, str]:
-    names = {model.name for model in chosen}
+    names = {hypothesis.name for hypothesis in chosen}
     reasons = {}
-    for model in chosen:
-        if _same_as(model) in names:
-            reasons[model.name] = f"the same curves as {_same_as(model)}"
-        elif model.penalty is not None:
-            reasons[model.name] = "minimises a penalised sum of squares"
+    for hypothesis in chosen:
+        if _same_as(hypothesis) in names:
+            reasons[hypothesis.name] = f"the same curves as {_same_as(hypothesis)}"
+        elif hypothesis.penalty is not None:
+            reasons[hypothesis.name] = "minimises a penalised sum of squares"
     return reasons
 
 
 def _scored(
-    rows: pd.DataFrame, steps: Array, values: Array, model: SeparableModel, same: pd.DataFrame | None
+    rows: pd.DataFrame, steps: Array, values: Array, hypothesis: SeparableModel, same: pd.DataFrame | None
 ) -> pd.DataFrame:
     """The rows with the scores of their series. Where `same`, the scores of the same curves in other parameters, is
     there, its errors hold."""
-    fits = fit_curves(steps, values, model)
+    fits = fit_curves(steps, values, hypothesis)
     if same is None:
-        kfold, last20 = kfold_scores(steps, values, model), holdout_scores(steps, values, model)
+        kfold, last20 = kfold_scores(steps, values, hypothesis), holdout_scores(steps, values, hypothesis)
     else:
         kfold, last20 = (Scores(same[column].to_numpy(), fits.message) for column in ("kfold_error", "last20_error"))
     return rows.assign(
-        hypothesis=model.name,
+        hypothesis=hypothesis.name,
         r2=fits.r2,
         aicc=fits.aicc,
         bic=fits.bic,

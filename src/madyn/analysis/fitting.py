@@ -227,14 +227,14 @@ def _write(
     return faults
 
 
-def _bounds(model: SeparableModel, method: str) -> dict[str, list[float | None]]:
+def _bounds(hypothesis: SeparableModel, method: str) -> dict[str, list[float | None]]:
     """The bounds of every bounded parameter, in normalised units: below and above."""
-    if method == "trf" and model.published is not None:
-        lower = dict(zip(model.param_names, model.published.lower, strict=True))
+    if method == "trf" and hypothesis.published is not None:
+        lower = dict(zip(hypothesis.param_names, hypothesis.published.lower, strict=True))
         return {name: [bound, None] for name, bound in lower.items() if np.isfinite(bound)}
-    if model.same_as is not None:
-        return _bounds(HYPOTHESES[model.same_as], method)
-    return {name: [float(low), float(high)] for name, (low, high) in model.nonlinear.items()}
+    if hypothesis.same_as is not None:
+        return _bounds(HYPOTHESES[hypothesis.same_as], method)
+    return {name: [float(low), float(high)] for name, (low, high) in hypothesis.nonlinear.items()}
 
 
 def _without_suspects(steps: np.ndarray, values: np.ndarray, method: str) -> np.ndarray:

@@ -169,13 +169,13 @@ def _labelled(
     variables: dict[str, Any] = {name: (("layer", "step"), bands[name].values) for name in bounds}
     variables["measured"] = (("layer", "step"), measured)
     variables["seen"] = (("layer", "seen_step"), values)
-    if found.prior.model.peak is not None:
+    if found.prior.hypothesis.peak is not None:
         peak = found.peak(level)
         for name in ("step", "height"):
             by_bound = np.stack([peak[bound].sel(quantity=name).values for bound in bounds], axis=-1)
             variables[f"peak_{name}"] = (("layer", "bound"), by_bound)
         variables |= {f"peak_{name}": ("layer", peak[name].values) for name in ("inside", "ahead")}
-    if found.model.has_limit:
+    if found.hypothesis.has_limit:
         plateau = found.plateau(level)
         variables["plateau"] = (("layer", "bound"), np.stack([plateau[bound].values for bound in bounds], axis=-1))
     variables["message"] = ("layer", found.message.astype(str))

@@ -30,21 +30,21 @@ _UNITS = ("range", "level", "given")
 
 
 def learned_once(
-    learn: Callable[[], Prior], model: SeparableModel, arrays: Sequence[NDArray[Any]], asked: dict[str, Any]
+    learn: Callable[[], Prior], hypothesis: SeparableModel, arrays: Sequence[NDArray[Any]], asked: dict[str, Any]
 ) -> Prior:
     """The prior that `learn` gives, learned only if it is not kept already.
 
     Args:
         learn: learns it.
-        model: the curve; a user's own is learned every time, since a function cannot be told from another.
+        hypothesis: the curve; a user's own is learned every time, since a function cannot be told from another.
         arrays: what is learned from.
         asked: all else that it depends on, as JSON takes it.
     """
-    if HYPOTHESES.get(model.name) is not model:
+    if HYPOTHESES.get(hypothesis.name) is not hypothesis:
         return learn()
-    key = _key(model, arrays, asked)
-    path = folder() / f"{model.name}-{key[:32]}.json"
-    kept = _read(path, model, key)
+    key = _key(hypothesis, arrays, asked)
+    path = folder() / f"{hypothesis.name}-{key[:32]}.json"
+    kept = _read(path, hypothesis, key)
     if kept is not None:
         return kept
     prior = learn()
@@ -61,17 +61,17 @@ def folder() -> Path:
     return user_cache_path("madyn") / "priors"
 
 
-def _key(model: SeparableModel, arrays: Sequence[NDArray[Any]], asked: dict[str, Any]) -> str:
-    said = json.dumps([FORMAT, madyn.__version__, model.name, asked, [[str(a.dtype), a.shape] for a in arrays]])
+def _key(hypothesis: SeparableModel, arrays: Sequence[NDArray[Any]], asked: dict[str, Any]) -> str:
+    said = json.dumps([FORMAT, madyn.__version__, hypothesis.name, asked, [[str(a.dtype), a.shape] for a in arrays]])
     return sha256(said.encode(), *(np.ascontiguousarray(array).tobytes() for array in arrays))
 
 
 def _as_json(prior: Prior) -> dict[str, Any]:
-    values = {f.name: getattr(prior, f.name) for f in fields(prior) if f.name != "model"}
+    values = {f.name: getattr(prior, f.name) for f in fields(prior) if f.name != "hypothesis"}
     return {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in values.items()}
 
 
-def _read(path: Path, model: SeparableModel, key: str) -> Prior | None:
+def _read(path: Path, hypothesis: SeparableModel, key: str) -> Prior | None:
     """The prior in a file; None where there is none, or not this one."""
     try:
         found = read_json(path)
@@ -80,15 +80,15 @@ def _read(path: Path, model: SeparableModel, key: str) -> Prior | None:
     if not isinstance(found, dict) or (found.pop("format", None), found.pop("key", None)) != (FORMAT, key):
         return None
     try:
-        return _from_json(model, found)
+        return _from_json(hypothesis, found)
     except (UsageError, TypeError, ValueError, OverflowError):
         return None
 
 
-def _from_json(model: SeparableModel, found: dict[str, Any]) -> Prior:
+def _from_json(hypothesis: SeparableModel, found: dict[str, Any]) -> Prior:
     """Raises one of several errors where the values are not those of a prior."""
-    prior = Prior.default(model)
-    if set(found) != {f.name for f in fields(prior)} - {"model"}:
+    prior = Prior.default(hypothesis)
+    if set(found) != {f.name for f in fields(prior)} - {"hypothesis"}:
         raise ValueError("other fields")
     values: dict[str, Any] = {}
     for name, value in found.items():

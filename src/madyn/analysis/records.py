@@ -48,12 +48,12 @@ def fit_records(
         raise UsageError(f"trajectories have shape {values.shape}; they must be step x layer")
     steps = np.asarray(steps)
     fits = fit_each(steps, values.T, hypotheses, method, robust)
-    return [{f.model.name: _record(f, steps.tolist(), layer) for f in fits} for layer in range(values.shape[1])]
+    return [{f.hypothesis.name: _record(f, steps.tolist(), layer) for f in fits} for layer in range(values.shape[1])]
 
 
 def _record(fits: Fits, steps: list[float], layer: int) -> Record:
     return {
-        "param_names": list(fits.model.param_names),
+        "param_names": list(fits.hypothesis.param_names),
         "popt": _plain(fits.popt[layer]),
         "pcov": _plain(fits.pcov[layer]),
         "r2": _plain(fits.r2[layer]),
@@ -61,7 +61,7 @@ def _record(fits: Fits, steps: list[float], layer: int) -> Record:
         "residuals": _plain(fits.residuals[layer]),
         "aicc": _plain(fits.aicc[layer]),
         "bic": _plain(fits.bic[layer]),
-        "at_edge": [name for name, edge in zip(fits.model.nonlinear, fits.at_edge[layer], strict=True) if edge],
+        "at_edge": [name for name, edge in zip(fits.hypothesis.nonlinear, fits.at_edge[layer], strict=True) if edge],
         "message": str(fits.message[layer]),
         "suspects": [step for step, suspect in zip(steps, fits.suspects[layer], strict=True) if suspect],
     }

@@ -30,6 +30,7 @@ from madyn.curves.fitting.fits import Fits
 from madyn.curves.hypotheses.peaks import observable
 from madyn.curves.hypotheses.registry import resolve
 from madyn.curves.hypotheses.separable import SeparableModel
+from madyn.curves.renaming import renamed
 from madyn.errors import UsageError
 from madyn.typing import Array
 
@@ -51,8 +52,9 @@ _OWN = ("peak_step", "peak_height", "peak_observable", "top", "half_rise_step", 
 _CROSSED = 48
 
 
+@renamed(model="hypothesis")
 def curve_quantities(
-    model: str | SeparableModel | Fits,
+    hypothesis: str | SeparableModel | Fits,
     params: ArrayLike | None = None,
     last_step: float | None = None,
     at: ArrayLike = (),
@@ -61,9 +63,9 @@ def curve_quantities(
     """Quantities of curves, as they are defined above.
 
     Args:
-        model: the curve; or fits, of which the curves, and the last step seen, are taken.
-        params: (..., p), in the order of `model.param_names`; curves of which one is nan have nan quantities. Labelled
-            parameters (a dimension "parameter", the columns of a DataFrame) are taken by name.
+        hypothesis: the curve; or fits, of which the curves, and the last step seen, are taken.
+        params: (..., p), in the order of `hypothesis.param_names`; curves of which one is nan have nan quantities.
+            Labelled parameters (a dimension "parameter", the columns of a DataFrame) are taken by name.
         last_step: of the run, T; the run goes from 0 to T.
         at: (m,) steps at which the curve's value is wanted.
         noise: (...), standard deviation of the noise, for the class.
@@ -82,17 +84,22 @@ def curve_quantities(
     >>> found["class"].item(), found["plateau"].item(), round(found["half_rise_step"].item())
     ('log increase', 7.0, 3453)
     """
-    if isinstance(model, Fits):
-        drawn = _drawn(model, params)
-        return _quantities(drawn.model, drawn.popt, drawn.lead, _last(model, last_step), at, noise)
-    chosen = resolve([model])[0]
+    if isinstance(hypothesis, Fits):
+        drawn = _drawn(hypothesis, params)
+        return _quantities(drawn.hypothesis, drawn.popt, drawn.lead, _last(hypothesis, last_step), at, noise)
+    chosen = resolve([hypothesis])[0]
     if params is None or last_step is None:
         raise UsageError(f"the parameters and the last step are needed of a curve of {chosen.name}")
     return _quantities(chosen, *parameters(params, chosen.param_names, chosen.name), last_step, at, noise)
 
 
 def _quantities(
-    model: SeparableModel, params: Array, series: Lead, last_step: float, at: ArrayLike, noise: ArrayLike | None = None
+    hypothesis: SeparableModel,
+    params: Array,
+    series: Lead,
+    last_step: float,
+    at: ArrayLike,
+    noise: ArrayLike | None = None,
 ) -> xr.Dataset:
     """`curve_quantities` of parameters (..., p) whose leading axes are known."""
     import xarray as xr
@@ -102,20 +109,21 @@ def _quantities(
     flat_noise = np.zeros(len(flat)) if noise is None else one_for_each(noise, "noise", series, lead).ravel()
     at = read_row(at, "steps")
     parts = [
-        _of(model, flat[i : i + _AT_ONCE], float(last_step), flat_noise[i : i + _AT_ONCE])
+        _of(hypothesis, flat[i : i + _AT_ONCE], float(last_step), flat_noise[i : i + _AT_ONCE])
         for i in range(0, len(flat), _AT_ONCE)
-    ] or [_of(model, flat, float(last_step), flat_noise)]
+    ] or [_of(hypothesis, flat, float(last_step), flat_noise)]
     dims, labels = series.names(_OWN), series.labels(_OWN)
     found: dict[str, tuple[tuple[str, ...], Any]] = {
         name: (dims, np.concatenate([getattr(part, name) for part in parts]).reshape(lead)) for name in Found._fields
     }
     found["class"] = found.pop("kind")
-    found["value"] = ((*dims, "step"), model.values(at, params) if at.size else np.empty((*lead, 0)))
+    found["value"] = ((*dims, "step"), hypothesis.values(at, params) if at.size else np.empty((*lead, 0)))
     return xr.Dataset(found, coords={**labels, "step": at})
 
 
+@renamed(model="hypothesis")
 def quantity_intervals(
-    model: str | SeparableModel | Fits,
+    hypothesis: str | SeparableModel | Fits,
     draws: ArrayLike | None = None,
     last_step: float | None = None,
     level: float = 0.9,
@@ -127,7 +135,7 @@ def quantity_intervals(
     the data determine well, and are nan where the covariance is infinite. `posterior` holds for all.
 
     Args:
-        model: the curve; or fits.
+        hypothesis: the curve; or fits.
         draws: (..., d, p), or labelled with "draw" and "parameter" in any order; not given with fits.
         last_step: of the run; the last step seen, of fits.
         level: the probability of each interval.
@@ -143,16 +151,16 @@ def quantity_intervals(
 
     >>> import madyn
     >>> t = np.arange(0, 30_000, 1000)
-    >>> fits = madyn.fit_curves(t, 7 * (1 - np.exp(-t / 5000)) + 0.1 * np.sin(t), model="step1")
+    >>> fits = madyn.fit_curves(t, 7 * (1 - np.exp(-t / 5000)) + 0.1 * np.sin(t), hypothesis="step1")
     >>> plateau = quantity_intervals(fits)["plateau"]
     >>> bool(plateau.sel(bound="lower") < 7 < plateau.sel(bound="upper"))
     True
     """
-    if isinstance(model, Fits):
-        drawn = _drawn(model, draws)
-        lead, last = drawn.success.shape, _last(model, last_step)
-        return intervals_of(drawn.model, covariance_draws(drawn), lead, drawn.lead, last, level, at)
-    chosen = resolve([model])[0]
+    if isinstance(hypothesis, Fits):
+        drawn = _drawn(hypothesis, draws)
+        lead, last = drawn.success.shape, _last(hypothesis, last_step)
+        return intervals_of(drawn.hypothesis, covariance_draws(drawn), lead, drawn.lead, last, level, at)
+    chosen = resolve([hypothesis])[0]
     if draws is None or last_step is None:
         raise UsageError(f"draws of the parameters and the last step are needed of a curve of {chosen.name}")
     params, lead = parameters(draws, chosen.param_names, chosen.name)
@@ -167,7 +175,7 @@ def quantity_intervals(
 
 
 def intervals_of(
-    model: SeparableModel,
+    hypothesis: SeparableModel,
     draws: Iterable[tuple[NDArray[np.intp], Array]],
     shape: tuple[int, ...],
     series: Lead,
@@ -185,7 +193,7 @@ def intervals_of(
     tails, at, last_step = (0.5, (1 - level) / 2, (1 + level) / 2), read_row(at, "steps"), _positive(last_step)
     dims, labels, found = series.names(_OWN), series.labels(_OWN), _Intervals.none(int(np.prod(shape)), at.size)
     for rows, some in draws:
-        for all_of, part in zip(found, _intervals(model, some, last_step, tails, at), strict=True):
+        for all_of, part in zip(found, _intervals(hypothesis, some, last_step, tails, at), strict=True):
             all_of[rows] = part
     last = {"value": ("step", "bound"), "peak_observable": (), "class_probability": ("class",)}
     variables = {
@@ -215,10 +223,10 @@ class _Intervals(NamedTuple):
 
 
 def _intervals(
-    model: SeparableModel, draws: Array, last_step: float, tails: tuple[float, float, float], at: Array
+    hypothesis: SeparableModel, draws: Array, last_step: float, tails: tuple[float, float, float], at: Array
 ) -> _Intervals:
     """Of draws (m, d, p)."""
-    one = _quantities(model, draws, Lead((None,) * 2), last_step, at)
+    one = _quantities(hypothesis, draws, Lead((None,) * 2), last_step, at)
     inside, kinds = one["peak_observable"].values, one["class"].values
     found = {name: one[name].values for name in _Intervals._fields[:5]}
     for name in ("peak_step", "peak_height"):
@@ -271,22 +279,22 @@ class Found(NamedTuple):
     kind: NDArray[np.str_]
 
 
-def _of(model: SeparableModel, params: Array, last: float, noise: Array) -> Found:
+def _of(hypothesis: SeparableModel, params: Array, last: float, noise: Array) -> Found:
     there = np.all(np.isfinite(params), axis=-1)
     safe = np.where(there[:, np.newaxis], params, np.nan)
     with np.errstate(all="ignore"):
-        curve = np.asarray(model.values(last * _GRID, safe), float)
-        step, height = _peaks(model, safe, curve, last)
+        curve = np.asarray(hypothesis.values(last * _GRID, safe), float)
+        step, height = _peaks(hypothesis, safe, curve, last)
         inside = observable(step, last)
         start, end = curve[:, 0], curve[:, -1]
         at_end = end >= start
         top = np.where(inside, height, np.maximum(start, end))
         where = np.where(inside, step, np.where(at_end, last, 0.0))
-        half = _half_rise(model, safe, curve, start, top, where, last)
+        half = _half_rise(hypothesis, safe, curve, start, top, where, last)
         least = np.minimum(np.min(curve, axis=1), top)
         kind = _kinds(start, end, top, least, inside, np.max(np.abs(curve), axis=1), noise)
     kind = np.where(there & np.all(np.isfinite(curve), axis=1), kind, "")
-    return Found(step, height, inside, top, half, model.limit_of(safe), kind)
+    return Found(step, height, inside, top, half, hypothesis.limit_of(safe), kind)
 
 
 def _kinds(
@@ -298,24 +306,24 @@ def _kinds(
     return np.select([flat, peaked, end < start], ["flat", "early peak", "decay"], "log increase")
 
 
-def _peaks(model: SeparableModel, params: Array, curve: Array, last: float) -> tuple[Array, Array]:
+def _peaks(hypothesis: SeparableModel, params: Array, curve: Array, last: float) -> tuple[Array, Array]:
     """(step, height) of each curve's maximum; of a curve with no formula for it, of the highest inside the run."""
-    if model.peak is not None:
-        return model.peak(*params.T)
+    if hypothesis.peak is not None:
+        return hypothesis.peak(*params.T)
     at = np.argmax(np.where(np.isfinite(curve), curve, -np.inf), axis=1)
     interior = (at > 0) & (at < _GRID.size - 1)
     safe = np.clip(at, 1, _GRID.size - 2)
     low, high = last * _GRID[safe - 1], last * _GRID[safe + 1]
     for _ in range(_HALVINGS):  # ternary search: the bracket holds one maximum
         third = (high - low) / 3
-        left, right = _each(model, params, low + third), _each(model, params, high - third)
+        left, right = _each(hypothesis, params, low + third), _each(hypothesis, params, high - third)
         low, high = np.where(left < right, low + third, low), np.where(left < right, high, high - third)
     step = np.where(interior, (low + high) / 2, np.nan)
-    return step, np.where(interior, _each(model, params, np.where(interior, step, 0.0)), np.nan)
+    return step, np.where(interior, _each(hypothesis, params, np.where(interior, step, 0.0)), np.nan)
 
 
 def _half_rise(
-    model: SeparableModel, params: Array, curve: Array, start: Array, top: Array, where: Array, last: float
+    hypothesis: SeparableModel, params: Array, curve: Array, start: Array, top: Array, where: Array, last: float
 ) -> Array:
     """The first step at half of the way from the start to the top; nan where the top is at the start."""
     half = start + (top - start) / 2
@@ -326,20 +334,20 @@ def _half_rise(
     low = last * _GRID[np.maximum(first - 1, 0)]
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        above = _each(model, params, middle) >= half
+        above = _each(hypothesis, params, middle) >= half
         low, high = np.where(above, low, middle), np.where(above, middle, high)
     return np.where(top > start, high, np.nan)
 
 
-def _each(model: SeparableModel, params: Array, steps: Array) -> Array:
+def _each(hypothesis: SeparableModel, params: Array, steps: Array) -> Array:
     """Every curve at a step of its own: (m,) for steps (m,)."""
-    if model.published is not None:
-        return model.published.function(steps, *params.T)
+    if hypothesis.published is not None:
+        return hypothesis.published.function(steps, *params.T)
     # A basis takes one row of steps for all curves: a few dozen are crossed with each other, and the diagonal taken.
     values = np.empty(len(steps))
     for i in range(0, len(steps), _CROSSED):
         some = slice(i, i + _CROSSED)
-        values[some] = np.diagonal(model.values(steps[some], params[some]))
+        values[some] = np.diagonal(hypothesis.values(steps[some], params[some]))
     return values
 
 

@@ -42,7 +42,7 @@ def layer_table(dataset: Dataset) -> pd.DataFrame:
     for model in dataset:
         ratio = dataset.trajectories(model, "ratio")
         y = ratio.transpose("layer", "step").values
-        fits = fit_curves(ratio["step"].values, y, model="reparam")
+        fits = fit_curves(ratio["step"].values, y, hypothesis="reparam")
         last = float(ratio["step"][-1])
         noise = dataset.per_sequence(model, "ratio").std("sequence", ddof=1) / np.sqrt(
             max(1, dataset.statistics(model).sizes["sequence"])
@@ -60,7 +60,7 @@ def layer_table(dataset: Dataset) -> pd.DataFrame:
                     "place": [place_of(layer, layers) for layer in range(layers)],
                     "kind": np.where(good, kinds.values, NO_CLASS),
                     "r2": fits.r2,
-                    **dict(zip(fits.model.param_names, fits.popt.T, strict=True)),
+                    **dict(zip(fits.hypothesis.param_names, fits.popt.T, strict=True)),
                     "ratio": growth["ratio"],
                     "top1": growth["top1"],
                     "1 / median": -growth["median"],

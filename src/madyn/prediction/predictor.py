@@ -365,8 +365,8 @@ def fitted_parameters(curves: Array, at: Array, last_step: float) -> pd.DataFram
 
     from madyn.curves.fitting.fits import fit_curves
 
-    fits = fit_curves(steps_of(at, last_step), np.exp(curves), model="reparam")
-    table = pd.DataFrame(np.asarray(fits.popt).reshape(len(curves), -1), columns=list(fits.model.param_names))
+    fits = fit_curves(steps_of(at, last_step), np.exp(curves), hypothesis="reparam")
+    table = pd.DataFrame(np.asarray(fits.popt).reshape(len(curves), -1), columns=list(fits.hypothesis.param_names))
     return table.assign(r2=np.asarray(fits.r2).reshape(-1))
 
 

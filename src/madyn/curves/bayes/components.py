@@ -77,7 +77,7 @@ class Part:
             raise UsageError(f"the run's last step is {last_step:g}, and step {np.max(steps):g} was seen")
         order = np.argsort(steps, kind="stable")
         steps, y = steps[order], y[:, order]
-        time = RunTime.of(prior.model, steps, last_step)
+        time = RunTime.of(prior.hypothesis, steps, last_step)
         center, scale = _units(prior, y)
         v = (y - center[:, np.newaxis]) / scale[:, np.newaxis]
         search = Marginal(prior, time, time.x(steps), noise.coordinate(time.share(steps)), v, center / scale)
@@ -91,10 +91,10 @@ class Part:
         return float(self.x[-1] * (self.time.length if self.time.normalised else 1.0))
 
     def components(self) -> Components:
-        model = self.prior.model
-        size = sizes(model, self.mix.theta, self.time)
+        hypothesis = self.prior.hypothesis
+        size = sizes(hypothesis, self.mix.theta, self.time)
         root = self.mix.root * size[..., np.newaxis]
-        u = np.where(model.log_scale, np.log(np.where(model.log_scale, self.mix.theta, 1.0)), self.mix.theta)
+        u = np.where(hypothesis.log_scale, np.log(np.where(hypothesis.log_scale, self.mix.theta, 1.0)), self.mix.theta)
         return Components(
             u, self.mix.mean * size, root @ np.swapaxes(root, -2, -1), self.mix.sigma, self.mix.length, self.mix.weight
         )
@@ -119,12 +119,12 @@ class Part:
         pick = np.arange(len(chosen))[:, np.newaxis]
         coefficients = self.mix.mean[pick, chosen] + np.einsum("sjab,sjb->sja", self.mix.root[pick, chosen], z)
         return raw_parameters(
-            self.prior.model, self.mix.theta[pick, chosen], coefficients, self.time, self.center, self.scale
+            self.prior.hypothesis, self.mix.theta[pick, chosen], coefficients, self.time, self.center, self.scale
         )
 
     def over_steps(self, t: Array, probabilities: Sequence[float], noisy: bool) -> Array:
         """Quantiles at steps t of the curve, or of what would be measured: (len(probabilities), S, m)."""
-        columns = self.prior.model.columns(self.time.x(t), self.mix.theta)
+        columns = self.prior.hypothesis.columns(self.time.x(t), self.mix.theta)
         columns = np.where(np.isfinite(columns), columns, 0.0)
         curve = np.einsum("sjmk,sjk->smj", columns, self.mix.mean)
         if noisy:
@@ -144,7 +144,7 @@ class Part:
         """Mean and variance (S, m, J) of a measurement at t: a z_n carried on from the last point, and new noise."""
         growth, shift = self.prior.growth, (self.center / self.scale)[:, np.newaxis, np.newaxis]
         largest = self.largest[:, np.newaxis, np.newaxis]
-        at_last = self.prior.model.columns(self.x[-1:], self.mix.theta)[:, :, 0]
+        at_last = self.prior.hypothesis.columns(self.x[-1:], self.mix.theta)[:, :, 0]
         g = noise.loudness(curve + shift, largest, growth)
         g_last = noise.loudness(
             np.einsum("sjk,sjk->sj", at_last, self.mix.mean) + shift[..., 0], largest[..., 0], growth
@@ -168,7 +168,7 @@ def _units(prior: Prior, y: Array) -> tuple[Array, Array]:
     if prior.units == "level":
         level = np.mean(np.abs(y[:, -3:]), axis=1)
         return np.zeros(len(y)), np.where(level > 0, level, size)
-    if prior.model.normalised and not prior.model.has_offset:
+    if prior.hypothesis.normalised and not prior.hypothesis.has_offset:
         return np.zeros(len(y)), size
     spread = np.ptp(y, axis=1)
     return np.min(y, axis=1), np.where(spread > 0, spread, size)

@@ -22,6 +22,7 @@ from madyn.curves.bayes.priors import LENGTHS, Prior, curve_of
 from madyn.curves.bayes.widening import how_far
 from madyn.curves.fitting.series import beyond, checked
 from madyn.curves.hypotheses.separable import SeparableModel
+from madyn.curves.renaming import renamed
 from madyn.errors import SeriesError, UsageError, listed
 from madyn.typing import Array
 
@@ -36,10 +37,11 @@ _LEAST = 0.05  # standard deviation of a search coordinate or coefficient, for r
 _WIDE = 4.0  # standard deviation of a coefficient at the start, in units of the largest |y|
 
 
+@renamed(model="hypothesis")
 def learn_prior(
     t: ArrayLike | None,
     y: ArrayLike,
-    model: str | SeparableModel = "reparam",
+    hypothesis: str | SeparableModel = "reparam",
     runs: Iterable[object] | None = None,
     seen: float | None = None,
     last_step: float | None = None,
@@ -50,7 +52,7 @@ def learn_prior(
     Args:
         t: steps, (n,), or one row for each series, in any order. None where y is labelled with its steps.
         y: trajectories of finished runs, (S, n); nan is a missing point. Masks and labels are read as in `fit_curves`.
-        model: the curve.
+        hypothesis: the curve.
         runs: which run each series is of, S labels in their order; each series is a run of its own by default.
         seen: the step up to which the young run is seen, in the steps of `t`; it sets the units.
         last_step: of the finished runs; by default their last step measured.
@@ -62,7 +64,7 @@ def learn_prior(
     """
     seen = None if seen is None else number(seen, "seen")
     last_step = None if last_step is None else number(last_step, "the last step")
-    series = checked(t, y, None, curve_of(model))
+    series = checked(t, y, None, curve_of(hypothesis))
     if series.y.ndim != 2:
         raise UsageError(f"values have shape {series.y.shape}; expected (series, steps)")
     of_runs = getattr(runs, "values", runs)  # of an array with labels, those alone; a method, of a mapping or a tensor
@@ -72,13 +74,13 @@ def learn_prior(
     t, y = _ascending(np.where(np.isfinite(series.steps), series.steps, np.nan), series.y)
     scale = levels(np.broadcast_to(t, y.shape), y, seen)
     good = np.isfinite(scale) & (scale > 0) & (np.sum(np.isfinite(y), axis=1) >= 3) & ~np.any(np.isinf(y), axis=1)
-    good &= ~np.array(beyond(curve_of(model), np.broadcast_to(t, y.shape), y, np.isfinite(y)), bool)
+    good &= ~np.array(beyond(curve_of(hypothesis), np.broadcast_to(t, y.shape), y, np.isfinite(y)), bool)
     names, which = np.unique(np.array([str(label) for label in labels])[good], return_inverse=True)
     if len(names) < FEWEST:
         raise SeriesError(f"a prior is learned from at least {FEWEST} finished runs, and there are {len(names)}")
     t = t if t.ndim == 1 else t[good]
     finished = _Finished(t, y[good] / scale[good, np.newaxis], which, last_step)
-    start = replace(_start(curve_of(model), finished), positive=positive)
+    start = replace(_start(curve_of(hypothesis), finished), positive=positive)
     prior = _population(start, finished, ROUNDS)
     prior = max((replace(prior, growth=growth) for growth in GROWTHS), key=lambda p: _support(p, finished))
     prior = _next(prior, finished)
@@ -119,9 +121,9 @@ class _Finished(NamedTuple):
         return self._replace(t=self.t if self.t.ndim == 1 else self.t[rows], y=self.y[rows], which=self.which[rows])
 
 
-def _start(model: SeparableModel, finished: _Finished) -> Prior:
-    k, size = len(model.linear), float(np.nanmax(np.abs(finished.y)))
-    return replace(Prior.default(model), linear_cov=(_WIDE * size) ** 2 * np.eye(k), growth=GROWTHS[1]).given()
+def _start(hypothesis: SeparableModel, finished: _Finished) -> Prior:
+    k, size = len(hypothesis.linear), float(np.nanmax(np.abs(finished.y)))
+    return replace(Prior.default(hypothesis), linear_cov=(_WIDE * size) ** 2 * np.eye(k), growth=GROWTHS[1]).given()
 
 
 def _population(prior: Prior, finished: _Finished, rounds: int) -> Prior:
@@ -148,7 +150,7 @@ def _called_for(learned: Prior, population: Prior, finished: _Finished, seen: fl
             return 1.0
         ahead = np.unique(t[out][t[out] > seen])
         end = finished.last_step if finished.last_step is not None else float(np.nanmax(t))
-        bands = posterior(finished.part(out).t, young, prior.model, prior, end).forecast(ahead, LEVEL)
+        bands = posterior(finished.part(out).t, young, prior.hypothesis, prior, end).forecast(ahead, LEVEL)
         for row, at, values, w in zip(range(len(young)), t[out], y[out], finished.weight[out], strict=True):
             later = (at > seen) & np.isfinite(values)
             place = np.searchsorted(ahead, at[later])
@@ -173,13 +175,13 @@ def levels(t: Array, y: Array, seen: float | None) -> Array:
 
 
 def _support(prior: Prior, finished: _Finished) -> float:
-    found = posterior(finished.t, finished.y, prior.model, prior, finished.last_step)
+    found = posterior(finished.t, finished.y, prior.hypothesis, prior, finished.last_step)
     return float(np.nansum(finished.weight * found.log_evidence))
 
 
 def _next(prior: Prior, finished: _Finished) -> Prior:
     """One round of EM."""
-    found = posterior(finished.t, finished.y, prior.model, prior, finished.last_step).components()
+    found = posterior(finished.t, finished.y, prior.hypothesis, prior, finished.last_step).components()
     share = found.weight * finished.weight[:, np.newaxis]
     q = found.u.shape[-1]
     place = np.concatenate([found.u, found.mean], axis=-1)

@@ -102,10 +102,10 @@ class Marginal:
 
     def _columns(self, u: Array) -> tuple[Array, Array, NDArray[np.bool_]]:
         """(columns (S, N, n, k) divided by their sizes, the sizes (S, N, k), where they are not finite (S, N))."""
-        theta = self.prior.model.nonlinear_at(u)
+        theta = self.prior.hypothesis.nonlinear_at(u)
         with np.errstate(all="ignore"):
-            size = sizes(self.prior.model, theta, self.time)
-            columns = self.prior.model.columns(self.x, theta) / size[..., np.newaxis, :]
+            size = sizes(self.prior.hypothesis, theta, self.time)
+            columns = self.prior.hypothesis.columns(self.x, theta) / size[..., np.newaxis, :]
         bad = ~np.isfinite(np.sum(columns, axis=(-2, -1)))
         if np.any(bad):
             columns[bad] = 0.0
@@ -213,7 +213,7 @@ class Marginal:
         one = evidence.conditional(moments.at(length), self.precision, prior_mean, sigma)
         root = np.linalg.inv(np.moveaxis(one.root, (0, 1), (-2, -1)))
         spread = np.swapaxes(root, -2, -1) / size[..., :, np.newaxis]
-        theta, mean = self.prior.model.nonlinear_at(u), np.moveaxis(one.mean, 0, -1) / size
+        theta, mean = self.prior.hypothesis.nonlinear_at(u), np.moveaxis(one.mean, 0, -1) / size
         return (theta, mean, spread, sigma, np.array(self.lengths)[length]), total + np.log(spacing) + fixed
 
     def _nodes(self, moments: Moments, prior_mean: Array, fixed: Array) -> tuple[Array, float]:

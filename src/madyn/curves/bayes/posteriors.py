@@ -31,6 +31,7 @@ from madyn.curves.grouping import alike
 from madyn.curves.hypotheses.peaks import observable
 from madyn.curves.hypotheses.registry import resolve
 from madyn.curves.hypotheses.separable import SeparableModel
+from madyn.curves.renaming import renamed
 from madyn.curves.responses import intervals_of
 from madyn.errors import UsageError, quoted
 from madyn.typing import Array, Rows
@@ -45,10 +46,11 @@ STEPS_AT_ONCE = 4_000_000  # of a forecast, of all components of all series toge
 _RARE = 0.01
 
 
+@renamed(model="hypothesis")
 def posterior(
     t: ArrayLike | None,
     y: ArrayLike,
-    model: str | SeparableModel = "reparam",
+    hypothesis: str | SeparableModel = "reparam",
     prior: Prior | None = None,
     last_step: float | None = None,
 ) -> Posterior:
@@ -57,9 +59,9 @@ def posterior(
     Args:
         t: steps, (n,), or one row for each series, of y's shape; in any order. None where y is labelled with its steps.
         y: values, (..., n); nan is a missing point. Masks and labels are read as in `fit_curves`.
-        model: the name of a hypothesis without a penalty, or a `SeparableModel`. original is reparam's curve in other
-            parameters, and only `sample` and `interval` tell them apart.
-        prior: by default `Prior.default(model)`, which is wide; `learn_prior` makes one from finished runs.
+        hypothesis: the name of a hypothesis without a penalty, or a `SeparableModel`. original is reparam's curve in
+            other parameters, and only `sample` and `interval` tell them apart.
+        prior: by default `Prior.default(hypothesis)`, which is wide; `learn_prior` makes one from finished runs.
         last_step: of the run, as planned; by default the last step of each series. A prior speaks of shares of the run.
 
     Raises:
@@ -68,18 +70,18 @@ def posterior(
 
     >>> t = np.arange(0, 30_000, 1000)
     >>> y = 7 * (1 - np.exp(-t / 5000)) + 0.1 * np.sin(t)
-    >>> plateau = posterior(t, y, model="step1").plateau(0.9)
+    >>> plateau = posterior(t, y, hypothesis="step1").plateau(0.9)
     >>> bool(plateau["lower"] < 7 < plateau["upper"])
     True
     """
-    chosen, asked = curve_of(model), resolve([model])[0]
+    chosen, asked = curve_of(hypothesis), resolve([hypothesis])[0]
     if prior is not None and not isinstance(prior, Prior):
         raise UsageError(
             f"prior is {quoted(prior)}; a prior is learned from finished runs: see learn_prior and forecast"
         )
     prior = Prior.default(chosen) if prior is None else prior
-    if prior.model is not chosen:
-        raise UsageError(f"the prior is one of {prior.model.name}; the curve is {chosen.name}")
+    if prior.hypothesis is not chosen:
+        raise UsageError(f"the prior is one of {prior.hypothesis.name}; the curve is {chosen.name}")
     series = checked(t, y, None, chosen)
     shape, (steps, values, weights) = series.y.shape[:-1], series.rows
     there = weights > 0
@@ -95,12 +97,13 @@ def posterior(
     return Posterior(asked, prior, shape, np.array(messages, dtype=object).reshape(shape), tuple(parts), series.lead)
 
 
+@renamed(model="hypothesis")
 @dataclass(frozen=True, eq=False)
 class Posterior:
     """The posterior distributions of many series; `...` is the leading shape of y.
 
     Attributes:
-        model: the curve.
+        hypothesis: the curve.
         prior: that went in.
         shape: the leading shape of y.
         message: (...), why there is no posterior, where all results are nan; else "".
@@ -108,7 +111,7 @@ class Posterior:
     The leading dimensions of what it gives are those that y had, where y was labelled.
     """
 
-    model: SeparableModel
+    hypothesis: SeparableModel
     prior: Prior
     shape: tuple[int, ...]
     message: NDArray[Any]
@@ -119,32 +122,32 @@ class Posterior:
         known = sum(not message for message in np.ravel(self.message))
         shape = " x ".join(map(str, self.shape)) or "one"
         return (
-            f"<madyn Posterior of {self.model.name}, prior: {self.prior.source}\n {shape} series, {known} with a "
+            f"<madyn Posterior of {self.hypothesis.name}, prior: {self.prior.source}\n {shape} series, {known} with a "
             "posterior\n interval(level), forecast(steps), value(steps), peak(), plateau(), sample(n), ...>"
         )
 
     @property
     def log_evidence(self) -> Array:
-        """(...), log p(y | model, prior), in the values' units; to compare models or priors on the same series."""
+        """(...), log p(y | hypothesis, prior), in the values' units; to compare hypotheses or priors on one series."""
         return self._collected(lambda part: part.mix.log_evidence, ())
 
     def sample(self, n: int, seed: int = 0) -> Array:
-        """Independent draws of the parameters, (..., n, p), in the order of `model.param_names`."""
+        """Independent draws of the parameters, (..., n, p), in the order of `hypothesis.param_names`."""
         n, seed = count_of(n, "the number of draws", MOST_DRAWS), count_of(seed, "seed")
         return self._collected(
-            lambda part: self._as_asked(part.draws(n, np.random.default_rng(seed))), (n, self.model.num_params)
+            lambda part: self._as_asked(part.draws(n, np.random.default_rng(seed))), (n, self.hypothesis.num_params)
         )
 
     def interval(self, level: float = 0.9) -> xr.Dataset:
         """Median and central interval of each parameter: dims are those of y's leading shape, then parameter."""
-        tails, p = _tails(level), self.model.num_params
+        tails, p = _tails(level), self.hypothesis.num_params
         lower, median, upper = self._summed(
             lambda draws: _quantiles(self._as_asked(draws), tails, -2, "linear"), (p,), len(tails)
         )
         return self._labelled(
             {"median": median, "lower": lower, "upper": upper},
             ("parameter",),
-            {"parameter": list(self.model.param_names)},
+            {"parameter": list(self.hypothesis.param_names)},
         )
 
     def value(self, t: ArrayLike, level: float = 0.9) -> xr.Dataset:
@@ -172,12 +175,12 @@ class Posterior:
         tails = _tails(level)
 
         def limits(draws: Array) -> Array:
-            found = self.prior.model.limit_of(draws)
+            found = self.prior.hypothesis.limit_of(draws)
             return np.where(found < 0, np.nan, found) if self.prior.positive else found
 
-        known = (not np.all(np.isnan(self.prior.model.limit_of(part.quasi_draws()))) for part in self.parts)
+        known = (not np.all(np.isnan(self.prior.hypothesis.limit_of(part.quasi_draws()))) for part in self.parts)
         if self.parts and not any(known):
-            raise UsageError(f"it is not known what {self.model.name} tends to")
+            raise UsageError(f"it is not known what {self.hypothesis.name} tends to")
         lower, median, upper = self._summed(
             lambda draws: _quantiles(limits(draws), tails, -1, "inverted_cdf"), (), len(tails)
         )
@@ -195,7 +198,7 @@ class Posterior:
         if len(ends) > 1:
             raise UsageError(f"the runs end at different steps, {min(ends):g} to {max(ends):g}; give their last step")
         draws = ((part.rows, part.quasi_draws()) for part in self.parts)
-        return intervals_of(self.prior.model, draws, self.shape, self.lead, ends.pop() if ends else 1.0, level, at)
+        return intervals_of(self.prior.hypothesis, draws, self.shape, self.lead, ends.pop() if ends else 1.0, level, at)
 
     def peak(self, level: float = 0.9) -> xr.Dataset:
         """Step and height of the curve's maximum, and whether it lies inside the run.
@@ -215,9 +218,9 @@ class Posterior:
 
     def _peaks(self, part: Part, tails: tuple[float, ...]) -> tuple[Array, Array]:
         """Of one part: (quantiles (S, tails, 2) of step and height, chances (S, 2) of inside and ahead)."""
-        if self.prior.model.peak is None:
-            raise UsageError(f"{self.model.name} has no formula for its peak; see quantities()")
-        step, height = self.prior.model.peak(*np.moveaxis(part.quasi_draws(), -1, 0))
+        if self.prior.hypothesis.peak is None:
+            raise UsageError(f"{self.hypothesis.name} has no formula for its peak; see quantities()")
+        step, height = self.prior.hypothesis.peak(*np.moveaxis(part.quasi_draws(), -1, 0))
         there = observable(step, part.time.start + part.time.length)
         chances = np.stack([np.mean(there, axis=-1), np.mean(there & (step > part.last), axis=-1)], axis=-1)
         found = np.full((len(step), len(tails), 2), np.nan)
@@ -232,11 +235,11 @@ class Posterior:
 
     def _curve_draws(self) -> Array:
         """The same, in the parameters of the prior's curve."""
-        return self._collected(lambda part: part.quasi_draws(), (COMPONENTS * DRAWS, self.prior.model.num_params))
+        return self._collected(lambda part: part.quasi_draws(), (COMPONENTS * DRAWS, self.prior.hypothesis.num_params))
 
     def components(self) -> Components:
         """The mixture that each posterior is, in the prior's coordinates and units; for learning."""
-        q, k = self.prior.model.num_nonlinear, len(self.prior.model.linear)
+        q, k = self.prior.hypothesis.num_nonlinear, len(self.prior.hypothesis.linear)
         J = COMPONENTS
         shapes = ((J, q), (J, k), (J, k, k), (J,), (J,), (J,))
         return Components(*(
@@ -245,15 +248,15 @@ class Posterior:
         ))  # fmt: skip
 
     def _as_asked(self, params: Array) -> Array:
-        if self.model.mapped is not None:
-            return self.model.mapped(params)[0]
+        if self.hypothesis.mapped is not None:
+            return self.hypothesis.mapped(params)[0]
         return params
 
     def _over_steps(self, t: ArrayLike, level: float, noisy: bool) -> xr.Dataset:
         t = read_row(t, "steps")
         if not np.all(np.isfinite(t)):
             raise UsageError("a step is missing or not finite")
-        if self.model.normalised and np.any(t < 0):
+        if self.hypothesis.normalised and np.any(t < 0):
             raise UsageError(f"a step is {t.min():g}; training steps are not negative")
         tails = _tails(level)
 

@@ -25,6 +25,7 @@ from madyn.curves.bayes import noise
 from madyn.curves.fitting.series import LARGEST_STEP
 from madyn.curves.hypotheses.registry import HYPOTHESES, resolve
 from madyn.curves.hypotheses.separable import SeparableModel
+from madyn.curves.renaming import renamed
 from madyn.errors import UsageError
 from madyn.typing import Array
 
@@ -37,12 +38,13 @@ _SHARE = 6.0  # the default prior's standard deviation is this part of the box
 _REACH = 4.0  # standard deviations of the prior within which a posterior is looked for
 
 
+@renamed(model="hypothesis")
 @dataclass(frozen=True, eq=False)
 class Prior:
-    """A prior over the curves of one model and the noise about them, in normalised time and in a series' own units.
+    """A prior over the curves of a hypothesis and the noise about them, in normalised time and a series' own units.
 
     Attributes:
-        model: the curve.
+        hypothesis: the curve.
         mean: (q,), of the nonlinear parameters' search coordinates.
         cov: (q, q).
         linear_mean: (k,), of the scaled coefficients at `mean`.
@@ -62,7 +64,7 @@ class Prior:
         source: where it comes from, in words.
     """
 
-    model: SeparableModel
+    hypothesis: SeparableModel
     mean: Array
     cov: Array
     linear_mean: Array
@@ -80,12 +82,12 @@ class Prior:
 
     def __repr__(self) -> str:
         return (
-            f"<madyn Prior of {self.model.name}: {self.source}\n noise about {np.exp(self.log_sigma[0]):.3g} of the "
-            f"scale, units {self.units}, bands widened by {self.widening:.3g}>"
+            f"<madyn Prior of {self.hypothesis.name}: {self.source}\n noise about {np.exp(self.log_sigma[0]):.3g} of "
+            f"the scale, units {self.units}, bands widened by {self.widening:.3g}>"
         )
 
     def __post_init__(self) -> None:
-        q, k = self.model.num_nonlinear, len(self.model.linear)
+        q, k = self.hypothesis.num_nonlinear, len(self.hypothesis.linear)
         shapes = {"mean": (q,), "cov": (q, q), "linear_mean": (k,), "linear_slope": (k, q), "linear_cov": (k, k)}
         for name, shape in shapes.items():
             value = read(getattr(self, name), f"the prior's {name}").values
@@ -108,21 +110,22 @@ class Prior:
             raise UsageError("the prior needs growth in [0, 1), scale above 0 and a noise that is uncertain")
 
     @classmethod
-    def default(cls, model: str | SeparableModel = "reparam") -> Prior:
+    @renamed(model="hypothesis")
+    def default(cls, hypothesis: str | SeparableModel = "reparam") -> Prior:
         """Wide, for any curve: nonlinear parameters within the middle of the box, coefficients within a few ranges.
 
         The standard deviation of a search coordinate is a sixth of its box; of a coefficient, three times the range
         seen; the noise is 3 % of the range, within a factor e.
         """
-        model = curve_of(model)
-        low, high = model.search_box.T
-        k = len(model.linear)
+        hypothesis = curve_of(hypothesis)
+        low, high = hypothesis.search_box.T
+        k = len(hypothesis.linear)
         return cls(
-            model,
+            hypothesis,
             mean=(low + high) / 2,
             cov=np.diag(((high - low) / _SHARE) ** 2),
             linear_mean=np.zeros(k),
-            linear_slope=np.zeros((k, model.num_nonlinear)),
+            linear_slope=np.zeros((k, hypothesis.num_nonlinear)),
             linear_cov=9.0 * np.eye(k),
             log_sigma=(float(np.log(0.03)), 1.0),
             lengths=(0.4, 0.3, 0.2, 0.1),
@@ -138,10 +141,10 @@ class Prior:
     def box(self) -> Array:
         """(q, 2), where a posterior is looked for, in search coordinates."""
         sd = _REACH * np.sqrt(np.diag(self.cov))
-        low, high = self.model.search_box.T
+        low, high = self.hypothesis.search_box.T
         low, high = np.maximum(low, self.mean - sd), np.minimum(high, self.mean + sd)
         if np.any(low >= high):
-            raise UsageError(f"the prior's mean {self.mean} lies outside the box of {self.model.name}")
+            raise UsageError(f"the prior's mean {self.mean} lies outside the box of {self.hypothesis.name}")
         return np.stack([low, high], axis=1)
 
     def sample(self, n: int, t: ArrayLike, seed: int = 0, last_step: float | None = None) -> Drawn:
@@ -166,13 +169,13 @@ class Prior:
         last_step = None if last_step is None else last_of_run(last_step)
         if last_step is not None and t[-1] > last_step:
             raise UsageError(f"the run's last step is {last_step:g}, and a series is to go to step {t[-1]:g}")
-        time = RunTime.of(self.model, t, last_step)
+        time = RunTime.of(self.hypothesis, t, last_step)
         u = _truncated(self.mean, self.cov, self.box, n, rng)
         m = self.linear_mean + (u - self.mean) @ self.linear_slope.T
         c = m + rng.multivariate_normal(np.zeros(len(self.linear_mean)), self.linear_cov, n)
-        theta = self.model.nonlinear_at(u)
-        coefficients = c / sizes(self.model, theta, time)
-        f = np.einsum("smk,sk->sm", self.model.columns(time.x(t), theta), coefficients) * self.scale + self.center
+        theta = self.hypothesis.nonlinear_at(u)
+        coefficients = c / sizes(self.hypothesis, theta, time)
+        f = np.einsum("smk,sk->sm", self.hypothesis.columns(time.x(t), theta), coefficients) * self.scale + self.center
         sigma = np.exp(rng.normal(*self.log_sigma, n))
         length = np.array(LENGTHS)[rng.choice(len(LENGTHS), n, p=self.lengths)]
         g = noise.loudness(f, np.max(np.abs(f), axis=1, keepdims=True), self.growth)
@@ -181,7 +184,9 @@ class Prior:
         a = noise.carried(np.diff(xi), length[:, np.newaxis])
         for i in range(1, t.size):
             z[:, i] = a[:, i - 1] * z[:, i - 1] + np.sqrt(1 - a[:, i - 1] ** 2) * z[:, i]
-        params = raw_parameters(self.model, theta, coefficients, time, np.full(n, self.center), np.full(n, self.scale))
+        params = raw_parameters(
+            self.hypothesis, theta, coefficients, time, np.full(n, self.center), np.full(n, self.scale)
+        )
         return Drawn(f + sigma[:, np.newaxis] * self.scale * g * z, f, params)
 
 
@@ -217,9 +222,9 @@ class RunTime(NamedTuple):
     normalised: bool
 
     @classmethod
-    def of(cls, model: SeparableModel, t: Array, last_step: float | None) -> RunTime:
+    def of(cls, hypothesis: SeparableModel, t: Array, last_step: float | None) -> RunTime:
         """Of steps t, any shape; a hypothesis that is built in starts at step 0, another curve at its first point."""
-        known = model.normalised
+        known = hypothesis.normalised
         start = 0.0 if known else float(np.nanmin(t))
         end = float(np.nanmax(t)) if last_step is None else float(last_step)
         if not end > start:
@@ -233,9 +238,9 @@ class RunTime(NamedTuple):
         return (t - self.start) / self.length
 
 
-def curve_of(model: str | SeparableModel) -> SeparableModel:
+def curve_of(hypothesis: str | SeparableModel) -> SeparableModel:
     """The curve that a posterior is drawn up of: reparam for original, which is the same family."""
-    chosen = resolve([model])[0]
+    chosen = resolve([hypothesis])[0]
     if chosen.penalty is not None:
         raise UsageError(f"{chosen.name} has a penalty, which a prior replaces: ask for the curve without it")
     if chosen.same_as is not None:
@@ -243,35 +248,35 @@ def curve_of(model: str | SeparableModel) -> SeparableModel:
     return chosen
 
 
-def sizes(model: SeparableModel, theta: Array, time: RunTime) -> Array:
+def sizes(hypothesis: SeparableModel, theta: Array, time: RunTime) -> Array:
     """The largest |column| of the basis over the run, (..., k), for nonlinear parameters (..., q)."""
     reference = _REFERENCE * (1.0 if time.normalised else time.length) + (0.0 if time.normalised else time.start)
     with np.errstate(all="ignore"):
-        size = np.max(np.abs(model.columns(reference, theta)), axis=-2)
+        size = np.max(np.abs(hypothesis.columns(reference, theta)), axis=-2)
     return np.where(size > 0, size, 1.0)
 
 
 def raw_parameters(
-    model: SeparableModel, theta: Array, coefficients: Array, time: RunTime, center: Array, scale: Array
+    hypothesis: SeparableModel, theta: Array, coefficients: Array, time: RunTime, center: Array, scale: Array
 ) -> Array:
     """Parameters (S, ..., p) in the steps' and values' units, from coefficients (S, ..., k) in scaled ones.
 
     Args:
-        model: the curve.
-        theta: (S, ..., q), in the units of the model's box.
+        hypothesis: the curve.
+        theta: (S, ..., q), in the units of the hypothesis's box.
         coefficients: (S, ..., k), of the columns as they are.
         time: of the run.
         center, scale: (S,), of the values.
     """
-    if not model.normalised:
+    if not hypothesis.normalised:
         around = (len(scale), *(1,) * (coefficients.ndim - 1))
         return np.concatenate([theta, coefficients * scale.reshape(around)], axis=-1)
-    linear = np.einsum("...ij,...j->...i", model.combine_matrix(theta), coefficients)
+    linear = np.einsum("...ij,...j->...i", hypothesis.combine_matrix(theta), coefficients)
     params = np.concatenate([theta, linear], axis=-1)
-    back = np.stack([model.rescale(time.length, R) for R in scale])
+    back = np.stack([hypothesis.rescale(time.length, R) for R in scale])
     params = np.einsum("sij,s...j->s...i", back, params)
-    if model.has_offset:
-        params[..., model.param_names.index("K")] += center.reshape(len(center), *(1,) * (params.ndim - 2))
+    if hypothesis.has_offset:
+        params[..., hypothesis.param_names.index("K")] += center.reshape(len(center), *(1,) * (params.ndim - 2))
     return params
 
 

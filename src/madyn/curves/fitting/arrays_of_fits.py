@@ -21,7 +21,7 @@ class FitArrays:
     `mapped_from` are the fits of the same curves in other parameters that these were mapped from, if they were.
     """
 
-    model: SeparableModel
+    hypothesis: SeparableModel
     popt: Array
     pcov: Array
     r2: Array
@@ -45,4 +45,4 @@ class FitArrays:
         """The fitted curves at steps t, shape (..., len(t)); nan where there is no fit, or no step."""
         if self.mapped_from is not None:
             return self.mapped_from.predict(t)
-        return self.model.values(read_row(t, "steps"), self.popt)
+        return self.hypothesis.values(read_row(t, "steps"), self.popt)

@@ -25,14 +25,14 @@ PIECE, KEPT = 4_000_000, 8  # values of the basis on a piece of a grid, and how 
 
 def basins(objective: Objective, floor: float) -> tuple[Array, Rows]:
     """Where to search from, (P, q), and whose starts they are, (P,)."""
-    model = objective.model
-    axes, turn = model.start_grid
-    low, high = model.search_box.T
+    hypothesis = objective.hypothesis
+    axes, turn = hypothesis.start_grid
+    low, high = hypothesis.search_box.T
     grid = np.clip(np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, len(axes)) @ turn.T, low, high)
     starts, owners = [], []
     for series in alike(objective.root):  # a grid is projected once for all series of equal weights
         for part, loss in _losses(objective, grid, series):
-            whose, where = _minima(loss.reshape(len(part), *model.grid_points), floor)
+            whose, where = _minima(loss.reshape(len(part), *hypothesis.grid_points), floor)
             starts.append(np.clip(_between(axes, where) @ turn.T, low, high))
             owners.append(part[whose])
     return np.concatenate(starts), np.concatenate(owners)
@@ -40,17 +40,17 @@ def basins(objective: Objective, floor: float) -> tuple[Array, Rows]:
 
 def mapped_basins(objective: Objective, floor: float) -> tuple[Array, Rows]:
     """The basins of the curve without the penalty and in other parameters, where there is one, as starts."""
-    model = objective.model
-    if model.starts_from is None or model.mapped is None:
-        return np.empty((0, model.num_nonlinear)), np.empty(0, np.intp)
-    other = Objective(HYPOTHESES[model.starts_from], objective.x, objective.y, objective.root)
+    hypothesis = objective.hypothesis
+    if hypothesis.starts_from is None or hypothesis.mapped is None:
+        return np.empty((0, hypothesis.num_nonlinear)), np.empty(0, np.intp)
+    other = Objective(HYPOTHESES[hypothesis.starts_from], objective.x, objective.y, objective.root)
     u, owner = basins(other, floor)
-    theta = other.model.nonlinear_at(u)
+    theta = other.hypothesis.nonlinear_at(u)
     coefficients = other.project(theta, owner)[2]
-    linear = np.einsum("pij,pj->pi", HYPOTHESES[model.starts_from].combine_matrix(theta), coefficients)
-    mapped, _ = model.mapped(np.concatenate([theta, linear], axis=1))
+    linear = np.einsum("pij,pj->pi", HYPOTHESES[hypothesis.starts_from].combine_matrix(theta), coefficients)
+    mapped, _ = hypothesis.mapped(np.concatenate([theta, linear], axis=1))
     with np.errstate(all="ignore"):
-        starts = np.clip(np.log(mapped[:, : model.num_nonlinear]), *model.search_box.T)
+        starts = np.clip(np.log(mapped[:, : hypothesis.num_nonlinear]), *hypothesis.search_box.T)
     exists = np.all(np.isfinite(starts), axis=1)
     return starts[exists], owner[exists]
 
@@ -125,7 +125,7 @@ def _between(axes: list[Array], place: Array) -> Array:
 
 def _losses(objective: Objective, grid: Array, series: Rows) -> Iterator[tuple[Rows, Array]]:
     """(some of the series, their F on the grid) for series of equal weights."""
-    size = len(grid) * objective.target.shape[1] * len(objective.model.linear)
+    size = len(grid) * objective.target.shape[1] * len(objective.hypothesis.linear)
     pieces = np.array_split(grid, max(1, size // PIECE))
     projections = (objective.projection(piece, series[0]) for piece in pieces)
     kept = list(projections) if len(pieces) <= KEPT else None

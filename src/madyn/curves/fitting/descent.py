@@ -24,7 +24,7 @@ def descend(objective: Objective, u: Array, owner: Rows, steps: int, exact: bool
         steps: the most that are taken.
         exact: the Hessian is damped, where it is positive definite, and not the Gauss-Newton matrix.
     """
-    low, high = objective.model.search_box.T
+    low, high = objective.hypothesis.search_box.T
     u = u.copy()
     running = np.arange(len(u))
     point = objective.at(u, owner)
@@ -72,7 +72,7 @@ def _curvature(objective: Objective, u: Array, owner: Rows, point: Point) -> Arr
     In units in which the Gauss-Newton matrix has a diagonal of 1; a search then leaves a saddle along the ways that
     lead down from it (Dauphin et al. 2014).
     """
-    high = objective.model.search_box[:, 1]
+    high = objective.hypothesis.search_box[:, 1]
     columns = []
     for j, h in enumerate(_width(objective)):
         step = np.zeros(u.shape)
@@ -91,8 +91,8 @@ def _curvature(objective: Objective, u: Array, owner: Rows, point: Point) -> Arr
 
 def _width(objective: Objective) -> Array:
     """(q,), the steps of differences in search coordinates."""
-    low, high = objective.model.search_box.T
-    return 1e-4 * np.where(objective.model.log_scale, 1.0, high - low)
+    low, high = objective.hypothesis.search_box.T
+    return 1e-4 * np.where(objective.hypothesis.log_scale, 1.0, high - low)
 
 
 def _definite(hessian: Array) -> Mask:
@@ -127,7 +127,7 @@ def step_of(point: Point, free: Mask, damping: Array, longest: Array) -> Array:
 
 def newton(objective: Objective, u: Array, series: Rows) -> Array:
     """Newton steps on the exact gradient, by which a minimum is known to rounding and not to the root of it."""
-    low, high = objective.model.search_box.T
+    low, high = objective.hypothesis.search_box.T
     h = _width(objective)
     u = u.copy()
     point = objective.at(u, series)

@@ -22,16 +22,16 @@ _SEED = 11
 def covariance_draws(fits: Fits, n: int = DRAWS) -> Iterator[tuple[Rows, Array]]:
     """(some of the series, their draws (S, n, p)), the same at every call; nan where there is no fit, or no finite
     covariance."""
-    p = fits.model.num_params
+    p = fits.hypothesis.num_params
     popt, pcov = fits.popt.reshape(-1, p), fits.pcov.reshape(-1, p, p)
     for i in range(0, len(popt), AT_ONCE):
         rows = np.arange(i, min(i + AT_ONCE, len(popt)))
-        yield rows, _drawn(fits.model, popt[rows], pcov[rows], n)
+        yield rows, _drawn(fits.hypothesis, popt[rows], pcov[rows], n)
 
 
-def _drawn(model: SeparableModel, popt: Array, pcov: Array, n: int) -> Array:
-    p, logs = model.num_params, np.zeros(model.num_params, bool)
-    logs[: model.num_nonlinear] = model.log_scale
+def _drawn(hypothesis: SeparableModel, popt: Array, pcov: Array, n: int) -> Array:
+    p, logs = hypothesis.num_params, np.zeros(hypothesis.num_params, bool)
+    logs[: hypothesis.num_nonlinear] = hypothesis.log_scale
     z = np.random.default_rng(_SEED).standard_normal((n, p))
     found = np.full((len(popt), n, p), np.nan)
     known = np.all(np.isfinite(popt), axis=-1) & np.all(np.isfinite(pcov), axis=(-2, -1))

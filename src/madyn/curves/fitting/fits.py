@@ -27,6 +27,7 @@ from madyn.curves.fitting.series import Series, checked, refusals
 from madyn.curves.fitting.solution import Solution
 from madyn.curves.hypotheses.registry import HYPOTHESES, resolve
 from madyn.curves.hypotheses.separable import SeparableModel
+from madyn.curves.renaming import renamed
 from madyn.errors import UsageError
 from madyn.typing import Array
 
@@ -41,15 +42,16 @@ AT_ONCE = 2048  # series
 POINTS_AT_ONCE = 300_000  # of all series together
 
 METHODS: dict[str, Callable[[Any, Array, Array, Array], Solution]] = {"varpro": varpro.solve, "trf": trf.solve}
-"""Fitting methods by name: `(model, t (m, n), y (m, n), weights (m, n)) -> Solution`."""
+"""Fitting methods by name: `(hypothesis, t (m, n), y (m, n), weights (m, n)) -> Solution`."""
 
 
+@renamed(model="hypothesis")
 @dataclass(frozen=True, eq=False, repr=False)
 class Fits(FitArrays):
     """One curve fitted to each of many series; `...` is the leading shape of y, p the parameters, n the points.
 
     Attributes:
-        model: the curve; `model.param_names` names the last axis of popt, nonlinear parameters first.
+        hypothesis: the curve; `hypothesis.param_names` names the last axis of popt, nonlinear parameters first.
         popt: (..., p), in raw steps and data units; nan where there is no fit.
         pcov: (..., p, p), s^2 (J'WJ)^-1 with s^2 = RSS/(n - p); infinite where the data do not determine every
             parameter, nan where there is no fit or a variance is below the smallest number. For a regularised curve it
@@ -81,7 +83,7 @@ class Fits(FitArrays):
         r2 = f"R2 {np.min(good):.4f} to {np.max(good):.4f}, median {np.median(good):.4f}" if good.size else "no R2"
         points = f"{np.min(self.num_points)} to {np.max(self.num_points)}" if self.num_points.size else "no"
         return (
-            f"<madyn Fits of {self.model.name} by {self.method}\n {shape} series of {points} points, {good.size} "
+            f"<madyn Fits of {self.hypothesis.name} by {self.method}\n {shape} series of {points} points, {good.size} "
             f"fitted, {int(np.any(self.at_edge, axis=-1).sum())} on an edge of the box; {r2}\n "
             "summary() says what is determined; popt, pcov, predict(t), to_dataset(), ...>"
         )
@@ -93,7 +95,7 @@ class Fits(FitArrays):
             index: of one series in the leading shape; by default all of them, the first ten in full.
 
         >>> t = np.arange(0, 30_000, 1000)
-        >>> print(fit_curves(t, 7 * (1 - np.exp(-t / 5000)) + 0.1 * np.sin(t), model="step1").summary())
+        >>> print(fit_curves(t, 7 * (1 - np.exp(-t / 5000)) + 0.1 * np.sin(t), hypothesis="step1").summary())
         step1, 30 points, method varpro: R2 = 0.9985...
         """
         return summary(self, index)
@@ -114,10 +116,11 @@ class Fits(FitArrays):
         return labelled(self, dims, coords)
 
 
+@renamed(model="hypothesis")
 def fit_curves(
     t: ArrayLike | None,
     y: ArrayLike,
-    model: str | SeparableModel = "reparam",
+    hypothesis: str | SeparableModel = "reparam",
     method: str = "varpro",
     weights: ArrayLike | None = None,
     robust: Literal["huber", "student"] | None = None,
@@ -133,25 +136,25 @@ def fit_curves(
             hypothesis they are training steps, not negative. None where y is labelled with its steps.
         y: values, (..., n); nan is a missing point, and so is one that is masked or NA, or whose step is. A series that
             holds infinity is not fitted, and says so.
-        model: the name of a hypothesis in `HYPOTHESES`, or a `SeparableModel`.
-        method: "varpro", the global optimum in the model's box; or "trf", the published search from a single start,
-            which knows the published hypotheses.
+        hypothesis: the name of a hypothesis in `HYPOTHESES`, or a `SeparableModel`.
+        method: "varpro", the global optimum in the hypothesis's box; or "trf", the published search from a single
+            start, which knows the published hypotheses.
         weights: of the squared residuals, (n,) or of y's shape, not negative: inverse variances up to a factor. 0
             leaves a point out, and its residual is still told; a masked one counts as 0.
         robust: weigh points down that lie far off, by Huber's rule or Student's t with 4 degrees of freedom, until fit
             and weights agree.
 
     Raises:
-        UsageError: unknown model or method, steps that are negative or not finite, negative weights, shapes or labels
-            that do not match, named dimensions of which none can be told to be the steps, what is no real number, or a
-            method that does not know the model.
+        UsageError: unknown hypothesis or method, steps that are negative or not finite, negative weights, shapes or
+            labels that do not match, named dimensions of which none can be told to be the steps, what is no real
+            number, or a method that does not know the hypothesis.
 
     >>> t = np.arange(0, 30_000, 1000)
-    >>> fits = fit_curves(t, 7 * (1 - np.exp(-t / 5000)), model="step1")
+    >>> fits = fit_curves(t, 7 * (1 - np.exp(-t / 5000)), hypothesis="step1")
     >>> fits.popt.round(3).tolist(), fits.success.item()
     ([5000.0, 7.0], True)
     """
-    chosen = resolve([model])[0]
+    chosen = resolve([hypothesis])[0]
     if method not in METHODS:
         raise UsageError(f"unknown fitting method {method!r}; known: {', '.join(METHODS)}")
     if robust is not None and robust not in ROBUST:
@@ -167,27 +170,28 @@ def fit_curves(
     return _assembled(chosen, method, series, fitted, solution)
 
 
+@renamed(models="hypotheses")
 def fit_each(
     t: ArrayLike | None,
     y: ArrayLike,
-    models: Iterable[str | SeparableModel],
+    hypotheses: Iterable[str | SeparableModel],
     method: str = "varpro",
     robust: Literal["huber", "student"] | None = None,
 ) -> list[Fits]:
     """`fit_curves` for several curves, a `Fits` each; the same curves in other parameters are searched for once."""
     found: dict[str, Fits] = {}
-    chosen = resolve(models)
-    for model in sorted(chosen, key=lambda model: model.same_as is not None):
-        same = found.get(model.same_as or "") if method == "varpro" else None
+    chosen = resolve(hypotheses)
+    for hypothesis in sorted(chosen, key=lambda hypothesis: hypothesis.same_as is not None):
+        same = found.get(hypothesis.same_as or "") if method == "varpro" else None
         if same is not None:
-            found[model.name] = reparametrised(same, model)
+            found[hypothesis.name] = reparametrised(same, hypothesis)
         else:
-            found[model.name] = fit_curves(t, y, model, method, robust=robust)
-    return [found[model.name] for model in chosen]
+            found[hypothesis.name] = fit_curves(t, y, hypothesis, method, robust=robust)
+    return [found[hypothesis.name] for hypothesis in chosen]
 
 
 def _solve_all(
-    model: SeparableModel,
+    hypothesis: SeparableModel,
     find: Callable[[Any, Array, Array, Array], Solution],
     flat: Sequence[Array],
     messages: list[str],
@@ -203,7 +207,7 @@ def _solve_all(
     pieces = [slice(i, i + size) for i in range(0, m, size)] or [slice(0, 0)]
 
     def solve(piece: slice) -> tuple[Solution, Array]:
-        return _solve(model, find, [part[piece] for part in flat], messages[piece], robust)
+        return _solve(hypothesis, find, [part[piece] for part in flat], messages[piece], robust)
 
     if len(pieces) == 1:
         return solve(pieces[0])
@@ -218,7 +222,7 @@ def _cores() -> int:
 
 
 def _solve(
-    model: SeparableModel,
+    hypothesis: SeparableModel,
     find: Callable[[Any, Array, Array, Array], Solution],
     flat: Sequence[Array],
     messages: list[str],
@@ -230,12 +234,14 @@ def _solve(
     values = np.where(np.isfinite(y), y, 0.0)[ready]
     used = weights.copy()
     if robust is not None and np.any(ready):
-        used[ready] = reweighted(lambda w: find(model, t[ready], values, w).residuals, values, weights[ready], robust)
-    return find(model, t[ready], values, used[ready]).among(ready, messages), used
+        used[ready] = reweighted(
+            lambda w: find(hypothesis, t[ready], values, w).residuals, values, weights[ready], robust
+        )
+    return find(hypothesis, t[ready], values, used[ready]).among(ready, messages), used
 
 
 def _assembled(
-    model: SeparableModel,
+    hypothesis: SeparableModel,
     method: str,
     series: Series,
     used: Array,
@@ -244,18 +250,18 @@ def _assembled(
     shaped, (_, y, weights) = series.y, series.rows
     success = np.array([not message for message in solution.messages], dtype=bool)
     residuals = np.where(success[:, np.newaxis] & np.isfinite(y), solution.residuals, np.nan)
-    score = scores(y, np.where(weights > 0, residuals, np.nan), weights, model.num_params)
+    score = scores(y, np.where(weights > 0, residuals, np.nan), weights, hypothesis.num_params)
     n = np.sum((weights > 0) & np.isfinite(y), axis=1)
-    lead, p = shaped.shape[:-1], model.num_params
+    lead, p = shaped.shape[:-1], hypothesis.num_params
     return Fits(
-        model=model,
+        hypothesis=hypothesis,
         popt=solution.popt.reshape(*lead, p),
         pcov=solution.pcov.reshape(*lead, p, p),
         **{name: values.reshape(lead) for name, values in score._asdict().items()},
         residuals=residuals.reshape(shaped.shape),
         success=success.reshape(lead),
-        message=np.array(_remarks(model, solution, n), dtype=object).reshape(lead),
-        at_edge=(solution.at_low | solution.at_high).reshape(*lead, model.num_nonlinear),
+        message=np.array(_remarks(hypothesis, solution, n), dtype=object).reshape(lead),
+        at_edge=(solution.at_low | solution.at_high).reshape(*lead, hypothesis.num_nonlinear),
         suspects=suspects(y, residuals).reshape(shaped.shape),
         num_points=n.reshape(lead),
         weights=used.reshape(shaped.shape),
@@ -266,11 +272,11 @@ def _assembled(
     )
 
 
-def _remarks(model: SeparableModel, solution: Solution, n: NDArray[np.int64]) -> list[str]:
+def _remarks(hypothesis: SeparableModel, solution: Solution, n: NDArray[np.int64]) -> list[str]:
     """Why there is no fit, or what to know of it."""
     remarks = list(solution.messages)
-    names = list(model.nonlinear)
-    short = n < model.num_params + 2
+    names = list(hypothesis.nonlinear)
+    short = n < hypothesis.num_params + 2
     for i in np.flatnonzero(np.any(solution.at_low | solution.at_high, axis=1) | short):
         if remarks[i]:
             continue
@@ -282,6 +288,6 @@ def _remarks(model: SeparableModel, solution: Solution, n: NDArray[np.int64]) ->
         if said:
             said[-1] += ": the optimum is not attained inside"
         if short[i]:
-            said.append(f"AICc is undefined for {n[i]} points and {model.num_params} parameters")
+            said.append(f"AICc is undefined for {n[i]} points and {hypothesis.num_params} parameters")
         remarks[i] = "; ".join(said)
     return remarks

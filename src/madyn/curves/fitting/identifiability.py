@@ -79,7 +79,7 @@ def _moves(fits: FitArrays, index: Index, scale: Array, singular: Array, directi
     used = fits.weights[index]
     seen = (used > 0) & np.isfinite(fits.residuals[index])
     residuals = fits.residuals[index][seen] * np.sqrt(used[seen] / np.mean(used[seen]))
-    left = int(np.sum(seen)) - fits.model.num_params
+    left = int(np.sum(seen)) - fits.hypothesis.num_params
     s = np.sqrt(np.sum(residuals**2) / left) if left > 0 else np.inf
     full = singular > RANK * singular[0]
     with np.errstate(invalid="ignore"):  # without points to spare, s is infinite, and so is every move
@@ -106,20 +106,20 @@ def _quantities(fits: FitArrays, index: Index, moves: Array, free: Array) -> dic
 
 def _derived(fits: FitArrays, index: Index) -> dict[str, Callable[[Array], Any]]:
     """Quantities of the curve as functions of its parameters."""
-    model = fits.model
+    hypothesis = fits.hypothesis
     t = fits.steps if fits.steps.ndim == 1 else fits.steps[index]
     seen = t[(fits.weights[index] > 0) & np.isfinite(fits.residuals[index])]
     middle, last = float(np.sort(seen)[len(seen) // 2]), float(np.max(seen))
     derived: dict[str, Callable[[Array], Any]] = {
-        f"value at {at:g}": lambda params, at=at: model.values(np.array([at]), params)[0]
+        f"value at {at:g}": lambda params, at=at: hypothesis.values(np.array([at]), params)[0]
         for at in dict.fromkeys([middle, last])
     }
-    peak = model.peak
+    peak = hypothesis.peak
     if peak is not None:
         derived["peak step"] = lambda params: peak(*params)[0]
         derived["peak height"] = lambda params: peak(*params)[1]
-    if "K" in model.param_names:
-        derived["plateau K"] = lambda params: params[model.param_names.index("K")]
+    if "K" in hypothesis.param_names:
+        derived["plateau K"] = lambda params: params[hypothesis.param_names.index("K")]
     return derived
 
 
@@ -131,8 +131,8 @@ def summary(fits: FitArrays, index: int | Index | None = None) -> str:
     if len(everything) == 1:
         return _one(fits, everything[0])
     lines = [
-        f"{fits.model.name}, {len(everything)} series, {int(np.sum(fits.success))} fitted by method {fits.method}, "
-        f"{int(np.sum(np.any(fits.at_edge, axis=-1)))} of them on an edge of the box"
+        f"{fits.hypothesis.name}, {len(everything)} series, {int(np.sum(fits.success))} fitted by method "
+        f"{fits.method}, {int(np.sum(np.any(fits.at_edge, axis=-1)))} of them on an edge of the box"
     ]
     if np.any(fits.success):
         lines[0] += f"; mean R2 = {np.mean(fits.r2[fits.success]):.4f}"
@@ -155,7 +155,7 @@ def _place(fits: FitArrays, index: object) -> Index:
 
 
 def _one(fits: FitArrays, index: Index) -> str:
-    head = f"{fits.model.name}, {int(fits.num_points[index])} points, method {fits.method}"
+    head = f"{fits.hypothesis.name}, {int(fits.num_points[index])} points, method {fits.method}"
     if not fits.success[index]:
         return f"{head}: no fit: {fits.message[index]}"
     lines = [f"{head}: R2 = {fits.r2[index]:.4f}, AICc = {_number(fits.aicc[index])}, BIC = {_number(fits.bic[index])}"]
@@ -166,7 +166,7 @@ def _one(fits: FitArrays, index: Index) -> str:
             "none is called determined."
         )
     errors = np.sqrt(np.diagonal(fits.pcov[index]))
-    for name, value, error in zip(fits.model.param_names, fits.popt[index], errors, strict=True):
+    for name, value, error in zip(fits.hypothesis.param_names, fits.popt[index], errors, strict=True):
         share = f"  ({100 * error / abs(value):.3g} %)" if np.isfinite(error) and value else ""
         lines.append(f"  {name:<10} {value:>14.6g}  +- {_number(error)}{share}")
     if not poor:
@@ -187,7 +187,7 @@ def _identified(fits: FitArrays, report: Identifiability) -> str:
         return f"{said} The parameters are identified one by one."
     share = np.abs(report.flat)
     moved = [i for i in np.argsort(-share) if share[i] > 0.05 * np.max(share)]
-    together = ", ".join(f"{fits.model.param_names[i]} by {100 * report.flat[i]:+.3g} %" for i in moved)
+    together = ", ".join(f"{fits.hypothesis.param_names[i]} by {100 * report.flat[i]:+.3g} %" for i in moved)
     if np.isinf(report.condition):
         return f"{said} The parameters are not identified: changing {together} does not move the curve at these points."
     return (

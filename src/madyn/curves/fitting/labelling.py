@@ -20,7 +20,7 @@ def labelled(fits: FitArrays, dims: Sequence[str] | None, coords: Mapping[str, A
     """The report of `Fits.to_dataset`."""
     import xarray as xr
 
-    names = list(fits.model.param_names)
+    names = list(fits.hypothesis.param_names)
     variables: dict[str, tuple[tuple[str, ...], ArrayLike]] = {
         "popt": (("parameter",), fits.popt),
         "pcov": (("parameter", "parameter_2"), fits.pcov),
@@ -30,7 +30,7 @@ def labelled(fits: FitArrays, dims: Sequence[str] | None, coords: Mapping[str, A
         **{name: (("step",), getattr(fits, name)) for name in ("residuals", "suspects", "weights")},
     }
     labels: dict[str, ArrayLike] = {
-        "parameter": names, "parameter_2": names, "nonlinear_parameter": list(fits.model.nonlinear),
+        "parameter": names, "parameter_2": names, "nonlinear_parameter": list(fits.hypothesis.nonlinear),
     }  # fmt: skip
     if fits.steps.ndim == 1:
         labels["step"] = fits.steps
@@ -42,7 +42,8 @@ def labelled(fits: FitArrays, dims: Sequence[str] | None, coords: Mapping[str, A
     found = xr.Dataset(
         {name: ((*lead, *own), values) for name, (own, values) in variables.items()},
         coords={**given, **labels},
-        attrs={"model": fits.model.name, "method": fits.method},
+        # "model" is what 0.1 called it.
+        attrs={"hypothesis": fits.hypothesis.name, "model": fits.hypothesis.name, "method": fits.method},
     )
     try:
         return found.assign_coords(coords or {})

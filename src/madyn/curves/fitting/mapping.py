@@ -14,10 +14,10 @@ from madyn.typing import Array
 Kind = TypeVar("Kind", bound=FitArrays)
 
 
-def reparametrised(fits: Kind, model: SeparableModel) -> Kind:
+def reparametrised(fits: Kind, hypothesis: SeparableModel) -> Kind:
     """The same curves in another hypothesis' parameters; where those do not exist, without parameters and saying so."""
-    assert model.mapped is not None
-    popt, change = model.mapped(fits.popt)
+    assert hypothesis.mapped is not None
+    popt, change = hypothesis.mapped(fits.popt)
     exists = np.all(np.isfinite(popt), axis=-1)
     determined = np.all(np.isfinite(fits.pcov), axis=(-2, -1))
     with np.errstate(all="ignore"):
@@ -28,12 +28,12 @@ def reparametrised(fits: Kind, model: SeparableModel) -> Kind:
     message = fits.message.copy()
     for i in np.ndindex(message.shape):
         if not fits.success[i]:
-            message[i] = str(message[i]).replace(f"of {fits.model.name}", f"of {model.name}")
+            message[i] = str(message[i]).replace(f"of {fits.hypothesis.name}", f"of {hypothesis.name}")
         else:
-            message[i] = "; ".join(filter(None, [str(message[i]), _map_remark(fits, model, i, bool(exists[i]))]))
-    edge = np.any(fits.at_edge, axis=-1, keepdims=True).repeat(len(model.nonlinear), axis=-1)
+            message[i] = "; ".join(filter(None, [str(message[i]), _map_remark(fits, hypothesis, i, bool(exists[i]))]))
+    edge = np.any(fits.at_edge, axis=-1, keepdims=True).repeat(len(hypothesis.nonlinear), axis=-1)
     return replace(
-        fits, model=model, popt=popt, pcov=pcov, message=message, jacobian=jacobian, mapped_from=fits,
+        fits, hypothesis=hypothesis, popt=popt, pcov=pcov, message=message, jacobian=jacobian, mapped_from=fits,
         success=fits.success & exists, at_edge=edge,
     )  # fmt: skip
 
@@ -49,14 +49,14 @@ def _inverse(matrices: Array) -> Array:
     return inverse / np.swapaxes(columns, -1, -2) / np.swapaxes(rows, -1, -2)
 
 
-def _map_remark(fits: FitArrays, model: SeparableModel, i: tuple[int, ...], exists: bool) -> str:
+def _map_remark(fits: FitArrays, hypothesis: SeparableModel, i: tuple[int, ...], exists: bool) -> str:
     if not exists:
         return (
-            f"the curve has no parameters of {model.name}: A1 = 0, or exp(A2/A1) is beyond the largest number; see "
-            f"{fits.model.name}"
+            f"the curve has no parameters of {hypothesis.name}: A1 = 0, or exp(A2/A1) is beyond the largest number; "
+            f"see {fits.hypothesis.name}"
         )
-    A1 = fits.model.param_names.index("A1")
+    A1 = fits.hypothesis.param_names.index("A1")
     error = np.sqrt(fits.pcov[i][A1, A1])
     if np.isfinite(error) and abs(fits.popt[i][A1]) < error:
-        return f"A1 is 0 within its standard error, where {model.name}'s parameters are not defined"
+        return f"A1 is 0 within its standard error, where {hypothesis.name}'s parameters are not defined"
     return ""

@@ -50,9 +50,9 @@ def _dots(a: Array, b: Array) -> Array:
     return np.einsum("pm,pm->p", a, b)
 
 
-def penalty_rows(model: SeparableModel) -> int:
-    """How many rows a model's penalty adds to the residuals, to count as data."""
-    penalty = model.penalty
+def penalty_rows(hypothesis: SeparableModel) -> int:
+    """How many rows a hypothesis's penalty adds to the residuals, to count as data."""
+    penalty = hypothesis.penalty
     return 0 if penalty is None else len(penalty.positive) + len(penalty.amplitudes)
 
 
@@ -60,15 +60,15 @@ class Objective:
     """F for series that share their points x; each series has weights of its own.
 
     Args:
-        model: the curve; `x` is in the units of its bounds.
+        hypothesis: the curve; `x` is in the units of its bounds.
         x: (n,).
         y: (S, n), finite; where the weight is 0 anything finite.
         root: (S, n), square roots of the weights.
     """
 
-    def __init__(self, model: SeparableModel, x: Array, y: Array, root: Array) -> None:
-        self.model, self.x, self.y, self.root = model, x, y, root
-        self.penalty = model.penalty
+    def __init__(self, hypothesis: SeparableModel, x: Array, y: Array, root: Array) -> None:
+        self.hypothesis, self.x, self.y, self.root = hypothesis, x, y, root
+        self.penalty = hypothesis.penalty
         self.target = y * root
         if self.penalty is not None:
             zeros = np.zeros((len(y), len(self.penalty.amplitudes)))
@@ -77,14 +77,14 @@ class Objective:
 
     def _start(self) -> Array:
         """(S, q), the start of the published search, about which a penalty holds the nonlinear parameters."""
-        if self.penalty is None or self.model.published is None:
+        if self.penalty is None or self.hypothesis.published is None:
             return np.empty((len(self.root), 0))
         points = [self.x[seen] for seen in self.root > 0]
-        return np.array([self.model.published.start(x, x)[: self.model.num_nonlinear] for x in points])
+        return np.array([self.hypothesis.published.start(x, x)[: self.hypothesis.num_nonlinear] for x in points])
 
     def design(self, theta: Array, root: Array) -> Array:
         """W Phi with the rows of the penalty, (k, P, m), for theta (P, q) and root (P, n) or (1, n)."""
-        columns = np.moveaxis(self.model.columns(self.x, theta), -1, 0) * root
+        columns = np.moveaxis(self.hypothesis.columns(self.x, theta), -1, 0) * root
         if self.penalty is None:
             return columns
         rows = self.penalty.noise / self.penalty.amplitude_width * self._amplitudes(theta)
@@ -93,12 +93,12 @@ class Objective:
     def _amplitudes(self, theta: Array) -> Array:
         """Rows of the combining matrix that give the penalised amplitudes, (P, a, k)."""
         assert self.penalty is not None
-        chosen = [k - self.model.num_nonlinear for k in self.penalty.amplitudes]
-        return self.model.combine_matrix(theta)[:, chosen, :]
+        chosen = [k - self.hypothesis.num_nonlinear for k in self.penalty.amplitudes]
+        return self.hypothesis.combine_matrix(theta)[:, chosen, :]
 
     def _design_change(self, theta: Array, root: Array, linear: Array) -> Array:
         """(d(W Phi)/dtheta) c with the rows of the penalty, (q, P, m)."""
-        gradient = self.model.gradient(self.x, theta)
+        gradient = self.hypothesis.gradient(self.x, theta)
         change = np.zeros((theta.shape[1], len(theta), len(self.x)))
         for j, k in np.ndindex(len(change), linear.shape[1]):  # einsum is five times slower on so small axes
             change[j] += gradient[..., k, j] * linear[:, k : k + 1]
@@ -137,9 +137,9 @@ class Objective:
 
     def at(self, u: Array, series: NDArray[np.intp]) -> Point:
         """The objective and its derivatives at search coordinates u (P, q), u[p] for series[p]."""
-        theta = self.model.nonlinear_at(u)
+        theta = self.hypothesis.nonlinear_at(u)
         basis, left, linear, loss = self.project(theta, series)
-        stretch = np.where(self.model.log_scale, theta, 1.0).T  # d theta/d u
+        stretch = np.where(self.hypothesis.log_scale, theta, 1.0).T  # d theta/d u
         with np.errstate(all="ignore"):
             change = self._design_change(theta, self.root[series], linear)
             change *= stretch[:, :, np.newaxis]
@@ -165,7 +165,7 @@ class Objective:
 
     def projection(self, grid: Array, one: int) -> Projection:
         """What the F of all series with the weights of series `one` needs at the points of a grid (G, q)."""
-        theta = self.model.nonlinear_at(grid)
+        theta = self.hypothesis.nonlinear_at(grid)
         with np.errstate(all="ignore"):
             design = self.design(theta, self.root[one : one + 1])
             broken = ~np.all(np.isfinite(design), axis=(0, 2))

@@ -85,7 +85,7 @@ def _rivals(short: Objective, u: Array, owner: Rows) -> tuple[Array, Rows]:
     first = np.searchsorted(owner, owner)
     power = np.einsum("pm,pm->p", short.target, short.target)[owner]
     keep = loss <= (1 + CLOSE) * loss[first] + CLOSE**2 * power
-    low, high = short.model.search_box.T
+    low, high = short.hypothesis.search_box.T
     for back in range(1, CANDIDATES):
         near = np.all(np.abs(u[back:] - u[:-back]) < CLOSE * (high - low), axis=1)
         keep[back:] &= ~(near & keep[:-back] & (owner[back:] == owner[:-back]))
@@ -101,14 +101,14 @@ def _promising(objective: Objective, u: Array, owner: Rows) -> tuple[Array, Rows
     order = np.lexsort((point.loss, owner))
     u, owner, point = u[order], owner[order], take(point, order)
     first = np.searchsorted(owner, owner)  # the best of each search's series
-    low, high = objective.model.search_box.T
+    low, high = objective.hypothesis.search_box.T
     step = step_of(point, free_ways(u, point, low, high), np.zeros(len(u)), np.full(len(low), np.inf))
     gain = -np.einsum("pq,pq->p", step, 2 * point.slope + np.einsum("pij,pj->pi", point.normal, step))
     hopeless = point.loss - HOPE * np.maximum(gain, 0) > NEAR * point.loss[first]
     rest = np.flatnonzero((first != np.arange(len(u))) & ~hopeless)
     way, downhill, before = u[first[rest]] - u[rest], np.ones(len(rest), bool), point.loss[rest]
     for share in np.linspace(0, 1, STAGES + 1)[1:]:
-        after = objective.project(objective.model.nonlinear_at(u[rest] + share * way), owner[rest])[-1]
+        after = objective.project(objective.hypothesis.nonlinear_at(u[rest] + share * way), owner[rest])[-1]
         downhill &= after <= before * (1 + SAME)
         before = after
     keep = np.concatenate([np.unique(first), rest[~downhill]])
@@ -123,6 +123,6 @@ def best_of(objective: Objective, u: Array, owner: Rows) -> Found:
     everyone = np.arange(len(objective.root))
     u = newton(objective, u[first], everyone)
     point = objective.at(u, everyone)
-    low, high = objective.model.search_box.T
+    low, high = objective.hypothesis.search_box.T
     margin = EDGE * (high - low)
     return Found(u, point.linear, point.loss, u <= low + margin, u >= high - margin)

@@ -44,7 +44,7 @@ class Series(NamedTuple):
         return self.t.reshape(-1, n), self.y.reshape(-1, n), self.weights.reshape(-1, n)
 
 
-def checked(t: Any, y: Any, weights: Any, model: SeparableModel) -> Series:
+def checked(t: Any, y: Any, weights: Any, hypothesis: SeparableModel) -> Series:
     """Series read by their masks and labels (see `alignment`), and checked.
 
     Raises:
@@ -78,12 +78,12 @@ def checked(t: Any, y: Any, weights: Any, model: SeparableModel) -> Series:
     bad = t[there & ~np.isfinite(t)]
     if bad.size:
         raise UsageError(f"a step is {bad[0]:g}; steps are finite where there is a value")
-    if model.normalised and np.any(t[there] < 0):
+    if hypothesis.normalised and np.any(t[there] < 0):
         raise UsageError(f"a step is {np.min(t[there]):g}; training steps are finite and not negative")
     return Series(t, y, np.where(there, given, 0.0), steps, lead)
 
 
-def refusals(model: SeparableModel, t: Array, y: Array, weights: Array) -> list[str]:
+def refusals(hypothesis: SeparableModel, t: Array, y: Array, weights: Array) -> list[str]:
     """For each series of t, y and weights (m, n), why no method could fit it; "" if one could."""
     seen = (weights > 0) & np.isfinite(y)
     infinite = np.isinf(y) & (weights > 0)
@@ -94,15 +94,15 @@ def refusals(model: SeparableModel, t: Array, y: Array, weights: Array) -> list[
         constant = high / 2 - low / 2 <= 4 * np.finfo(float).eps * scale
     first, last = np.min(t, axis=1, where=seen, initial=np.inf), np.max(t, axis=1, where=seen, initial=-np.inf)
     alone = first == last
-    unfit = beyond(model, t, y, seen)
+    unfit = beyond(hypothesis, t, y, seen)
     messages = [""] * len(y)
-    broken = np.any(infinite, axis=1) | alone | (count < model.num_params) | constant | np.array(unfit, bool)
+    broken = np.any(infinite, axis=1) | alone | (count < hypothesis.num_params) | constant | np.array(unfit, bool)
     for i in np.flatnonzero(broken):
         if np.any(infinite[i]):
             step = t[i, np.argmax(infinite[i])]
             messages[i] = f"infinite at step {step:g}: mark missing points with nan, and measure broken ones again"
-        elif count[i] < model.num_params:
-            messages[i] = _too_few(model, y[i], int(count[i]))
+        elif count[i] < hypothesis.num_params:
+            messages[i] = _too_few(hypothesis, y[i], int(count[i]))
         elif alone[i]:
             step = t[i, np.argmax(seen[i])]
             messages[i] = f"all points are at step {step:g}: a curve needs {'a later one' if step == 0 else 'others'}"
@@ -113,12 +113,12 @@ def refusals(model: SeparableModel, t: Array, y: Array, weights: Array) -> list[
     return messages
 
 
-def beyond(model: SeparableModel, t: Array, y: Array, seen: NDArray[np.bool_]) -> list[str]:
+def beyond(hypothesis: SeparableModel, t: Array, y: Array, seen: NDArray[np.bool_]) -> list[str]:
     """For each series of t and y (m, n), finite where `seen`, why no arithmetic of 64 bits could hold its fit; ""."""
     low, high = np.min(y, axis=1, where=seen, initial=np.inf), np.max(y, axis=1, where=seen, initial=-np.inf)
     scale = np.where(np.any(seen, axis=1), np.maximum(np.abs(low), np.abs(high)), 0.0)
     last = np.max(np.abs(t), axis=1, where=seen, initial=0.0)
-    counted = model.normalised  # steps are divided by the last one, which has to be another than 0
+    counted = hypothesis.normalised  # steps are divided by the last one, which has to be another than 0
     large, small = scale > LARGEST, (scale < SMALLEST) & (scale > 0)
     late, early = counted & (last > LARGEST_STEP), counted & (last < 1 / LARGEST_STEP) & (last > 0)
     messages = [""] * len(y)
@@ -133,7 +133,7 @@ def beyond(model: SeparableModel, t: Array, y: Array, seen: NDArray[np.bool_]) -
     return messages
 
 
-def _too_few(model: SeparableModel, y: Array, count: int) -> str:
+def _too_few(hypothesis: SeparableModel, y: Array, count: int) -> str:
     finite = int(np.sum(np.isfinite(y)))
     what = f"{count} finite" if finite == count else f"{count} of weight above 0 among {finite} finite"
-    return f"too few points: {what}, for the {model.num_params} parameters of {model.name}"
+    return f"too few points: {what}, for the {hypothesis.num_params} parameters of {hypothesis.name}"

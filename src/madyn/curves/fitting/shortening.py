@@ -21,7 +21,7 @@ WIDTH = 1 / 200  # in the logarithm of time
 def shortened(objective: Objective) -> Objective | None:
     """The objective of the same series with neighbouring points taken together; None where that is not worth it."""
     x = objective.x
-    if x.size <= LONG or not objective.model.normalised:
+    if x.size <= LONG or not objective.hypothesis.normalised:
         return None
     order = np.argsort(x, kind="stable")
     with np.errstate(divide="ignore"):
@@ -34,6 +34,6 @@ def shortened(objective: Objective) -> Objective | None:
     total = np.add.reduceat(weights, first, axis=1)
     values = np.add.reduceat(weights * objective.y[:, order], first, axis=1)
     values /= np.where(total > 0, total, 1.0)
-    short = Objective(objective.model, np.add.reduceat(x[order], first) / counts, values, np.sqrt(total))
+    short = Objective(objective.hypothesis, np.add.reduceat(x[order], first) / counts, values, np.sqrt(total))
     short.start = objective.start
     return short

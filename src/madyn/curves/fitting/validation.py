@@ -18,6 +18,7 @@ from madyn.curves.fitting.series import checked
 from madyn.curves.grouping import alike
 from madyn.curves.hypotheses.registry import resolve
 from madyn.curves.hypotheses.separable import SeparableModel
+from madyn.curves.renaming import renamed
 from madyn.errors import UsageError
 from madyn.typing import Array
 
@@ -40,8 +41,13 @@ class Scores:
     message: NDArray[Any]
 
 
+@renamed(model="hypothesis")
 def kfold_scores(
-    t: ArrayLike | None, y: ArrayLike, model: str | SeparableModel = "reparam", folds: int = 5, method: str = "varpro"
+    t: ArrayLike | None,
+    y: ArrayLike,
+    hypothesis: str | SeparableModel = "reparam",
+    folds: int = 5,
+    method: str = "varpro",
 ) -> Scores:
     """K-fold prediction error over the steps.
 
@@ -51,28 +57,29 @@ def kfold_scores(
     Args:
         t: steps, (n,), or one row for each series; labelled or not, as in `fit_curves`.
         y: (..., n); nan is a missing point.
-        model: the curve.
+        hypothesis: the curve.
         folds: K, 2 or more.
         method: of fitting.
 
     Raises:
-        UsageError: fewer than two folds, shapes that do not match, an unknown model.
+        UsageError: fewer than two folds, shapes that do not match, an unknown hypothesis.
     """
     folds = whole_number(folds, "folds", _MOST_FOLDS)
     if folds < 2:
         raise UsageError(f"folds is {folds}; two or more are needed")
-    steps, values, there, lead = _series(t, y, model)
+    steps, values, there, lead = _series(t, y, hypothesis)
     order = _rank(steps, there)
     inner = there & (order > 0) & (order < np.sum(there, axis=1, keepdims=True) - 1)
     fold = (order - 1) % folds
     held = np.stack([inner & (fold == k) for k in range(folds)])
-    return _scored(steps, values, there, held, model, method, lead)
+    return _scored(steps, values, there, held, hypothesis, method, lead)
 
 
+@renamed(model="hypothesis")
 def holdout_scores(
     t: ArrayLike | None,
     y: ArrayLike,
-    model: str | SeparableModel = "reparam",
+    hypothesis: str | SeparableModel = "reparam",
     share: float = 0.2,
     method: str = "varpro",
 ) -> Scores:
@@ -81,27 +88,27 @@ def holdout_scores(
     Args:
         t: steps, (n,), or one row for each series; labelled or not, as in `fit_curves`.
         y: (..., n); nan is a missing point.
-        model: the curve.
+        hypothesis: the curve.
         share: of the points, in the order of their steps, that is held out; at least one point.
         method: of fitting.
 
     Raises:
-        UsageError: a share that is not between 0 and 1, shapes that do not match, an unknown model.
+        UsageError: a share that is not between 0 and 1, shapes that do not match, an unknown hypothesis.
     """
     share = number(share, "share")
     if not 0 < share < 1:
         raise UsageError(f"share is {share}; it lies between 0 and 1, as 0.2")
-    steps, values, there, lead = _series(t, y, model)
+    steps, values, there, lead = _series(t, y, hypothesis)
     count = np.sum(there, axis=1, keepdims=True)
     held = there & (_rank(steps, there) >= count - np.maximum(np.round(share * count), 1))
-    return _scored(steps, values, there, held[np.newaxis], model, method, lead)
+    return _scored(steps, values, there, held[np.newaxis], hypothesis, method, lead)
 
 
 def _series(
-    t: ArrayLike | None, y: ArrayLike, model: str | SeparableModel
+    t: ArrayLike | None, y: ArrayLike, hypothesis: str | SeparableModel
 ) -> tuple[Array, Array, NDArray[np.bool_], tuple[int, ...]]:
     """(steps, values and which are there, (S, n) each; the leading shape)."""
-    series = checked(t, y, None, resolve([model])[0])
+    series = checked(t, y, None, resolve([hypothesis])[0])
     steps, values, weights = series.rows
     return steps, values, weights > 0, series.y.shape[:-1]
 
@@ -117,13 +124,13 @@ def _scored(
     values: Array,
     there: NDArray[np.bool_],
     held: NDArray[np.bool_],
-    model: str | SeparableModel,
+    hypothesis: str | SeparableModel,
     method: str,
     lead: tuple[int, ...],
 ) -> Scores:
     """The error over the points of held (folds, S, n), each predicted without its fold."""
     pieces = [slice(i, i + AT_ONCE) for i in range(0, len(values), AT_ONCE)] or [slice(0, 0)]
-    each = [_errors(steps[i], values[i], there[i], held[:, i], model, method) for i in pieces]
+    each = [_errors(steps[i], values[i], there[i], held[:, i], hypothesis, method) for i in pieces]
     error, messages = (np.concatenate(parts) for parts in zip(*each, strict=True))
     return Scores(error.reshape(lead), messages.reshape(lead))
 
@@ -133,12 +140,12 @@ def _errors(
     values: Array,
     there: NDArray[np.bool_],
     held: NDArray[np.bool_],
-    model: str | SeparableModel,
+    hypothesis: str | SeparableModel,
     method: str,
 ) -> tuple[Array, NDArray[Any]]:
     """(error, message) of each series."""
     kept = np.where(held, np.nan, values)
-    fits = fit_curves(np.broadcast_to(steps, kept.shape), kept, model, method)
+    fits = fit_curves(np.broadcast_to(steps, kept.shape), kept, hypothesis, method)
     predicted = _at_own_steps(fits, steps)
     off = np.where(held, predicted - values, 0.0)
     count = np.sum(held, axis=(0, 2))
@@ -161,5 +168,5 @@ def _at_own_steps(fits: Any, steps: Array) -> Array:
     predicted = np.empty((*fits.success.shape, steps.shape[1]))
     finite, curve = np.where(np.isfinite(steps), steps, 0.0), fits if fits.mapped_from is None else fits.mapped_from
     for mine in alike(finite):
-        predicted[:, mine] = curve.model.values(finite[mine[0]], curve.popt[:, mine])
+        predicted[:, mine] = curve.hypothesis.values(finite[mine[0]], curve.popt[:, mine])
     return predicted

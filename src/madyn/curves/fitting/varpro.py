@@ -21,7 +21,7 @@ from madyn.typing import Array
 ABSURD = 1e100
 
 
-def solve(model: SeparableModel, t: Array, y: Array, weights: Array) -> Solution:
+def solve(hypothesis: SeparableModel, t: Array, y: Array, weights: Array) -> Solution:
     """Fit every series of y.
 
     The covariance is s^2 (J'WJ)^-1 with s^2 = F/(n - p), J the Jacobian by all parameters at the optimum, F the
@@ -30,20 +30,20 @@ def solve(model: SeparableModel, t: Array, y: Array, weights: Array) -> Solution
     where a variance is smaller than the smallest number.
 
     Args:
-        model: the curve.
+        hypothesis: the curve.
         t: (m, n), finite where there is weight.
         y: (m, n), finite where there is weight.
         weights: (m, n), 0 where a point is missing. Each series has at least p points of weight above 0.
     """
-    m, p, q = len(y), model.num_params, model.num_nonlinear
+    m, p, q = len(y), hypothesis.num_params, hypothesis.num_nonlinear
     popt, pcov, residuals = np.full((m, p), np.nan), np.full((m, p, p), np.nan), np.full(y.shape, np.nan)
     at_low, at_high = np.zeros((m, q), bool), np.zeros((m, q), bool)
-    jacobian = np.full((m, t.shape[1] + penalty_rows(model), p), np.nan)
+    jacobian = np.full((m, t.shape[1] + penalty_rows(hypothesis), p), np.nan)
     messages = [""] * m
     seen = weights > 0
     rows = np.where(seen, t, np.nan)
-    for members in _sharing_points(model, t, rows):
-        part = _Scaled.of(model, t[members], y[members], weights[members])
+    for members in _sharing_points(hypothesis, t, rows):
+        part = _Scaled.of(hypothesis, t[members], y[members], weights[members])
         found = search.search(part.objective)
         popt[members], pcov[members], residuals[members], jacobian[members] = part.back(found)
         at_low[members], at_high[members] = found.at_low, found.at_high
@@ -55,18 +55,18 @@ def solve(model: SeparableModel, t: Array, y: Array, weights: Array) -> Solution
     for i in np.flatnonzero(absurd):
         j = q + int(np.argmax(np.abs(popt[i, q:])))
         messages[i] = (
-            f"no sensible parameters: {model.param_names[j]} would be {popt[i, j]:.1g}, since no point lies where the "
-            "curve begins; count the steps from a later start"
+            f"no sensible parameters: {hypothesis.param_names[j]} would be {popt[i, j]:.1g}, since no point lies "
+            "where the curve begins; count the steps from a later start"
         )
         popt[i], residuals[i] = np.nan, np.nan
     pcov[[bool(message) for message in messages]] = np.nan
     return Solution(popt, pcov, messages, at_low, at_high, residuals, jacobian)
 
 
-def _sharing_points(model: SeparableModel, t: Array, seen: Array) -> list[NDArray[np.intp]]:
+def _sharing_points(hypothesis: SeparableModel, t: Array, seen: Array) -> list[NDArray[np.intp]]:
     """The series that can be searched together: the same steps, and the same last one if time is normalised."""
     keys = np.nan_to_num(t, nan=-1.0)
-    if model.normalised:
+    if hypothesis.normalised:
         keys = np.concatenate([keys, np.nanmax(seen, axis=1, keepdims=True)], axis=1)
     return alike(keys)
 
@@ -75,28 +75,28 @@ class _Scaled:
     """Series in the units that a search works in, and the way back."""
 
     def __init__(
-        self, model: SeparableModel, x: Array, T: float, R: Array, low: Array, y: Array, weights: Array
+        self, hypothesis: SeparableModel, x: Array, T: float, R: Array, low: Array, y: Array, weights: Array
     ) -> None:
-        self.model, self.T, self.R, self.low, self.y = model, T, R, low, y
+        self.hypothesis, self.T, self.R, self.low, self.y = hypothesis, T, R, low, y
         seen = weights > 0
         v = np.where(seen, (y - low[:, np.newaxis]) / R[:, np.newaxis], 0.0)
         # Weights act by their proportions alone; a mean of 1 keeps the penalty's size what it says.
         self.weights = weights / np.mean(weights, axis=1, where=seen, keepdims=True)
         self.count = np.sum(seen, axis=1)
-        self.objective = Objective(model, x, v, np.sqrt(self.weights))
+        self.objective = Objective(hypothesis, x, v, np.sqrt(self.weights))
 
     @classmethod
-    def of(cls, model: SeparableModel, t: Array, y: Array, weights: Array) -> _Scaled:
+    def of(cls, hypothesis: SeparableModel, t: Array, y: Array, weights: Array) -> _Scaled:
         seen = weights > 0
         steps = np.where(np.isfinite(t[0]), t[0], 0.0)
         high, low = np.max(y, axis=1, where=seen, initial=-np.inf), np.min(y, axis=1, where=seen, initial=np.inf)
         size = np.maximum(np.abs(high), np.abs(low))
-        if not model.normalised:
-            return cls(model, steps, 1.0, size, np.zeros(len(y)), y, weights)
+        if not hypothesis.normalised:
+            return cls(hypothesis, steps, 1.0, size, np.zeros(len(y)), y, weights)
         T = float(np.max(steps, where=seen[0], initial=0.0)) or 1.0
-        if model.has_offset:
-            return cls(model, steps / T, T, high - low, low, y, weights)
-        return cls(model, steps / T, T, size, np.zeros(len(y)), y, weights)
+        if hypothesis.has_offset:
+            return cls(hypothesis, steps / T, T, high - low, low, y, weights)
+        return cls(hypothesis, steps / T, T, size, np.zeros(len(y)), y, weights)
 
     def back(self, found: search.Found) -> tuple[Array, Array, Array, Array]:
         """(popt, pcov, residuals, jacobian) in the series' own units."""
@@ -104,19 +104,19 @@ class _Scaled:
             return self._back(found)
 
     def _back(self, found: search.Found) -> tuple[Array, Array, Array, Array]:
-        theta = self.model.nonlinear_at(found.u)
-        curve = np.einsum("mnk,mk->mn", self.model.columns(self.objective.x, theta), found.linear)
+        theta = self.hypothesis.nonlinear_at(found.u)
+        curve = np.einsum("mnk,mk->mn", self.hypothesis.columns(self.objective.x, theta), found.linear)
         residuals = self.y - (curve * self.R[:, np.newaxis] + self.low[:, np.newaxis])
         jacobian = self.objective.jacobian(theta, found.linear)
         covariance = self._covariance(jacobian, found)
-        combine = self.model.combine_matrix(theta)
+        combine = self.hypothesis.combine_matrix(theta)
         popt = np.concatenate([theta, np.einsum("mij,mj->mi", combine, found.linear)], axis=1)
         change = self._combined_change(theta, found.linear, combine)
-        scale = np.stack([self.model.rescale(self.T, R) for R in self.R])
+        scale = np.stack([self.hypothesis.rescale(self.T, R) for R in self.R])
         change = scale @ change
         popt = np.einsum("mij,mj->mi", scale, popt)
-        if self.model.moves:
-            popt[:, self.model.param_names.index("K")] += self.low
+        if self.hypothesis.moves:
+            popt[:, self.hypothesis.param_names.index("K")] += self.low
         lost = ~np.all(np.isfinite(covariance), axis=(1, 2))
         covariance[lost] = 0.0
         pcov = change @ covariance @ np.swapaxes(change, 1, 2)
@@ -132,19 +132,19 @@ class _Scaled:
     def _combined_change(self, theta: Array, linear: Array, combine: Array) -> Array:
         """d(theta, M(theta) c)/d(theta, c), (m, p, p)."""
         m, q = theta.shape
-        change = np.zeros((m, self.model.num_params, self.model.num_params))
+        change = np.zeros((m, self.hypothesis.num_params, self.hypothesis.num_params))
         change[:, :q, :q] = np.eye(q)
         change[:, q:, q:] = combine
-        if self.model.combine is not None:
+        if self.hypothesis.combine is not None:
             for j in range(q):
                 shifted, h = complex_step(theta, j)
-                moved = np.einsum("mij,mj->mi", self.model.combine_matrix(shifted), linear)
+                moved = np.einsum("mij,mj->mi", self.hypothesis.combine_matrix(shifted), linear)
                 change[:, q:, j] = moved.imag / h[:, np.newaxis]
         return change
 
     def _covariance(self, jacobian: Array, found: search.Found) -> Array:
         """Covariance of (theta, coefficients of the basis), (m, p, p); infinite where it is not determined."""
-        rows, p = self.count + penalty_rows(self.model), self.model.num_params
+        rows, p = self.count + penalty_rows(self.hypothesis), self.hypothesis.num_params
         covariance = np.full((len(jacobian), p, p), np.inf)
         size = np.linalg.norm(jacobian, axis=1)
         good = np.all(np.isfinite(jacobian), axis=(1, 2)) & np.all(size > 0, axis=1) & (rows > p)

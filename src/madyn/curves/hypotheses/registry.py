@@ -27,19 +27,19 @@ def _entries() -> Iterator[SeparableModel]:
             yield from getattr(import_module(found.name), "CURVES", ())
 
 
-def _place(model: SeparableModel) -> tuple[int, str]:
-    return (_ORDER.index(model.name) if model.name in _ORDER else len(_ORDER), model.name)
+def _place(hypothesis: SeparableModel) -> tuple[int, str]:
+    return (_ORDER.index(hypothesis.name) if hypothesis.name in _ORDER else len(_ORDER), hypothesis.name)
 
 
-HYPOTHESES: dict[str, SeparableModel] = {model.name: model for model in sorted(_entries(), key=_place)}
+HYPOTHESES: dict[str, SeparableModel] = {hypothesis.name: hypothesis for hypothesis in sorted(_entries(), key=_place)}
 """Every hypothesis by name, in the order in which tables show them: the published ones first, new ones last by name."""
 
-PUBLISHED = tuple(name for name, model in HYPOTHESES.items() if model.published is not None)
+PUBLISHED = tuple(name for name, hypothesis in HYPOTHESES.items() if hypothesis.published is not None)
 """The hypotheses of the published dataset, those that a dataset is fitted with unless others are asked for."""
 
 
 def resolve(names: Iterable[str | SeparableModel]) -> list[SeparableModel]:
-    """The hypotheses of these names, in the order given; a model stands for itself.
+    """The hypotheses of these names, in the order given; a hypothesis stands for itself.
 
     Raises:
         UsageError: a name is not in `HYPOTHESES`.
