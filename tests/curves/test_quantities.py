@@ -1,5 +1,7 @@
 """Quantities of curves: against numerical maximisation and brute force in every regime, and the rule of the classes."""
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -220,3 +222,13 @@ def test_fits_without_a_covariance_or_a_common_end():
         madyn.curves.quantity_intervals(fits, fits.popt)
     with pytest.raises(UsageError, match="last step are needed"):
         madyn.curves.quantity_intervals("step1", [[1.0, 2.0]])
+
+
+def test_a_summary_tells_the_limit_and_not_a_baseline_called_k():
+    """A power law with p < 0 starts at K and tends to K - A/p."""
+    t = np.linspace(0, 30_000, 60)
+    y = HYPOTHESES["power_law"].values(t, [2000.0, -1.5, 3.0, 1.0])
+    said = madyn.fit_curves(t, y + 1e-3 * np.sin(t), "power_law").summary()
+    told = re.search(r"plateau = ([\d.]+)", said)
+    assert told is not None
+    assert float(told[1]) == pytest.approx(1 + 3 / 1.5, abs=0.05)

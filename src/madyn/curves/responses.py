@@ -13,6 +13,8 @@ is exact (`peaks`); for any other curve it is looked for on a fine grid and refi
                 by at least 10 % of rise;
   decay         otherwise, if f ends below f(0);
   log increase  otherwise.
+
+Of curves that are known at steps alone, `sampled` reads peak and half-rise off the values.
 """
 
 from __future__ import annotations

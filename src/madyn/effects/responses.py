@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from madyn.architecture import Architecture
+from madyn.curves import sampled
 from madyn.dataset import Dataset, open_dataset
 from madyn.errors import DatasetError
 from madyn.typing import Array
@@ -54,18 +55,6 @@ class Course:
     common_loss: float = math.nan
 
 
-def _half_rise(course: Course) -> float:
-    """The step at which the logarithm of the largest ratio has made half of its way from first to last."""
-    log = np.log(course.ratio)
-    half = (log[0] + log[-1]) / 2
-    over = np.flatnonzero((log >= half) if log[-1] > log[0] else (log <= half))
-    at = int(over[0])
-    if at == 0 or log[at] == log[at - 1]:
-        return float(course.step[at])
-    share = (half - log[at - 1]) / (log[at] - log[at - 1])
-    return float(course.step[at - 1] + share * (course.step[at] - course.step[at - 1]))
-
-
 def _at_equal_loss(course: Course) -> float:
     """The largest ratio when the held-out loss first falls to the common one; nan where it never does."""
     reached = np.flatnonzero(course.held_out <= course.common_loss)
@@ -74,10 +63,8 @@ def _at_equal_loss(course: Course) -> float:
     at = int(reached[0])
     if at == 0:
         return float(course.ratio[0])
-    before, after = course.held_out[at - 1], course.held_out[at]
-    share = (before - course.common_loss) / (before - after)
-    log = np.log(course.ratio)
-    return float(np.exp(log[at - 1] + share * (log[at] - log[at - 1])))
+    share = sampled.share_of_way(course.held_out, at, course.common_loss)
+    return float(np.exp(sampled.between(np.log(course.ratio), at, share)))
 
 
 RESPONSES: Mapping[str, Callable[[Course], float]] = {
@@ -86,7 +73,7 @@ RESPONSES: Mapping[str, Callable[[Course], float]] = {
     "growth of the ratio": lambda c: float(c.ratio[-1] / c.ratio[0]),
     "growth of top 1": lambda c: float(c.top1[-1] / c.top1[0]),
     "growth of the median": lambda c: float(c.median[-1] / c.median[0]),
-    "step of half the rise": _half_rise,
+    "step of half the rise": lambda c: sampled.half_rise_step(c.step, np.log(c.ratio)),
 }
 """What is asked of a run, by name: each positive, and taken by its logarithm.
 

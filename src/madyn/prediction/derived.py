@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from madyn.curves import sampled
 from madyn.errors import UsageError
 from madyn.prediction.table import positions
 from madyn.typing import Array
@@ -41,7 +43,7 @@ def steps_of(at: Array, last_step: float) -> Array:
 
 def has_peak(curves: Array) -> NDArray[np.bool_]:
     """Which of (..., P) log curves have a peak, shape (...)."""
-    return curves.max(axis=-1) - curves[..., -1] >= FALL
+    return sampled.fall_from_top(curves) >= FALL
 
 
 def quantity(name: str) -> Callable[[Array, Array, float], Array]:
@@ -61,7 +63,7 @@ def quantity(name: str) -> Callable[[Array, Array, float], Array]:
     match = _AT.fullmatch(name)
     if match:
         step = int(match[1])
-        return lambda curves, at, last: _value(curves, at, last, step)
+        return lambda curves, at, last: sampled.value_at(float(positions(step, last)), at, curves)
     raise UsageError(f"there is no quantity {name!r}; there are {', '.join(QUANTITIES)}, and 'ratio at STEP'")
 
 
@@ -70,17 +72,8 @@ def in_units(name: str, values: Array) -> Array:
     return np.expm1(values) if name == "peak step" else np.exp(values)
 
 
-def _peak(curves: Array, at: Array, last: float) -> Array:
-    steps = np.log1p(steps_of(at, last))[curves.argmax(axis=-1)]
-    return np.where(has_peak(curves), steps, np.nan)
-
-
-def _value(curves: Array, at: Array, last: float, step: float) -> Array:
-    """Linear between positions; the end's value after it."""
-    where = min(float(positions(step, last)), float(at[-1]))
-    above = min(max(1, int(np.searchsorted(at, where))), len(at) - 1)
-    share = (where - at[above - 1]) / (at[above] - at[above - 1])
-    return (1 - share) * curves[..., above - 1] + share * curves[..., above]
+def _peak(curves: Array, at: Array, last: float, fall: float = FALL) -> Array:
+    return sampled.peak_step(np.log1p(steps_of(at, last)), curves, fall)
 
 
 def read_quantity(name: str, curves: Array, at: Array, rows: pd.DataFrame, *, everywhere: bool = False) -> Array:
@@ -89,7 +82,7 @@ def read_quantity(name: str, curves: Array, at: Array, rows: pd.DataFrame, *, ev
     Args:
         everywhere: give the step of the largest value also for a curve without a peak, where it would be nan.
     """
-    of = _step_of_largest if everywhere and name == "peak step" else quantity(name)
+    of = partial(_peak, fall=0.0) if everywhere and name == "peak step" else quantity(name)
     last, found = last_steps(rows), np.empty(len(curves))
     for steps in np.unique(last):
         mine = last == steps
@@ -100,7 +93,3 @@ def read_quantity(name: str, curves: Array, at: Array, rows: pd.DataFrame, *, ev
 def last_steps(rows: pd.DataFrame) -> Array:
     """How long the runs of these rows are, (n,)."""
     return np.rint(np.exp2(rows["training steps"].to_numpy(float)))
-
-
-def _step_of_largest(curves: Array, at: Array, last: float) -> Array:
-    return np.log1p(steps_of(at, last))[curves.argmax(axis=-1)]

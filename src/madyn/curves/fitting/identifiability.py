@@ -118,8 +118,8 @@ def _derived(fits: FitArrays, index: Index) -> dict[str, Callable[[Array], Any]]
     if peak is not None:
         derived["peak step"] = lambda params: peak(*params)[0]
         derived["peak height"] = lambda params: peak(*params)[1]
-    if "K" in hypothesis.param_names:
-        derived["plateau K"] = lambda params: params[hypothesis.param_names.index("K")]
+    if hypothesis.has_limit:
+        derived["plateau"] = hypothesis.limit_of
     return derived
 
 
