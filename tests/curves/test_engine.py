@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.ndimage import minimum_filter
 from scipy.optimize import differential_evolution
 
 from bank import draw_bank, fifty_starts
+from madyn.curves.fitting.basins import _lowest_around
 from madyn.curves.fitting.fits import fit_curves
 from madyn.curves.hypotheses.registry import HYPOTHESES, PUBLISHED
 from madyn.curves.hypotheses.separable import SeparableModel
@@ -417,3 +419,10 @@ def test_a_fit_with_no_points_to_spare_is_summed_up_without_warnings():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert "AICc is undefined" in fits.summary()
+
+
+@pytest.mark.parametrize("shape", [(3, 7), (2, 5, 4), (2, 1, 6)])
+def test_the_least_of_neighbours_is_scipys(shape):
+    low = np.random.default_rng(0).normal(size=shape)
+    low[0, 0] = np.inf
+    assert np.array_equal(_lowest_around(low), minimum_filter(low, size=(1, *(3,) * (low.ndim - 1)), mode="nearest"))

@@ -101,6 +101,24 @@ def test_a_failed_fit_keeps_its_row_and_its_record(tmp_path):
     assert "NaN" not in (root / "m/params/layer_fit_params.json").read_text()
 
 
+@pytest.mark.parametrize(
+    "order", [(("median", "ratio", "top1"),), (("ratio",), ("median",)), (("top1",), ("top1", "ratio"))]
+)
+def test_the_file_for_all_quantities_has_every_one_that_was_fitted(tmp_path, order):
+    root = write_dataset(tmp_path, models=("m",))
+    for quantities in order:
+        madyn.fit_dataset(root, quantities=quantities, hypotheses=["step1", "reparam"])
+    params = root / "m/params"
+    own = {q: json.loads((params / f"layer_fit_params_{q}.json").read_text()) for part in order for q in part}
+    text = (params / "layer_fit_params.json").read_text()
+    expected = [
+        {**own.get("ratio", [{}] * 3)[layer], **{q: own[q][layer] for q in layout.FITTED_QUANTITIES if q in own}}
+        for layer in range(3)
+    ]
+    assert json.loads(text) == expected
+    assert text == json.dumps(expected, indent=1, ensure_ascii=False) + "\n"
+
+
 def test_a_constant_series_is_a_record_that_says_so(tmp_path):
     root = write_dataset(tmp_path, models=("m",))
     files = layout.statistics_files(root, "m")

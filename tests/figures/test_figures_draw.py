@@ -59,7 +59,7 @@ def fit(root: Path) -> None:
             series = dataset.trajectories(model, quantity)
             records = fit_records(series["step"].values, series.values, ["reparam_regularized", "step1"])
             records = [{**r, "reparam": r["reparam_regularized"]} for r in records]  # converges on every layer
-            write_fit_records(root, model, quantity, records)
+            write_fit_records(root, model, {quantity: records})
             if quantity == "ratio":
                 for layer, record in enumerate(records):
                     p = dict(zip(HYPOTHESES["reparam"].param_names, record["reparam"]["popt"], strict=True))

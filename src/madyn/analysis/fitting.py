@@ -183,8 +183,8 @@ def _fit(
     made = [(one, list(islice(records, one.values.shape[1]))) for one in series]
     # What is there is read, joined with what was made and written again: by one process at a time.
     with writing(dataset.path, "fits"):
-        for one, layers in made:
-            faults += _write(dataset, one, layers, chosen, making)
+        for model in dict.fromkeys(one.model for one in series):
+            faults += _write(dataset, model, [pair for pair in made if pair[0].model == model], chosen, making)
     for one, layers in made:
         if any(layer[hypothesis.name]["r2"] is not None for layer in layers for hypothesis in chosen):
             fitted.add(one.model)
@@ -193,37 +193,43 @@ def _fit(
 
 def _write(
     dataset: Dataset,
-    one: _Series,
-    layers: list[dict[str, Record]],
+    model: str,
+    made: Sequence[tuple[_Series, list[dict[str, Record]]]],
     chosen: Sequence[SeparableModel],
     making: _Making,
 ) -> list[MadynError]:
-    made_with = {
-        "statistics_sha256": dataset.statistics_hash(one.model),  # of the bytes that were fitted
-        "method": making.method,
-        "robust": making.robust,
-        "seed": None,  # no method that draws random numbers was used
-        "ratio_of": making.ratio_of if one.quantity == "ratio" else None,
-        "suspects_dropped": making.drop_suspects,
-        "madyn": madyn.__version__,
-    }
-    for layer in layers:
-        for hypothesis in chosen:
-            layer[hypothesis.name]["provenance"] = {**made_with, "bounds": _bounds(hypothesis, making.method)}
+    """Write what was made of a model's quantities."""
     faults: list[MadynError] = []
-    kept = _kept(dataset, one)
-    if _is_newer(kept, dataset, one.model):
-        return [
-            DatasetError(
-                f"{dataset.path / one.model}: {one.quantity}: its statistics changed as they were fitted, and another "
-                "process has fitted what is there now; run `madyn fit` again"
+    wanted: dict[str, list[dict[str, Record]]] = {}
+    bounds = {hypothesis.name: _bounds(hypothesis, making.method) for hypothesis in chosen}
+    for one, layers in made:
+        made_with = {
+            "statistics_sha256": dataset.statistics_hash(model),  # of the bytes that were fitted
+            "method": making.method,
+            "robust": making.robust,
+            "seed": None,  # no method that draws random numbers was used
+            "ratio_of": making.ratio_of if one.quantity == "ratio" else None,
+            "suspects_dropped": making.drop_suspects,
+            "madyn": madyn.__version__,
+        }
+        for layer in layers:
+            for name in bounds:
+                layer[name]["provenance"] = {**made_with, "bounds": bounds[name]}
+        kept = _kept(dataset, one)
+        if _is_newer(kept, dataset, model):
+            faults.append(
+                DatasetError(
+                    f"{dataset.path / model}: {one.quantity}: its statistics changed as they were fitted, and another "
+                    "process has fitted what is there now; run `madyn fit` again"
+                )
             )
-        ]
-    write_fit_records(dataset.path, one.model, one.quantity, _join(kept, layers, made_with))
-    for hypothesis in chosen:
-        messages = [layer[hypothesis.name]["message"] for layer in layers]
-        if all(layer[hypothesis.name]["r2"] is None for layer in layers):
-            faults.append(SeriesError(f"{dataset.path / one.model}: {one.quantity}: {messages[0]}"))
+            continue
+        wanted[one.quantity] = _join(kept, layers, made_with)
+        for name in bounds:
+            if all(layer[name]["r2"] is None for layer in layers):
+                faults.append(SeriesError(f"{dataset.path / model}: {one.quantity}: {layers[0][name]['message']}"))
+    if wanted:
+        write_fit_records(dataset.path, model, wanted)
     return faults
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from madyn.dataset.json_text import encoded
 from madyn.dataset.partial import put_new, replacing
 from madyn.errors import DatasetError, StorageError, UsageError, one_line
 from madyn.regular import read_regular, refuse_size
@@ -125,7 +126,7 @@ def write_json(path: Path, value: Any) -> None:
 
 def encode_json(value: Any) -> bytes:
     """The bytes of a JSON file, as `write_json` writes it."""
-    return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    return f"{encoded(value)}\n".encode()
 
 
 def read_bytes(path: Path, limit: int = MAX_FILE_BYTES) -> bytes:

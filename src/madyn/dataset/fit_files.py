@@ -20,8 +20,8 @@ from annotated_types import MaxLen
 # From typing_extensions pydantic reads it on every Python; it comes with pydantic.
 from typing_extensions import TypedDict
 
-from madyn.dataset import layout, seals, table_cells
-from madyn.dataset.files import is_there, read_bytes, write_json, write_text
+from madyn.dataset import json_text, layout, seals, table_cells
+from madyn.dataset.files import is_there, read_bytes, write_text
 from madyn.dataset.schema import Line, Name, Number, hold_as, read_as
 from madyn.dataset.table_cells import as_number
 from madyn.errors import DatasetError, one_line
@@ -101,35 +101,58 @@ LayerRecords = Mapping[str, Mapping[str, Any]]
 """The records of one layer by hypothesis."""
 
 
-def write_fit_records(root: Path, model: str, quantity: str, layers: Sequence[LayerRecords]) -> None:
-    """Write one quantity's records, each with its seal, then the file for all quantities from those that there are."""
-    layers = [
-        {
-            name: dict(record) if seals.KEY in record else seals.sealed(record, model, quantity, number, name)
-            for name, record in layer.items()
-        }
-        for number, layer in enumerate(layers)
-    ]
-    _write_strict(layout.inside(root, layout.params_path(root, model, quantity)), layers)
-    by_quantity = {
-        q: read_fit_records(root, model, q)
-        for q in layout.FITTED_QUANTITIES
-        if is_there(layout.params_path(root, model, q))
-    }
-    combined: list[dict[str, Any]] = [dict(layer) for layer in by_quantity.get("ratio", [{}] * len(layers))]
-    for q, records in by_quantity.items():
-        if len(records) == len(combined):
-            for layer, record in zip(combined, records, strict=True):
-                layer[q] = record
-    _write_strict(layout.inside(root, layout.params_path(root, model)), combined)
+def write_fit_records(root: Path, model: str, made: Mapping[str, Sequence[LayerRecords]]) -> None:
+    """Write a model's records of one or more quantities, each record with its seal, then the file for all quantities
+    from those that there are.
+
+    Args:
+        made: the records by layer of each quantity that is new.
+    """
+    texts: dict[str, list[str]] = {}
+    for quantity, layers in made.items():
+        texts[quantity] = _layer_texts(
+            [
+                {
+                    name: dict(record) if seals.KEY in record else seals.sealed(record, model, quantity, number, name)
+                    for name, record in layer.items()
+                }
+                for number, layer in enumerate(layers)
+            ]
+        )
+        _write_layers(layout.inside(root, layout.params_path(root, model, quantity)), texts[quantity])
+    for quantity in layout.FITTED_QUANTITIES:
+        if quantity not in texts and is_there(layout.params_path(root, model, quantity)):
+            texts[quantity] = _layer_texts(read_fit_records(root, model, quantity))
+    layers = next(iter(made.values()))
+    together = texts.get("ratio", [_NO_RECORDS] * len(layers))
+    for quantity in layout.FITTED_QUANTITIES:
+        part = texts.get(quantity, [])
+        if len(part) == len(together):
+            together = [_with_quantity(*both, quantity) for both in zip(together, part, strict=True)]
+    _write_layers(layout.inside(root, layout.params_path(root, model)), together)
 
 
-def _write_strict(path: Path, layers: Sequence[LayerRecords]) -> None:
-    """Write records; what others wrote as NaN or infinity, for what is not available, as null."""
+_NO_RECORDS = json_text.encoded({})
+
+
+def _layer_texts(layers: Sequence[LayerRecords]) -> list[str]:
+    """Each layer's records as they stand in a file; what others wrote as NaN or infinity, for what is not available,
+    as null."""
     try:
-        write_json(path, layers)
+        return [json_text.encoded(layer, 1) for layer in layers]
     except ValueError:
-        write_json(path, _finite_or_null(layers))
+        return [json_text.encoded(_finite_or_null(layer), 1) for layer in layers]
+
+
+def _with_quantity(layer: str, records: str, quantity: str) -> str:
+    """The text of a layer with a quantity's records under its name too: as text, since to encode them takes longer
+    than to fit them."""
+    mine = [layer[1:-1].strip()] if layer != _NO_RECORDS else []
+    return json_text.joined([*mine, f'"{quantity}": {json_text.deeper(records)}'], 1, "{}")
+
+
+def _write_layers(path: Path, layers: list[str]) -> None:
+    write_text(path, f"{json_text.joined(layers, 0, '[]')}\n")
 
 
 def _finite_or_null(value: Any) -> Any:

@@ -298,15 +298,18 @@ class Dataset:
         """The fits as they are on disk: a list by layer of {hypothesis: record}."""
         return fit_files.read_fit_records(self.path, self._known(model), quantity)
 
-    def has_fits(self, model: str, quantity: str) -> bool:
-        """Whether a quantity was fitted, and the fits can be read; damaged ones are said on standard error."""
+    def readable_fits(self, model: str, quantity: str) -> list[dict[str, dict[str, Any]]] | None:
+        """As `fit_records`; None where there are none, or they are damaged, which is said on standard error."""
         try:
-            self.fit_records(model, quantity)
+            return self.fit_records(model, quantity)
         except DatasetError as e:
             if is_there(layout.params_path(self.path, model, quantity)):
                 say_wrong(str(e))
-            return False
-        return True
+            return None
+
+    def has_fits(self, model: str, quantity: str) -> bool:
+        """Whether a quantity was fitted, and the fits can be read; damaged ones are said on standard error."""
+        return self.readable_fits(model, quantity) is not None
 
     def fits(self, model: str, quantity: str = "ratio") -> xr.Dataset:
         """The fits of a quantity as labelled arrays.

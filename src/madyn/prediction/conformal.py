@@ -15,7 +15,6 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import t as student
 
 from madyn.typing import Array
 
@@ -65,6 +64,8 @@ class Calibration:
         scores, below = self._sorted
         if self.shows(p):
             return float(np.interp(corrected, below, scores))
+        from scipy.stats import t as student  # slow to load, and seldom asked
+
         assumed = float(student.ppf(p, max(1, self.architectures - 1)))
         return min(assumed, scores[0]) if p < 0.5 else max(assumed, scores[-1])
 

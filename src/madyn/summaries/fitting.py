@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from madyn.terminal import console, print_table
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from madyn.dataset import Dataset
 
 
@@ -29,20 +31,16 @@ def fit_tables(dataset: Dataset, models: Iterable[str] | None = None, quantity: 
     by_hypothesis: dict[str, list[np.ndarray]] = {}
     edges: Counter[str] = Counter()
     for model in dataset if models is None else models:
-        if not dataset.has_fits(model, quantity):
+        layers = dataset.readable_fits(model, quantity)
+        if layers is None:
             continue
-        r2 = dataset.fits(model, quantity)["r2"]
-        means = r2.mean("layer", skipna=True)
-        names = [str(name) for name in r2["hypothesis"].values]
-        for name, values in zip(names, r2.transpose("hypothesis", "layer").values, strict=True):
+        r2 = {name: _r2(layers, name) for name in dict.fromkeys(name for layer in layers for name in layer)}
+        for name, values in r2.items():
             by_hypothesis.setdefault(name, []).append(values)
-        edges.update(
-            name for layer in dataset.fit_records(model, quantity) for name, one in layer.items() if one.get("at_edge")
-        )
-        found.append(
-            {"model": model, "layers": r2.sizes["layer"], "r2": dict(zip(names, means.values.tolist(), strict=True)),
-             "failed": int(r2.isnull().sum())}
-        )  # fmt: skip
+        edges.update(name for layer in layers for name, one in layer.items() if one.get("at_edge"))
+        failed = sum(int(np.isnan(values).sum()) for values in r2.values())
+        means = {name: _mean(values) for name, values in r2.items()}
+        found.append({"model": model, "layers": len(layers), "r2": means, "failed": failed})
     overall = []
     for name, parts in by_hypothesis.items():
         values = np.concatenate(parts)
@@ -52,6 +50,22 @@ def fit_tables(dataset: Dataset, models: Iterable[str] | None = None, quantity: 
              "below_zero": int((fitted < 0).sum()), "at_edge": edges[name], "failed": len(values) - len(fitted)}
         )  # fmt: skip
     return {"path": str(dataset.path), "quantity": quantity, "hypotheses": overall, "models": found}
+
+
+def _r2(layers: list[dict[str, dict[str, Any]]], hypothesis: str) -> np.ndarray:
+    """R2 by layer, NaN where there is none."""
+    import numpy as np
+
+    values = np.array([layer.get(hypothesis, {}).get("r2") for layer in layers], float)
+    return np.where(np.isfinite(values), values, np.nan)
+
+
+def _mean(values: np.ndarray) -> float:
+    """The mean of those that are numbers, NaN if none is."""
+    import numpy as np
+
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if known.size else float("nan")
 
 
 def print_fits(dataset: Dataset) -> None:

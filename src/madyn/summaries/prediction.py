@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from madyn.prediction.scoring import LEFT_OUT
 from madyn.summaries.numbers import band
 from madyn.terminal import console, is_verbose, print_table
 
@@ -112,6 +111,8 @@ def prediction_tables(
 
 def print_evaluation(evaluation: Evaluation) -> None:
     """How well every approach predicts architectures left out, then regions; with -v all scores."""
+    from madyn.prediction.scoring import LEFT_OUT
+
     scores = {str(protocol): part for protocol, part in evaluation.scores.groupby("protocol", sort=False)}
     shown = {**_SCORES, **_MORE_SCORES} if is_verbose() else _SCORES
     for protocol, part in scores.items():

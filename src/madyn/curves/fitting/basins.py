@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from scipy.ndimage import minimum_filter
 
 from madyn.curves.fitting.objective import Objective
 from madyn.curves.grouping import alike
@@ -71,15 +70,29 @@ def _minima(loss: Array, floor: float) -> tuple[Rows, Array]:
             where = np.zeros(len(loss), np.intp)
             flat, at = low[:, np.newaxis], at[:, np.newaxis]
         else:
-            size = (1, *(3,) * (low.ndim - 1))
             flat, at = low.reshape(len(low), -1), at.reshape(len(low), -1)
-            minimal = (low <= minimum_filter(low, size=size, mode="nearest")).reshape(flat.shape) & np.isfinite(flat)
+            minimal = (low <= _lowest_around(low)).reshape(flat.shape) & np.isfinite(flat)
             whose, where = np.nonzero(minimal)
             rest = np.stack(np.unravel_index(where, low.shape[1:]), axis=-1).astype(float)
         depth.append(flat[whose, where])
         owner.append(whose)
         place.append(np.insert(rest, axis - 1, at[whose, where], axis=1))
     return _distinct(np.concatenate(depth), np.concatenate(owner), np.concatenate(place), floor)
+
+
+def _lowest_around(low: Array) -> Array:
+    """The least of each point of grids (S, m1, ..., mr) and its neighbours, those across a corner among them."""
+    lowest = low
+    for axis in range(1, low.ndim):
+        before, after = (tuple(part if i == axis else slice(None) for i in range(low.ndim)) for part in _SHIFTED)
+        around = lowest.copy()
+        np.minimum(around[after], lowest[before], out=around[after])
+        np.minimum(around[before], lowest[after], out=around[before])
+        lowest = around
+    return lowest
+
+
+_SHIFTED = slice(None, -1), slice(1, None)
 
 
 def _along(loss: Array, axis: int) -> tuple[Array, Array]:

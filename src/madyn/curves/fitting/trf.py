@@ -11,7 +11,6 @@ import warnings
 from typing import NamedTuple
 
 import numpy as np
-from scipy.optimize import OptimizeWarning, curve_fit
 
 from madyn.curves.fitting.objective import penalty_rows
 from madyn.curves.fitting.solution import Solution
@@ -94,6 +93,8 @@ def _scale(hypothesis: SeparableModel, t: Array, y: Array) -> _Scale:
 
 def _search(hypothesis: SeparableModel, s: Array, v: Array, root: Array) -> tuple[Array, Array, Array]:
     """Optimum, covariance and Jacobian in normalised units; the covariance is infinite where that has not full rank."""
+    from scipy.optimize import OptimizeWarning, curve_fit  # a quarter of a second, which the engine does without
+
     published, penalty = hypothesis.published, hypothesis.penalty
     assert published is not None
     start = published.start(s, v)
