@@ -252,6 +252,21 @@ def test_a_damaged_or_foreign_prior_is_learned_again(spoil):
     assert path.read_text() == sound
 
 
+def test_a_kept_prior_has_the_names_that_files_have_always_had():
+    """What is `proportional_share` in code is "growth" in files, so that those of before are read."""
+    prior = madyn.curves.Prior.default("step1")
+    assert kept.learned_once(lambda: prior, HYPOTHESES["step1"], [STEPS], {}) is prior
+    (path,) = kept.folder().iterdir()
+    content = json.loads(path.read_text())
+    assert set(content) == {
+        "format", "key", "mean", "cov", "linear_mean", "linear_slope", "linear_cov", "log_sigma", "lengths", "growth",
+        "units", "center", "scale", "widening", "positive", "source",
+    }  # fmt: skip
+    path.write_text(json.dumps({**content, "growth": 0.25}))
+    again = kept.learned_once(lambda: prior, HYPOTHESES["step1"], [STEPS], {})
+    assert again.proportional_share == 0.25
+
+
 def test_a_prior_that_cannot_be_kept_is_used(monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
     monkeypatch.setattr(kept, "folder", lambda: tmp_path / "file" / "priors")

@@ -37,7 +37,7 @@ def constant_prior(model: SeparableModel, sigma: float, length: int) -> Prior:
     lengths = tuple(float(i == length) for i in range(len(LENGTHS)))
     return replace(
         Prior.default(model), linear_mean=[1.0], linear_cov=[[4.0]], log_sigma=(np.log(sigma), 1e-4), lengths=lengths,
-        growth=0.0,
+        proportional_share=0.0,
     ).given()  # fmt: skip
 
 
@@ -75,7 +75,7 @@ def test_evidence_is_that_of_the_marginal_normal_distribution():
     expected = normal_log(y, X @ m, X @ prior_cov @ X.T + sigma**2 * np.eye(9))
     assert found.log_evidence == pytest.approx(expected)
     A = X.T @ X / sigma**2 + np.linalg.inv(prior_cov)
-    np.testing.assert_allclose(found.root @ found.root.T, A)
+    np.testing.assert_allclose(found.factor @ found.factor.T, A)
     np.testing.assert_allclose(found.mean, np.linalg.solve(A, X.T @ y / sigma**2 + np.linalg.solve(prior_cov, m)))
 
 
@@ -217,7 +217,7 @@ def brute_force(prior: Prior, t: np.ndarray, y: np.ndarray, at: float) -> tuple[
 
 @pytest.mark.slow
 def test_a_posterior_is_that_of_sums_over_a_dense_grid():
-    prior = replace(GIVEN, growth=0.0, cov=np.diag([1.0, 1.5]) ** 2, mean=[1.0, -3.0], linear_cov=np.eye(3))
+    prior = replace(GIVEN, proportional_share=0.0, cov=np.diag([1.0, 1.5]) ** 2, mean=[1.0, -3.0], linear_cov=np.eye(3))
     t = STEPS[::3]
     drawn = prior.sample(3, t, seed=11)
     found = posterior(t, drawn.y, prior=prior)
@@ -235,9 +235,15 @@ def covered(bands, truth):
     return (bands["lower"].values <= truth) & (truth <= bands["upper"].values)
 
 
-@pytest.mark.parametrize("growth", [0.0, 0.9])
-def test_intervals_hold_the_truth_as_often_as_they_say(growth):
-    prior = replace(GIVEN, growth=growth, cov=GIVEN.cov / 4, linear_cov=np.eye(3) / 4, linear_mean=[2.0, -1.0, 1.0])
+@pytest.mark.parametrize("proportional_share", [0.0, 0.9])
+def test_intervals_hold_the_truth_as_often_as_they_say(proportional_share):
+    prior = replace(
+        GIVEN,
+        proportional_share=proportional_share,
+        cov=GIVEN.cov / 4,
+        linear_cov=np.eye(3) / 4,
+        linear_mean=[2.0, -1.0, 1.0],
+    )
     drawn = prior.sample(240, STEPS, seed=2)
     found = posterior(STEPS, drawn.y, prior=prior)
     inside = {
@@ -262,7 +268,7 @@ def test_units_change_nothing_but_units():
     y = series()
     plain = posterior(STEPS, y).forecast([150_000.0])
     # noise that grows with the level is not the same after a shift
-    even = replace(Prior.default(), growth=0.0)
+    even = replace(Prior.default(), proportional_share=0.0)
     for bound in BOUNDS:
         scaled = posterior(STEPS / 7, 1e5 * y).forecast([150_000.0 / 7])[bound]
         np.testing.assert_allclose(scaled, 1e5 * plain[bound], rtol=1e-6)

@@ -59,10 +59,12 @@ def test_several_curves_are_hypotheses():
 def test_a_prior_is_made_with_the_old_word_too():
     prior = curves.Prior.default("step1")
     fields: dict[str, Any] = {field.name: getattr(prior, field.name) for field in dataclasses.fields(prior)}
-    fields["model"] = fields.pop("hypothesis")
+    fields["model"], fields["growth"] = fields.pop("hypothesis"), 0.25
+    del fields["proportional_share"]
     with pytest.warns(DeprecationWarning, match="write Prior"):
         again = curves.Prior(**fields)
     assert again.hypothesis is prior.hypothesis
+    assert again.proportional_share == 0.25
 
 
 @pytest.mark.parametrize("thing", [curves.fit_curves(T, Y, "step1"), curves.posterior(T, Y, "step1"),

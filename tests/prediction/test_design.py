@@ -191,12 +191,12 @@ def test_intervals_hold_what_new_runs_do():
 def test_evidence_is_calibrated_without_the_architecture_that_it_is_of():
     rng = np.random.default_rng(0)
     groups = np.repeat(np.arange(400), 2)
-    claimed = rng.uniform(1, 3, 400)[groups]
+    uncalibrated = rng.uniform(1, 3, 400)[groups]
     truth = rng.normal(0, 5, 400)[groups]
-    evidence = Evidence.of(truth + 0.7 * claimed * rng.standard_normal(800), truth - 1.0, claimed, groups)
+    evidence = Evidence.of(truth + 0.7 * uncalibrated * rng.standard_normal(800), truth - 1.0, uncalibrated, groups)
     assert evidence.coverage == pytest.approx(0.9, abs=0.03)
     low, middle, high = evidence.interval(np.zeros(1), np.ones(1))
-    assert middle[0] == pytest.approx(0.5, abs=0.15)  # the shift by 1, in claims of 1 to 3
+    assert middle[0] == pytest.approx(0.5, abs=0.15)  # the shift by 1, in standard deviations of 1 to 3
     assert high[0] - low[0] == pytest.approx(2 * 1.645 * 0.7, rel=0.2)
     wider = evidence.interval(np.zeros(1), np.ones(1), more=2.0)
     assert wider[2][0] - wider[0][0] > 1.5 * (high[0] - low[0])
@@ -230,9 +230,9 @@ def test_the_loss_is_predicted_for_shapes_that_were_not_trained():
     mine = table.rows["model"].isin(["m0_s0", "m0_s1"]).to_numpy()
     without = fit_losses(table.take(~mine))
     assert without is not None
-    said, claimed = (part[0] for part in without.fitted.predict(table.rows.loc[mine]))
+    said, uncalibrated = (part[0] for part in without.fitted.predict(table.rows.loc[mine]))
     calibration = scores.evidence.calibration
-    assert calibration.scores.max() * calibration.scale[0] == pytest.approx((odd["m0_s0"] - said) / claimed)
+    assert calibration.scores.max() * calibration.scale[0] == pytest.approx((odd["m0_s0"] - said) / uncalibrated)
     few = family_table(FAMILY[:4])
     assert fit_losses(few) is None
 

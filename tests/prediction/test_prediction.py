@@ -342,6 +342,10 @@ def test_a_saved_predictor_says_the_same(predictor, tmp_path):
 def test_files_that_are_no_predictor_are_refused(predictor, tmp_path):
     predictor.save(tmp_path / "p.json")
     whole = json.loads((tmp_path / "p.json").read_text())
+    assert set(whole) == {  # the names that files have always had, so that those of before are read
+        "madyn_predictor", "version", "approach", "seed", "settings", "positions", "models", "losses", "left_out",
+        "curves", "predicted", "claimed",
+    }  # fmt: skip
     damages = [
         {"approach": "oracle"}, {"curves": whole["curves"][1:]}, {"positions": "x"}, {"models": []},
         {"claimed": [[0.0] * len(r) for r in whole["claimed"]]}, {"settings": {"theta": [1.0]}}, {"seed": None},
@@ -428,7 +432,7 @@ def test_components_give_curves_back():
 @settings(deadline=None)
 @given(st.integers(20, 60), st.integers(1, 4))
 def test_intervals_cover_new_groups(count, layers):
-    """Of architectures that share their own chance, and whose claims are wrong by a factor."""
+    """Of architectures that share their own chance, and whose uncertainties are wrong by a factor."""
     rng = np.random.default_rng(count)
 
     def groups(n):

@@ -26,6 +26,9 @@ from madyn.dataset.leftovers import sweep_beside
 from madyn.errors import DatasetError, StorageError, UsageError
 
 FORMAT = 1
+_IN_FILES = {"proportional_share": "growth"}
+"""Fields of a prior that keep their first name in files."""
+
 _UNITS = ("range", "level", "given")
 
 
@@ -67,31 +70,33 @@ def _key(hypothesis: SeparableModel, arrays: Sequence[NDArray[Any]], asked: dict
 
 
 def _as_json(prior: Prior) -> dict[str, Any]:
-    values = {f.name: getattr(prior, f.name) for f in fields(prior) if f.name != "hypothesis"}
+    values = {_IN_FILES.get(f.name, f.name): getattr(prior, f.name) for f in fields(prior) if f.name != "hypothesis"}
     return {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in values.items()}
 
 
 def _read(path: Path, hypothesis: SeparableModel, key: str) -> Prior | None:
     """The prior in a file; None where there is none, or not this one."""
     try:
-        found = read_json(path)
+        content = read_json(path)
     except DatasetError:
         return None
-    if not isinstance(found, dict) or (found.pop("format", None), found.pop("key", None)) != (FORMAT, key):
+    if not isinstance(content, dict) or (content.pop("format", None), content.pop("key", None)) != (FORMAT, key):
         return None
     try:
-        return _from_json(hypothesis, found)
+        return _from_json(hypothesis, content)
     except (UsageError, TypeError, ValueError, OverflowError):
         return None
 
 
-def _from_json(hypothesis: SeparableModel, found: dict[str, Any]) -> Prior:
+def _from_json(hypothesis: SeparableModel, content: dict[str, Any]) -> Prior:
     """Raises one of several errors where the values are not those of a prior."""
     prior = Prior.default(hypothesis)
-    if set(found) != {f.name for f in fields(prior)} - {"hypothesis"}:
+    names = {_IN_FILES.get(f.name, f.name): f.name for f in fields(prior) if f.name != "hypothesis"}
+    if set(content) != set(names):
         raise ValueError("other fields")
     values: dict[str, Any] = {}
-    for name, value in found.items():
+    for in_file, value in content.items():
+        name = names[in_file]
         kind = getattr(prior, name)
         if isinstance(kind, (str, bool)):
             values[name] = value

@@ -34,7 +34,7 @@ def approach_named(name: str) -> Approach:
 
 @dataclass(frozen=True)
 class _Regression:
-    """A regressor of coordinates. It claims the spread of all curves, (P,), as its uncertainty, more of it with the
+    """A regressor of coordinates. Its uncertainty is the spread of all curves, (P,), more of it with the
     leverage of a row in a linear regression; calibration does the rest."""
 
     inputs: Inputs

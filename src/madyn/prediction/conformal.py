@@ -1,7 +1,7 @@
 """Intervals that hold for architectures that were not learned from.
 
-Residuals of left-out architectures, each divided by the uncertainty that was claimed for it, say how far off such a
-claim is; a new claim is scaled by their quantiles. That is split conformal prediction with normalised scores
+Residuals of left-out architectures, each divided by the uncertainty that its approach gave it, say how far off such
+an uncertainty is; a new one is scaled by their quantiles. That is split conformal prediction with normalised scores
 (Papadopoulos et al. 2002; Lei et al. 2018). Layers and steps of one architecture are not exchangeable with those of
 another, architectures are: so each counts for one, whatever its number of layers and seeds, and the quantiles are
 corrected for the number of architectures (Dunn, Wasserman & Ramdas 2023, arXiv 1809.07441, pooling distribution
@@ -21,11 +21,11 @@ from madyn.typing import Array
 
 @dataclass(frozen=True)
 class Calibration:
-    """Residuals over claimed uncertainties of architectures that were left out.
+    """Residuals over uncalibrated standard deviations of architectures that were left out.
 
     Attributes:
-        scale: (P,) what a claim is multiplied by at each position, for residuals of about unit size.
-        scores: (n, P) residuals over scaled claims.
+        scale: (P,) what a standard deviation is multiplied by at each position, for residuals of about unit size.
+        scores: (n, P) residuals over scaled standard deviations.
         weights: (n,) of each row; the rows of an architecture weigh the same together, all of them 1.
         architectures: how many were left out in turn.
     """
@@ -36,12 +36,12 @@ class Calibration:
     architectures: int
 
     @classmethod
-    def of(cls, residuals: Array, claimed: Array, groups: NDArray[np.intp]) -> Calibration:
-        """From residuals, observed less predicted, and claimed standard deviations, both (n, P), of n rows in groups
-        (n,)."""
+    def of(cls, residuals: Array, uncalibrated: Array, groups: NDArray[np.intp]) -> Calibration:
+        """From residuals, observed less predicted, and standard deviations as the approach gave them, both (n, P), of n
+        rows in groups (n,)."""
         distinct, number, counts = np.unique(groups, return_inverse=True, return_counts=True)
         weights = 1 / (len(distinct) * counts[number])
-        raw = residuals / claimed
+        raw = residuals / uncalibrated
         scale = np.maximum(np.sqrt(weights @ np.square(raw)), 1e-9)
         return cls(scale, raw / scale, weights, len(distinct))
 
@@ -55,7 +55,7 @@ class Calibration:
         return 0 < self._corrected(p) < 1
 
     def quantile(self, p: float) -> float:
-        """How many scaled claims the p-quantile lies from the prediction, at any position.
+        """How many scaled standard deviations the p-quantile lies from the prediction, at any position.
 
         With too few architectures for a quantile so far out, it is the farthest residual, or if that is farther the
         quantile of Student's t with as many degrees of freedom as architectures but one.
@@ -70,7 +70,7 @@ class Calibration:
         return min(assumed, scores[0]) if p < 0.5 else max(assumed, scores[-1])
 
     def possible(self, curve: Array, spread: Array) -> Array:
-        """What a run may do whose predicted curve and scaled claim are these, (P,): n curves, (n, P), of `weights`.
+        """What a run may do whose predicted curve and scaled spread are these, (P,): n curves, (n, P), of `weights`.
 
         Each departs from the prediction as a left-out layer did, over the whole run at once, so that what depends on
         more than one position (a largest value, the step of a peak) can be read off.
@@ -105,7 +105,7 @@ class Calibration:
         return p - (1 - p) / self.architectures if p < 0.5 else p + p / self.architectures
 
 
-def claim(spread: Array) -> Array:
+def one_spread(spread: Array) -> Array:
     """One uncertainty for a whole curve, or for all curves of a model: the root mean square over all but the first
     axis of (n, ..., P), shape (n,)."""
     return np.sqrt(np.square(spread).mean(axis=tuple(range(1, spread.ndim))))

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from madyn.architecture import Architecture
 from madyn.errors import UsageError
 from madyn.prediction.candidates import AXES, SEARCHED, TO_EXTRAPOLATE, Limits, bounds_of, candidates, none_left, span
-from madyn.prediction.conformal import claim
+from madyn.prediction.conformal import one_spread
 from madyn.prediction.derived import LARGEST_LOG, in_units, quantity
 from madyn.prediction.inputs import Subject
 from madyn.prediction.losses import Evidence, LossLaw, fit_losses
@@ -142,13 +142,13 @@ def design(
 
     law = fit_losses(table)
     losses = law.interval(subjects) if law else (np.full(len(subjects), np.nan),) * 3
-    (values, peaks), claimed = _predicted(predictor, subjects, (objective, _LARGEST))
+    (values, peaks), uncalibrated = _predicted(predictor, subjects, (objective, _LARGEST))
     evidence, seen = _evidence(predictor, objective)
     more = _drift(table, at, training.steps) if beyond else 0.0
     # Bounded before they are compared: what lies beyond a bound is worth the bound and no more.
-    wanted = [objective.in_units(v, training.steps) for v in evidence.interval(values, claimed, more)]
+    wanted = [objective.in_units(v, training.steps) for v in evidence.interval(values, uncalibrated, more)]
 
-    allowed = np.flatnonzero(_allowed(limits, law, losses[1], _upper(predictor, peaks, claimed)))
+    allowed = np.flatnonzero(_allowed(limits, law, losses[1], _upper(predictor, peaks, uncalibrated)))
     first = wanted[1] if minimize is not None else -wanted[1]
     second = losses[1] if law else np.array([float(a.num_parameters) for a in architectures])
     costs = np.column_stack([first, second])
@@ -237,38 +237,37 @@ def _beyond(at: int | None, last: int, extrapolate: bool) -> str:
 def _predicted(
     predictor: Predictor, subjects: Sequence[Subject], objectives: Sequence[_Objective]
 ) -> tuple[Array, Array]:
-    """Each objective of n models, (objectives, n), and one claimed standard deviation of each model's curves, (n,).
-
-    The claim is before calibration, as `Evidence` wants it.
+    """Each objective of n models, (objectives, n), and one standard deviation of each model's curves, (n,), before
+    calibration, as `Evidence` wants it.
     """
     state, last = predictor.state, predictor.training.steps
-    values, claimed = np.empty((len(objectives), len(subjects))), np.empty(len(subjects))
+    values, uncalibrated = np.empty((len(objectives), len(subjects))), np.empty(len(subjects))
     size = max(1, _LAYERS_A_BATCH // max(subject.architecture.num_hidden_layers for subject in subjects))
     for start in range(0, len(subjects), size):
         batch = subjects[start : start + size]
         for i, (curves, spread) in enumerate(predictor.log_curves(batch), start):
             values[:, i] = [objective.of(curves, state.table.positions, last) for objective in objectives]
-            claimed[i] = claim(spread[np.newaxis])[0]
-    return values, claimed
+            uncalibrated[i] = one_spread(spread[np.newaxis])[0]
+    return values, uncalibrated
 
 
-def _upper(predictor: Predictor, values: Array, claimed: Array) -> Array:
+def _upper(predictor: Predictor, values: Array, uncalibrated: Array) -> Array:
     """The 0.95 quantile of the logarithm of the largest ratio, (n,)."""
-    return _evidence(predictor, _LARGEST)[0].interval(values, claimed)[2]
+    return _evidence(predictor, _LARGEST)[0].interval(values, uncalibrated)[2]
 
 
 def _evidence(predictor: Predictor, objective: _Objective) -> tuple[Evidence, Mapping[str, float]]:
     """What left-out architectures say of an objective, and its measured value, a logarithm, of each model."""
-    state, seen, said, claimed, groups = predictor.state, {}, [], [], []
-    table, spread = state.table, state.claimed * state.calibration.scale
+    state, seen, said, uncalibrated, groups = predictor.state, {}, [], [], []
+    table, spread = state.table, state.uncalibrated * state.calibration.scale
     for model, mine in _rows_by_model(table).items():
         last = table.subjects[model].training.steps
         seen[model] = objective.of(table.curves[mine], table.positions, last)
         said.append(objective.of(state.predicted[mine], table.positions, last))
-        claimed.append(claim(spread[mine][np.newaxis])[0])
+        uncalibrated.append(one_spread(spread[mine][np.newaxis])[0])
         groups.append(table.groups[mine[0]])
     measured = np.array(list(seen.values()))
-    return Evidence.of(measured, np.array(said), np.array(claimed), np.array(groups)), seen
+    return Evidence.of(measured, np.array(said), np.array(uncalibrated), np.array(groups)), seen
 
 
 def _rows_by_model(table: CurveTable) -> Mapping[str, NDArray[np.intp]]:

@@ -191,8 +191,8 @@ def _known(name: str, settings: Mapping[str, Any]) -> Any:
 def predict_rows(state: Calibrated, rows: pd.DataFrame) -> Predictions:
     """What a fitted approach says of n rows with the table's features."""
     calibration, at = state.calibration, state.table.positions
-    curves, claimed = state.fitted.predict(rows)
-    spread = claimed * calibration.scale
+    curves, uncalibrated = state.fitted.predict(rows)
+    spread = uncalibrated * calibration.scale
     low, middle, high = (curves + spread * calibration.quantile(p) for p in QUANTILES)
     peak = [
         calibration.quantile_of(quantity("peak step")(calibration.possible(curve, width), at, float(steps)), 0.5)

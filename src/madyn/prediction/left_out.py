@@ -23,16 +23,16 @@ class Calibrated:
     Attributes:
         table: single runs.
         fitted: to all of them.
-        predicted, claimed: (n, P) log curves and standard deviations for the table's rows, each from a fit without its
-            architecture, though with hyper-parameters that were chosen with it (`evaluation` chooses them without); of
-            a table with one architecture, its mean curve.
+        predicted, uncalibrated: (n, P) log curves, and their standard deviations as the approach gives them, for the
+            table's rows, each from a fit without its architecture, though with hyper-parameters that were chosen with
+            it (`evaluation` chooses them without); of a table with one architecture, its mean curve.
         calibration: from their residuals.
     """
 
     table: CurveTable
     fitted: Fitted
     predicted: Array
-    claimed: Array
+    uncalibrated: Array
     calibration: Calibration
 
 
@@ -49,9 +49,9 @@ def fit_calibrated(
         raise DatasetError("the data hold a single layer: with nothing to compare it with, nothing can be learned")
     fit = approach_named(approach).fit
     fitted = fit(table.averaged(), seed, settings)
-    predicted, claimed = np.empty_like(table.curves), np.empty_like(table.curves)
+    predicted, uncalibrated = np.empty_like(table.curves), np.empty_like(table.curves)
     if table.architectures == 1:
-        predicted[:], claimed[:] = table.curves.mean(axis=0), fitted.predict(table.rows)[1]
+        predicted[:], uncalibrated[:] = table.curves.mean(axis=0), fitted.predict(table.rows)[1]
     else:
         numbers = fold_numbers(table.groups, folds)
         for number in np.unique(numbers):
@@ -60,11 +60,11 @@ def fit_calibrated(
             # Of a single layer nothing can be learned but its curve.
             learn = fit if len(train.rows) > 1 else approach_named("mean_curve").fit
             part = learn(train, seed, fitted.settings)
-            predicted[test], claimed[test] = part.predict(table.rows.loc[test])
-    return calibrated(table, fitted, predicted, claimed)
+            predicted[test], uncalibrated[test] = part.predict(table.rows.loc[test])
+    return calibrated(table, fitted, predicted, uncalibrated)
 
 
-def calibrated(table: CurveTable, fitted: Fitted, predicted: Array, claimed: Array) -> Calibrated:
+def calibrated(table: CurveTable, fitted: Fitted, predicted: Array, uncalibrated: Array) -> Calibrated:
     """From what an approach did on architectures left out."""
-    calibration = Calibration.of(table.curves - predicted, claimed, table.groups)
-    return Calibrated(table, fitted, predicted, claimed, calibration)
+    calibration = Calibration.of(table.curves - predicted, uncalibrated, table.groups)
+    return Calibrated(table, fitted, predicted, uncalibrated, calibration)

@@ -48,40 +48,42 @@ class Evidence:
     coverage: float
 
     @classmethod
-    def of(cls, observed: Array, predicted: Array, claimed: Array, groups: NDArray[np.intp]) -> Self:
+    def of(cls, observed: Array, predicted: Array, uncalibrated: Array, groups: NDArray[np.intp]) -> Self:
         """From single runs and their predictions by a fit without their architecture, all (n,)."""
-        calibration = _calibration(observed, predicted, claimed, groups)
+        calibration = _calibration(observed, predicted, uncalibrated, groups)
         distinct, number, counts = np.unique(groups, return_inverse=True, return_counts=True)
         if len(distinct) < 2:
             return cls(calibration, np.nan, np.nan)
         bounds = np.empty((3, len(observed)))
         for group in distinct:
             mine = groups == group
-            others = _calibration(observed[~mine], predicted[~mine], claimed[~mine], groups[~mine])
-            bounds[:, mine] = _interval(others, predicted[mine], claimed[mine])
+            others = _calibration(observed[~mine], predicted[~mine], uncalibrated[~mine], groups[~mine])
+            bounds[:, mine] = _interval(others, predicted[mine], uncalibrated[mine])
         low, middle, high = bounds
         inside = (observed >= low) & (observed <= high)
         coverage = float(np.mean(np.bincount(number, inside) / counts))
         seen, said = (np.bincount(number, values) / counts for values in (observed, middle))
         return cls(calibration, r_squared(seen, said), coverage)
 
-    def interval(self, value: Array, claimed: Array, more: float = 0.0) -> tuple[Array, Array, Array]:
+    def interval(self, value: Array, uncalibrated: Array, more: float = 0.0) -> tuple[Array, Array, Array]:
         """The 0.05, 0.5 and 0.95 quantiles for a single run, each (n,).
 
         Args:
             value: predictions before calibration, (n,).
-            claimed: their standard deviations before calibration, (n,).
+            uncalibrated: their standard deviations before calibration, (n,).
             more: a standard deviation that no residual could show, in the unit of the value.
         """
-        return _interval(self.calibration, value, claimed, more)
+        return _interval(self.calibration, value, uncalibrated, more)
 
 
-def _calibration(observed: Array, predicted: Array, claimed: Array, groups: NDArray[np.intp]) -> Calibration:
-    return Calibration.of((observed - predicted)[:, np.newaxis], claimed[:, np.newaxis], groups)
+def _calibration(observed: Array, predicted: Array, uncalibrated: Array, groups: NDArray[np.intp]) -> Calibration:
+    return Calibration.of((observed - predicted)[:, np.newaxis], uncalibrated[:, np.newaxis], groups)
 
 
-def _interval(calibration: Calibration, value: Array, claimed: Array, more: float = 0.0) -> tuple[Array, Array, Array]:
-    width = np.hypot(claimed * calibration.scale[0], more)
+def _interval(
+    calibration: Calibration, value: Array, uncalibrated: Array, more: float = 0.0
+) -> tuple[Array, Array, Array]:
+    width = np.hypot(uncalibrated * calibration.scale[0], more)
     low, middle, high = (value + calibration.quantile(p) * width for p in QUANTILES)
     return low, middle, high
 
@@ -118,12 +120,12 @@ def fit_losses(table: CurveTable) -> LossLaw | None:
     if len(distinct) < ENOUGH_ARCHITECTURES or not table.features:
         return None
     losses = np.array([table.losses[model] for model in rows["model"]])
-    predicted, claimed = np.empty_like(losses), np.empty_like(losses)
+    predicted, uncalibrated = np.empty_like(losses), np.empty_like(losses)
     for group in distinct:
         mine = groups == group
         part = _quadratic(table, rows.loc[~mine], losses[~mine])
-        predicted[mine], claimed[mine] = part.predict(rows.loc[mine])
-    return LossLaw(_quadratic(table, rows, losses), Evidence.of(losses, predicted, claimed, groups))
+        predicted[mine], uncalibrated[mine] = part.predict(rows.loc[mine])
+    return LossLaw(_quadratic(table, rows, losses), Evidence.of(losses, predicted, uncalibrated, groups))
 
 
 @dataclass(frozen=True)

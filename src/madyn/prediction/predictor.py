@@ -193,8 +193,8 @@ class Predictor:
                 raise ArchitectureError(
                     f"{name} is not known of this model, and the models that were learned from differ in it: give it"
                 )
-        curves, claimed = self.state.fitted.predict(rows)
-        spread = claimed * self.state.calibration.scale
+        curves, uncalibrated = self.state.fitted.predict(rows)
+        spread = uncalibrated * self.state.calibration.scale
         ends = np.cumsum([subject.architecture.num_hidden_layers for subject in subjects])[:-1]
         return list(zip(np.split(curves, ends), np.split(spread, ends), strict=True))
 

@@ -16,7 +16,7 @@ _KEPT = 0.99  # of the variance
 _LEAST, _MOST = 2, 8
 
 LEAST_SPREAD = 0.01
-"""No curve's logarithm is claimed to be known better than this: 1 %."""
+"""No curve's logarithm counts as known better than this: 1 %."""
 
 
 @dataclass(frozen=True)

@@ -37,8 +37,8 @@ def residuals(predictor: Predictor, quantity: str) -> pd.DataFrame:
         mine = np.flatnonzero(table.groups == group)
         calibration = _without(predictor.state, group)
         for i in mine:
-            claimed = predictor.state.claimed[i] * calibration.scale
-            possible = calibration.possible(predictor.state.predicted[i], claimed)
+            spread = predictor.state.uncalibrated[i] * calibration.scale
+            possible = calibration.possible(predictor.state.predicted[i], spread)
             values = derived.quantity(quantity)(possible, table.positions, float(last[i]))
             ends[i] = [calibration.quantile_of(values, p) for p in QUANTILES]
     # No largest value lies under the median, as in `Predictor.predict`.
@@ -63,5 +63,5 @@ def _without(state: Calibrated, group: int) -> Calibration:
     if not others.any():
         return state.calibration
     return Calibration.of(
-        state.table.curves[others] - state.predicted[others], state.claimed[others], state.table.groups[others]
+        state.table.curves[others] - state.predicted[others], state.uncalibrated[others], state.table.groups[others]
     )

@@ -46,7 +46,8 @@ def write_state(path: Path, approach: str, seed: int, state: Calibrated) -> None
             "left_out": dict(state.table.left_out),
             "curves": state.table.curves.tolist(),
             "predicted": state.predicted.tolist(),
-            "claimed": state.claimed.tolist(),
+            # What is `uncalibrated` in code keeps its name in files.
+            "claimed": state.uncalibrated.tolist(),
         },
     )
 
@@ -76,11 +77,11 @@ def _state_of(content: _Saved) -> Calibrated:
     fit = approach_named(content.approach).fit
     subjects = {name: from_record(asdict(record)) for name, record in content.models.items()}
     layers = sum(subject.architecture.num_hidden_layers for subject in subjects.values())
-    curves, predicted, claimed = (_rectangle(c) for c in (content.curves, content.predicted, content.claimed))
+    curves, predicted, uncalibrated = (_rectangle(c) for c in (content.curves, content.predicted, content.claimed))
     if (
         not layers == len(curves)
-        or not curves.shape == predicted.shape == claimed.shape
-        or not (claimed >= _LEAST_SPREAD).all()
+        or not curves.shape == predicted.shape == uncalibrated.shape
+        or not (uncalibrated >= _LEAST_SPREAD).all()
     ):
         raise ValueError("its curves do not belong together")
     positions = np.array(content.positions, float)
@@ -88,11 +89,11 @@ def _state_of(content: _Saved) -> Calibrated:
         raise ValueError("its positions do not rise from 0")
     if steps_of(positions[-1:], max(subject.training.steps for subject in subjects.values()))[0] > 2 * MAX_STEP:
         raise ValueError("its positions go beyond any step of training")
-    if max(np.abs(curves).max(), np.abs(predicted).max(), claimed.max()) > LARGEST_LOG:
+    if max(np.abs(curves).max(), np.abs(predicted).max(), uncalibrated.max()) > LARGEST_LOG:
         raise ValueError("its curves are none of a ratio over the steps of a run")
     table = table_of(subjects, curves, positions, content.losses, content.left_out)
     fitted = fit(table.averaged(), content.seed, content.settings)
-    state = calibrated(table, fitted, predicted, claimed)
+    state = calibrated(table, fitted, predicted, uncalibrated)
     if not all(np.isfinite(found).all() for found in fitted.predict(table.rows)):
         raise ValueError("what it predicts of its own models is not finite")
     return state
@@ -105,7 +106,7 @@ def _rectangle(rows: list[list[float]]) -> Array:
 
 
 _LEAST_SPREAD = 1e-9
-"""Standard deviations of log curves: no approach claims less than a millionth."""
+"""Standard deviations of log curves: no approach gives less than a millionth."""
 
 _MOST_ROWS = 5000
 """Layers that a predictor is fitted to: its matrix has their square."""

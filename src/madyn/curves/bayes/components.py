@@ -93,10 +93,15 @@ class Part:
     def components(self) -> Components:
         hypothesis = self.prior.hypothesis
         size = sizes(hypothesis, self.mix.theta, self.time)
-        root = self.mix.root * size[..., np.newaxis]
+        factor = self.mix.factor * size[..., np.newaxis]
         u = np.where(hypothesis.log_scale, np.log(np.where(hypothesis.log_scale, self.mix.theta, 1.0)), self.mix.theta)
         return Components(
-            u, self.mix.mean * size, root @ np.swapaxes(root, -2, -1), self.mix.sigma, self.mix.length, self.mix.weight
+            u,
+            self.mix.mean * size,
+            factor @ np.swapaxes(factor, -2, -1),
+            self.mix.sigma,
+            self.mix.length,
+            self.mix.weight,
         )
 
     def draws(self, n: int, rng: np.random.Generator) -> Array:
@@ -117,7 +122,7 @@ class Part:
 
     def _parameters(self, chosen: Rows, z: Array) -> Array:
         pick = np.arange(len(chosen))[:, np.newaxis]
-        coefficients = self.mix.mean[pick, chosen] + np.einsum("sjab,sjb->sja", self.mix.root[pick, chosen], z)
+        coefficients = self.mix.mean[pick, chosen] + np.einsum("sjab,sjb->sja", self.mix.factor[pick, chosen], z)
         return raw_parameters(
             self.prior.hypothesis, self.mix.theta[pick, chosen], coefficients, self.time, self.center, self.scale
         )
@@ -130,7 +135,7 @@ class Part:
         if noisy:
             mean, variance = self._measured(t, columns, curve)
         else:
-            mean, variance = curve, np.sum(np.square(np.einsum("sjmk,sjkb->sbmj", columns, self.mix.root)), axis=1)
+            mean, variance = curve, np.sum(np.square(np.einsum("sjmk,sjkb->sbmj", columns, self.mix.factor)), axis=1)
         weight = np.broadcast_to(self.mix.weight[:, np.newaxis], mean.shape)
         floor = np.where(self.prior.positive, -self.center / self.scale, -np.inf)[:, np.newaxis]
         found = quantiles(weight, mean, np.sqrt(variance), probabilities, floor)
@@ -142,20 +147,20 @@ class Part:
 
     def _measured(self, t: Array, columns: Array, curve: Array) -> tuple[Array, Array]:
         """Mean and variance (S, m, J) of a measurement at t: a z_n carried on from the last point, and new noise."""
-        growth, shift = self.prior.growth, (self.center / self.scale)[:, np.newaxis, np.newaxis]
+        share, shift = self.prior.proportional_share, (self.center / self.scale)[:, np.newaxis, np.newaxis]
         largest = self.largest[:, np.newaxis, np.newaxis]
         at_last = self.prior.hypothesis.columns(self.x[-1:], self.mix.theta)[:, :, 0]
-        g = noise.loudness(curve + shift, largest, growth)
-        g_last = noise.loudness(
-            np.einsum("sjk,sjk->sj", at_last, self.mix.mean) + shift[..., 0], largest[..., 0], growth
+        g = noise.noise_scale(curve + shift, largest, share)
+        g_last = noise.noise_scale(
+            np.einsum("sjk,sjk->sj", at_last, self.mix.mean) + shift[..., 0], largest[..., 0], share
         )
         ahead = noise.coordinate(self.time.share(t)) - self.xi[-1]
-        a = noise.carried(ahead[:, np.newaxis], self.mix.length[:, np.newaxis])
+        a = noise.autocorrelation(ahead[:, np.newaxis], self.mix.length[:, np.newaxis])
         a = np.where(ahead[:, np.newaxis] > 0, a, 0.0)
         kept = a * g / g_last[:, np.newaxis]
         moved = columns - np.moveaxis(kept, 1, 2)[..., np.newaxis] * at_last[:, :, np.newaxis]
         mean = np.einsum("sjmk,sjk->smj", moved, self.mix.mean) + kept * self.v[:, -1:, np.newaxis]
-        variance = np.sum(np.square(np.einsum("sjmk,sjkb->sbmj", moved, self.mix.root)), axis=1)
+        variance = np.sum(np.square(np.einsum("sjmk,sjkb->sbmj", moved, self.mix.factor)), axis=1)
         return mean, variance + np.square(self.mix.sigma[:, np.newaxis] * g) * (1 - a * a)
 
 

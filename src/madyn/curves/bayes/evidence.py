@@ -48,15 +48,15 @@ def _chosen(array: Array, which: NDArray[np.intp]) -> Array:
 
 
 class Conditional(NamedTuple):
-    """The linear parameters given the others: log evidence (...), mean (k, ...), and L (k, k, ...) with A = L L'."""
+    """The linear parameters given the others: log evidence (...), mean (k, ...), and L (k, k, ...) of A = L L'."""
 
     log_evidence: Array
     mean: Array
-    root: Array
+    factor: Array
 
 
 def conditional(moments: Moments, precision: Array, prior_mean: Array, sigma: Array) -> Conditional:
-    """Evidence, mean and root of the precision at noise levels sigma.
+    """Evidence, mean and Cholesky factor of the precision at noise levels sigma.
 
     Args:
         moments: of trailing shape `...`.
@@ -65,24 +65,24 @@ def conditional(moments: Moments, precision: Array, prior_mean: Array, sigma: Ar
         sigma: broadcasts with `...`.
     """
     k = len(precision)
-    root, half, log_root, prior_power = _half_solved(moments, precision, prior_mean, sigma)
+    factor, half, log_factor, prior_power = _half_solved(moments, precision, prior_mean, sigma)
     mean = list(half)
     for i in reversed(range(k)):
         for j in range(i + 1, k):
-            mean[i] = mean[i] - root[j][i] * mean[j]
-        mean[i] = mean[i] / root[i][i]
-    evidence = _log_evidence(moments, precision, sigma, half, log_root, prior_power)
+            mean[i] = mean[i] - factor[j][i] * mean[j]
+        mean[i] = mean[i] / factor[i][i]
+    evidence = _log_evidence(moments, precision, sigma, half, log_factor, prior_power)
     full = np.zeros((k, k, *np.shape(evidence)))
     for i in range(k):
         for j in range(i + 1):
-            full[i, j] = root[i][j]
+            full[i, j] = factor[i][j]
     return Conditional(evidence, np.array(mean), full)
 
 
 def log_evidence(moments: Moments, precision: Array, prior_mean: Array, sigma: Array) -> Array:
     """The evidence alone, as `conditional`."""
-    _, half, log_root, prior_power = _half_solved(moments, precision, prior_mean, sigma)
-    return _log_evidence(moments, precision, sigma, half, log_root, prior_power)
+    _, half, log_factor, prior_power = _half_solved(moments, precision, prior_mean, sigma)
+    return _log_evidence(moments, precision, sigma, half, log_factor, prior_power)
 
 
 def misfit(moments: Moments, precision: Array, prior_mean: Array, sigma: Array) -> Array:
@@ -96,26 +96,28 @@ def _half_solved(moments: Moments, precision: Array, prior_mean: Array, sigma: A
     """(L of A = L L', L^-1 b, log |L|, m'Pm), all as lists of arrays over the nodes."""
     k, inverse = len(precision), 1 / np.square(sigma)
     pull = np.einsum("ij,j...->i...", precision, prior_mean)
-    root: list[list[Array]] = []
+    factor: list[list[Array]] = []
     half: list[Array] = []
-    log_root = np.zeros(())
+    log_factor = np.zeros(())
     for i in range(k):
         row: list[Array] = []
         for j in range(i + 1):
             entry = moments.gram[i, j] * inverse + precision[i, j]
             for m in range(j):
-                entry = entry - row[m] * (row[m] if j == i else root[j][m])
-            row.append(np.sqrt(entry) if j == i else entry / root[j][j])
-        root.append(row)
+                entry = entry - row[m] * (row[m] if j == i else factor[j][m])
+            row.append(np.sqrt(entry) if j == i else entry / factor[j][j])
+        factor.append(row)
         value = moments.cross[i] * inverse + pull[i]
         for m in range(i):
             value = value - row[m] * half[m]
         half.append(value / row[i])
-        log_root = log_root + np.log(row[i])
-    return root, half, log_root, np.einsum("i...,i...->...", prior_mean, pull)
+        log_factor = log_factor + np.log(row[i])
+    return factor, half, log_factor, np.einsum("i...,i...->...", prior_mean, pull)
 
 
-def _log_evidence(moments: Moments, precision: Array, sigma: Array, half, log_root: Array, prior_power: Array) -> Array:
+def _log_evidence(
+    moments: Moments, precision: Array, sigma: Array, half, log_factor: Array, prior_power: Array
+) -> Array:
     explained = sum(np.square(value) for value in half)
     left = moments.power / np.square(sigma) + prior_power - explained
     constant = 0.5 * np.linalg.slogdet(precision)[1]
@@ -123,6 +125,6 @@ def _log_evidence(moments: Moments, precision: Array, sigma: Array, half, log_ro
         moments.log_det
         - moments.points * (np.log(sigma) + 0.5 * np.log(2 * np.pi))
         + constant
-        - log_root
+        - log_factor
         - 0.5 * np.maximum(left, 0.0)
     )

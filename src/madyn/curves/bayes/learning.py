@@ -28,7 +28,7 @@ from madyn.typing import Array
 
 LAST_SEEN = 3  # points whose mean |y| is the unit
 ROUNDS = 6
-GROWTHS = (0.0, 0.5, 0.9)
+PROPORTIONAL_SHARES = (0.0, 0.5, 0.9)
 FEWEST = 4  # runs
 FOLDS = 4
 LEVEL = 0.9  # of the bands that the widening is found with
@@ -82,7 +82,10 @@ def learn_prior(
     finished = _Finished(t, y[good] / scale[good, np.newaxis], which, last_step)
     start = replace(_start(curve_of(hypothesis), finished), positive=positive)
     prior = _population(start, finished, ROUNDS)
-    prior = max((replace(prior, growth=growth) for growth in GROWTHS), key=lambda p: _support(p, finished))
+    prior = max(
+        (replace(prior, proportional_share=share) for share in PROPORTIONAL_SHARES),
+        key=lambda p: _support(p, finished),
+    )
     prior = _next(prior, finished)
     learned = replace(_widened(prior, finished.runs), source=f"learned from {finished.runs} finished runs")
     if seen is not None:
@@ -123,7 +126,9 @@ class _Finished(NamedTuple):
 
 def _start(hypothesis: SeparableModel, finished: _Finished) -> Prior:
     k, size = len(hypothesis.linear), float(np.nanmax(np.abs(finished.y)))
-    return replace(Prior.default(hypothesis), linear_cov=(_WIDE * size) ** 2 * np.eye(k), growth=GROWTHS[1]).given()
+    return replace(
+        Prior.default(hypothesis), linear_cov=(_WIDE * size) ** 2 * np.eye(k), proportional_share=PROPORTIONAL_SHARES[1]
+    ).given()
 
 
 def _population(prior: Prior, finished: _Finished, rounds: int) -> Prior:

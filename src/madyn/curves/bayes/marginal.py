@@ -32,14 +32,14 @@ class Found(NamedTuple):
     Attributes:
         theta: (S, J, q).
         mean: (S, J, k), of the coefficients of the basis.
-        root: (S, J, k, k), B with B B' their covariance.
+        factor: (S, J, k, k), B with B B' their covariance.
         sigma, length, weight: (S, J).
         log_evidence: (S,), of the series in their units.
     """
 
     theta: Array
     mean: Array
-    root: Array
+    factor: Array
     sigma: Array
     length: Array
     weight: Array
@@ -55,16 +55,16 @@ class Marginal:
         self.lengths = [l for l, chance in zip(LENGTHS, prior.lengths, strict=True) if chance > 0]  # noqa: E741
         self.length_logs = np.log([chance for chance in prior.lengths if chance > 0])[:, np.newaxis, np.newaxis]
         self.everyone = np.arange(len(v))
-        self.largest, g = self._loudness(shift)
+        self.largest, g = self._noise_scale(shift)
         self.noise = _Precision.of(xi, g, self.lengths)
 
-    def _loudness(self, shift: Array) -> tuple[Array, Array]:
+    def _noise_scale(self, shift: Array) -> tuple[Array, Array]:
         """The plug-in, (the largest |curve| (S,), g (S, n)): the curve is that of a first pass with equal variances."""
         self.noise = _Precision.of(self.xi, np.ones(self.v.shape), [0.0])
         curve = self._first_curve() + shift[:, np.newaxis]
         largest = np.max(np.abs(curve), axis=1)
         largest = np.where(largest > 0, largest, 1.0)
-        return largest, noise.loudness(curve, largest[:, np.newaxis], self.prior.growth)
+        return largest, noise.noise_scale(curve, largest[:, np.newaxis], self.prior.proportional_share)
 
     def _first_curve(self) -> Array:
         """(S, n), the posterior mean of the curve over the coarse grid, with white noise of equal variance."""
@@ -194,7 +194,7 @@ class Marginal:
         return -0.5 * np.linalg.slogdet(2 * np.pi * prior.cov)[1] - float(np.log(inside))
 
     def _at(self, u: Array, chance: Array) -> tuple[tuple[Array, Array, Array, Array, Array], Array]:
-        """((theta, mean, root, sigma, length) at places u (S, J, q), the log density there with all else summed out).
+        """((theta, mean, factor, sigma, length) at places u (S, J, q), the log density there with all else summed out).
 
         Noise level and length are those at which their distribution function, given u, reaches `chance` (J,).
         """
@@ -211,8 +211,8 @@ class Marginal:
         level, length = np.divmod(np.sum(climb < chance * climb[-1], axis=0), len(self.lengths))
         sigma = np.take_along_axis(sigma[:, :, 0].T, level, axis=1)
         one = evidence.conditional(moments.at(length), self.precision, prior_mean, sigma)
-        root = np.linalg.inv(np.moveaxis(one.root, (0, 1), (-2, -1)))
-        spread = np.swapaxes(root, -2, -1) / size[..., :, np.newaxis]
+        factor = np.linalg.inv(np.moveaxis(one.factor, (0, 1), (-2, -1)))
+        spread = np.swapaxes(factor, -2, -1) / size[..., :, np.newaxis]
         theta, mean = self.prior.hypothesis.nonlinear_at(u), np.moveaxis(one.mean, 0, -1) / size
         return (theta, mean, spread, sigma, np.array(self.lengths)[length]), total + np.log(spacing) + fixed
 

@@ -7,8 +7,8 @@ the linear parameters, so that their quantiles are those of a mixture of normal 
 its distribution function; what is not linear, such as the peak, is taken over draws from a fixed quasi-random sequence.
 There is no Markov chain, and the same series gives the same numbers.
 
-The variance of the noise is a plug-in: `noise.loudness` needs the curve, and takes it from a first pass over the coarse
-grid with equal variances.
+The variance of the noise is a plug-in: `noise.noise_scale` needs the curve, and takes it from a first pass over the
+coarse grid with equal variances.
 """
 
 from __future__ import annotations

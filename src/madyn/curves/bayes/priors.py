@@ -38,7 +38,7 @@ _SHARE = 6.0  # the default prior's standard deviation is this part of the box
 _REACH = 4.0  # standard deviations of the prior within which a posterior is looked for
 
 
-@renamed(model="hypothesis")
+@renamed(model="hypothesis", growth="proportional_share")
 @dataclass(frozen=True, eq=False)
 class Prior:
     """A prior over the curves of a hypothesis and the noise about them, in normalised time and a series' own units.
@@ -52,7 +52,7 @@ class Prior:
         linear_cov: (k, k), about that mean.
         log_sigma: (mean, standard deviation) of the logarithm of the noise, in units of the scale.
         lengths: probabilities of the correlation lengths `LENGTHS`.
-        growth: the share of the noise's variance that is proportional to the squared curve, from 0 to below 1.
+        proportional_share: of the noise's variance, the share that goes with the squared curve, from 0 to below 1.
         units: "range", for a center and scale that are the minimum and range of what was seen (0 and the largest |y|
             for a curve with no offset); "level", for 0 and the mean |y| of the last three points seen; "given", for
             `center` and `scale`.
@@ -72,7 +72,7 @@ class Prior:
     linear_cov: Array
     log_sigma: tuple[float, float]
     lengths: tuple[float, ...]
-    growth: float
+    proportional_share: float
     units: Literal["range", "level", "given"]
     center: float = 0.0
     scale: float = 1.0
@@ -100,14 +100,16 @@ class Prior:
         chances = read(self.lengths, "the prior's lengths").values
         if chances.shape != (len(LENGTHS),) or np.any(chances < 0) or not np.isclose(chances.sum(), 1):
             raise UsageError(f"the prior's lengths are {self.lengths}; expected {len(LENGTHS)} probabilities")
-        for name in ("growth", "center", "scale", "widening"):
+        for name in ("proportional_share", "center", "scale", "widening"):
             if not np.isfinite(number(getattr(self, name), f"the prior's {name}")):
                 raise UsageError(f"the prior's {name} is infinite")
         noise_level = read(self.log_sigma, "the prior's log_sigma").values
         if noise_level.shape != (2,) or not np.all(np.isfinite(noise_level)):
             raise UsageError("the prior's log_sigma is not two finite numbers, a mean and a standard deviation")
-        if not 0 <= self.growth < 1 or not self.scale > 0 or not self.log_sigma[1] > 0:
-            raise UsageError("the prior needs growth in [0, 1), scale above 0 and a noise that is uncertain")
+        if not 0 <= self.proportional_share < 1 or not self.scale > 0 or not self.log_sigma[1] > 0:
+            raise UsageError(
+                "the prior needs proportional_share in [0, 1), scale above 0 and a noise that is uncertain"
+            )
 
     @classmethod
     @renamed(model="hypothesis")
@@ -129,7 +131,7 @@ class Prior:
             linear_cov=9.0 * np.eye(k),
             log_sigma=(float(np.log(0.03)), 1.0),
             lengths=(0.4, 0.3, 0.2, 0.1),
-            growth=0.5,
+            proportional_share=0.5,
             units="range",
         )
 
@@ -178,10 +180,10 @@ class Prior:
         f = np.einsum("smk,sk->sm", self.hypothesis.columns(time.x(t), theta), coefficients) * self.scale + self.center
         sigma = np.exp(rng.normal(*self.log_sigma, n))
         length = np.array(LENGTHS)[rng.choice(len(LENGTHS), n, p=self.lengths)]
-        g = noise.loudness(f, np.max(np.abs(f), axis=1, keepdims=True), self.growth)
+        g = noise.noise_scale(f, np.max(np.abs(f), axis=1, keepdims=True), self.proportional_share)
         xi = noise.coordinate(time.share(t))
         z = rng.normal(size=f.shape)
-        a = noise.carried(np.diff(xi), length[:, np.newaxis])
+        a = noise.autocorrelation(np.diff(xi), length[:, np.newaxis])
         for i in range(1, t.size):
             z[:, i] = a[:, i - 1] * z[:, i - 1] + np.sqrt(1 - a[:, i - 1] ** 2) * z[:, i]
         params = raw_parameters(

@@ -29,7 +29,7 @@ def basins(objective: Objective, floor: float) -> tuple[Array, Rows]:
     low, high = hypothesis.search_box.T
     grid = np.clip(np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, len(axes)) @ turn.T, low, high)
     starts, owners = [], []
-    for series in alike(objective.root):  # a grid is projected once for all series of equal weights
+    for series in alike(objective.weight_roots):  # a grid is projected once for all series of equal weights
         for part, loss in _losses(objective, grid, series):
             whose, where = _minima(loss.reshape(len(part), *hypothesis.grid_points), floor)
             starts.append(np.clip(_between(axes, where) @ turn.T, low, high))
@@ -42,7 +42,7 @@ def mapped_basins(objective: Objective, floor: float) -> tuple[Array, Rows]:
     hypothesis = objective.hypothesis
     if hypothesis.starts_from is None or hypothesis.mapped is None:
         return np.empty((0, hypothesis.num_nonlinear)), np.empty(0, np.intp)
-    other = Objective(HYPOTHESES[hypothesis.starts_from], objective.x, objective.y, objective.root)
+    other = Objective(HYPOTHESES[hypothesis.starts_from], objective.x, objective.y, objective.weight_roots)
     u, owner = basins(other, floor)
     theta = other.hypothesis.nonlinear_at(u)
     coefficients = other.project(theta, owner)[2]

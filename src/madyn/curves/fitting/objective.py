@@ -63,13 +63,13 @@ class Objective:
         hypothesis: the curve; `x` is in the units of its bounds.
         x: (n,).
         y: (S, n), finite; where the weight is 0 anything finite.
-        root: (S, n), square roots of the weights.
+        weight_roots: (S, n), square roots of the weights.
     """
 
-    def __init__(self, hypothesis: SeparableModel, x: Array, y: Array, root: Array) -> None:
-        self.hypothesis, self.x, self.y, self.root = hypothesis, x, y, root
+    def __init__(self, hypothesis: SeparableModel, x: Array, y: Array, weight_roots: Array) -> None:
+        self.hypothesis, self.x, self.y, self.weight_roots = hypothesis, x, y, weight_roots
         self.penalty = hypothesis.penalty
-        self.target = y * root
+        self.target = y * weight_roots
         if self.penalty is not None:
             zeros = np.zeros((len(y), len(self.penalty.amplitudes)))
             self.target = np.concatenate([self.target, zeros], axis=1)
@@ -78,13 +78,13 @@ class Objective:
     def _start(self) -> Array:
         """(S, q), the start of the published search, about which a penalty holds the nonlinear parameters."""
         if self.penalty is None or self.hypothesis.published is None:
-            return np.empty((len(self.root), 0))
-        points = [self.x[seen] for seen in self.root > 0]
+            return np.empty((len(self.weight_roots), 0))
+        points = [self.x[seen] for seen in self.weight_roots > 0]
         return np.array([self.hypothesis.published.start(x, x)[: self.hypothesis.num_nonlinear] for x in points])
 
-    def design(self, theta: Array, root: Array) -> Array:
-        """W Phi with the rows of the penalty, (k, P, m), for theta (P, q) and root (P, n) or (1, n)."""
-        columns = np.moveaxis(self.hypothesis.columns(self.x, theta), -1, 0) * root
+    def design(self, theta: Array, weight_roots: Array) -> Array:
+        """W Phi with the rows of the penalty, (k, P, m), for theta (P, q) and weight_roots (P, n) or (1, n)."""
+        columns = np.moveaxis(self.hypothesis.columns(self.x, theta), -1, 0) * weight_roots
         if self.penalty is None:
             return columns
         rows = self.penalty.noise / self.penalty.amplitude_width * self._amplitudes(theta)
@@ -96,13 +96,13 @@ class Objective:
         chosen = [k - self.hypothesis.num_nonlinear for k in self.penalty.amplitudes]
         return self.hypothesis.combine_matrix(theta)[:, chosen, :]
 
-    def _design_change(self, theta: Array, root: Array, linear: Array) -> Array:
+    def _design_change(self, theta: Array, weight_roots: Array, linear: Array) -> Array:
         """(d(W Phi)/dtheta) c with the rows of the penalty, (q, P, m)."""
         gradient = self.hypothesis.gradient(self.x, theta)
         change = np.zeros((theta.shape[1], len(theta), len(self.x)))
         for j, k in np.ndindex(len(change), linear.shape[1]):  # einsum is five times slower on so small axes
             change[j] += gradient[..., k, j] * linear[:, k : k + 1]
-        change *= root
+        change *= weight_roots
         if self.penalty is None:
             return change
         extra = []
@@ -124,7 +124,7 @@ class Objective:
     def project(self, theta: Array, series: NDArray[np.intp]) -> tuple[Orthonormal, Array, Array, Array]:
         """(columns, residuals (P, m), coefficients (P, k), F (P,)) at theta (P, q) of these series (P,)."""
         with np.errstate(all="ignore"):
-            design = self.design(theta, self.root[series])
+            design = self.design(theta, self.weight_roots[series])
             broken = ~np.all(np.isfinite(design), axis=(0, 2))
             if np.any(broken):
                 design[:, broken] = 0.0
@@ -141,7 +141,7 @@ class Objective:
         basis, left, linear, loss = self.project(theta, series)
         stretch = np.where(self.hypothesis.log_scale, theta, 1.0).T  # d theta/d u
         with np.errstate(all="ignore"):
-            change = self._design_change(theta, self.root[series], linear)
+            change = self._design_change(theta, self.weight_roots[series], linear)
             change *= stretch[:, :, np.newaxis]
             change[~np.isfinite(change)] = 0.0
             slope = -np.stack([_dots(part, left) for part in change], axis=-1)
@@ -153,8 +153,8 @@ class Objective:
     def jacobian(self, theta: Array, linear: Array) -> Array:
         """Derivatives of W times the curve, and of the penalty's rows, by (theta, linear), (S, rows, p)."""
         with np.errstate(all="ignore"):
-            design = np.moveaxis(self.design(theta, self.root), 0, -1)
-            change = np.moveaxis(self._design_change(theta, self.root, linear), 0, -1)
+            design = np.moveaxis(self.design(theta, self.weight_roots), 0, -1)
+            change = np.moveaxis(self._design_change(theta, self.weight_roots, linear), 0, -1)
         jacobian = np.concatenate([change, design], axis=2)
         _, by = self.distance(theta, np.arange(len(theta)))
         if not len(by):
@@ -167,7 +167,7 @@ class Objective:
         """What the F of all series with the weights of series `one` needs at the points of a grid (G, q)."""
         theta = self.hypothesis.nonlinear_at(grid)
         with np.errstate(all="ignore"):
-            design = self.design(theta, self.root[one : one + 1])
+            design = self.design(theta, self.weight_roots[one : one + 1])
             broken = ~np.all(np.isfinite(design), axis=(0, 2))
             design[:, broken] = 0.0
             rows, _ = self.distance(theta, np.array([one]))

@@ -120,7 +120,7 @@ def best_of(objective: Objective, u: Array, owner: Rows) -> Found:
     loss = objective.at(u, owner).loss
     order = np.lexsort((loss, owner))
     first = order[np.unique(owner[order], return_index=True)[1]]
-    everyone = np.arange(len(objective.root))
+    everyone = np.arange(len(objective.weight_roots))
     u = newton(objective, u[first], everyone)
     point = objective.at(u, everyone)
     low, high = objective.hypothesis.search_box.T

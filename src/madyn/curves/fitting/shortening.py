@@ -30,7 +30,7 @@ def shortened(objective: Objective) -> Objective | None:
     if 2 * first.size > x.size:
         return None
     counts = np.diff(first, append=x.size)
-    weights = np.square(objective.root[:, order])
+    weights = np.square(objective.weight_roots[:, order])
     total = np.add.reduceat(weights, first, axis=1)
     values = np.add.reduceat(weights * objective.y[:, order], first, axis=1)
     values /= np.where(total > 0, total, 1.0)

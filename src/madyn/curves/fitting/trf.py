@@ -91,7 +91,7 @@ def _scale(hypothesis: SeparableModel, t: Array, y: Array) -> _Scale:
     return _Scale(T, float(np.max(np.abs(y))), 0.0)
 
 
-def _search(hypothesis: SeparableModel, s: Array, v: Array, root: Array) -> tuple[Array, Array, Array]:
+def _search(hypothesis: SeparableModel, s: Array, v: Array, weight_roots: Array) -> tuple[Array, Array, Array]:
     """Optimum, covariance and Jacobian in normalised units; the covariance is infinite where that has not full rank."""
     from scipy.optimize import OptimizeWarning, curve_fit  # a quarter of a second, which the engine does without
 
@@ -100,14 +100,14 @@ def _search(hypothesis: SeparableModel, s: Array, v: Array, root: Array) -> tupl
     start = published.start(s, v)
 
     def function(s: Array, *params: float) -> Array:
-        rows = root * published.function(s, *params)
+        rows = weight_roots * published.function(s, *params)
         return rows if penalty is None else np.concatenate([rows, penalty.rows(np.asarray(params), start)])
 
     def jacobian(s: Array, *params: float) -> Array:
-        rows = root[:, np.newaxis] * published.jacobian(s, *params)
+        rows = weight_roots[:, np.newaxis] * published.jacobian(s, *params)
         return rows if penalty is None else np.concatenate([rows, penalty.jacobian(np.asarray(params))])
 
-    target = np.concatenate([root * v, np.zeros(len(function(s, *start)) - len(v))])
+    target = np.concatenate([weight_roots * v, np.zeros(len(function(s, *start)) - len(v))])
     try:
         with np.errstate(all="ignore"), warnings.catch_warnings():
             # A covariance that cannot be estimated is infinite in the result, which says it without a warning.
