@@ -128,13 +128,13 @@ def compare(
     with progress_display() as progress:
         bar = progress.add_task("comparing", total=len(alike) * len(chosen))
         for steps, rows, values in alike:
-            found: dict[str, pd.DataFrame] = {}
+            scored: dict[str, pd.DataFrame] = {}
             for hypothesis in sorted(chosen, key=_same_as):  # one that is another's in disguise comes after it
                 progress.update(bar, description=f"comparing {hypothesis.name}")
-                found[hypothesis.name] = _scored(rows, steps, values, hypothesis, found.get(_same_as(hypothesis)))
+                scored[hypothesis.name] = _scored(rows, steps, values, hypothesis, scored.get(_same_as(hypothesis)))
                 progress.advance(bar)
             tables.append(
-                _ranked(pd.concat([found[hypothesis.name] for hypothesis in chosen], ignore_index=True), not_ranked)
+                _ranked(pd.concat([scored[hypothesis.name] for hypothesis in chosen], ignore_index=True), not_ranked)
             )
     layers = pd.concat(tables, ignore_index=True)
     order = pd.Series({name: place for place, name in enumerate(dataset.models)})
@@ -152,13 +152,13 @@ def _sharing_steps(dataset: Dataset, quantity: str, ratio_of: RatioOf) -> list[t
     groups: dict[tuple[int, ...], list[str]] = {}
     for name in dataset.models:
         groups.setdefault(tuple(dataset.steps(name)), []).append(name)
-    found = []
+    groups_of_series = []
     for steps, names in groups.items():
         series = {name: dataset.trajectories(name, quantity, ratio_of).transpose("layer", "step") for name in names}
         rows = pd.DataFrame([(name, int(layer)) for name, one in series.items() for layer in one["layer"].values])
         values = np.concatenate([one.values for one in series.values()])
-        found.append((np.array(steps, float), rows.set_axis(["model", "layer"], axis=1), values))
-    return found
+        groups_of_series.append((np.array(steps, float), rows.set_axis(["model", "layer"], axis=1), values))
+    return groups_of_series
 
 
 def _same_as(hypothesis: SeparableModel) -> str:

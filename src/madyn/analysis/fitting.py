@@ -145,8 +145,8 @@ def _read(dataset: Dataset, quantities: Iterable[str], making: _Making, faults: 
     for model in dataset.models:
         try:
             for quantity in quantities:
-                found = dataset.trajectories(model, quantity, making.ratio_of)
-                steps, values = found["step"].values, found.values
+                trajectories = dataset.trajectories(model, quantity, making.ratio_of)
+                steps, values = trajectories["step"].values, trajectories.values
                 if making.drop_suspects:
                     values = _without_suspects(steps, values, making.method)
                 series.append(_Series(model, quantity, steps, values))
@@ -326,8 +326,8 @@ def _shape_columns(dataset: Dataset, model: str) -> dict[str, Any]:
 def _row(
     model: str, shape: Mapping[str, Any], layer: int, layers: int, record: Record, last_step: int
 ) -> dict[str, Any]:
-    found = dict(zip(record.get("param_names") or [], record["popt"] or [], strict=False))
-    fitted = {name: found.get(name) for name in PARAMETER_COLUMNS.values()}
+    popt = dict(zip(record.get("param_names") or [], record["popt"] or [], strict=False))
+    fitted = {name: popt.get(name) for name in PARAMETER_COLUMNS.values()}
     t_peak, height = peak(**{name: np.nan if value is None else value for name, value in fitted.items()})
     provenance = record.get("provenance") or {}
     return {

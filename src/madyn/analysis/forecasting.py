@@ -89,10 +89,10 @@ def forecast(
     curve = curve_of(hypothesis)
     chosen, source = _prior(dataset, model, quantity, ratio_of, curve, prior, at, end)
     # No quantity of a dataset can be below 0, whatever the prior was made for.
-    found = posterior(steps[seen], values[:, seen], hypothesis, replace(chosen, positive=True), end)
+    fitted = posterior(steps[seen], values[:, seen], hypothesis, replace(chosen, positive=True), end)
     measured = values[:, np.isin(steps, ahead)] if later.size else np.full((len(values), ahead.size), np.nan)
     attrs = {"model": model, "quantity": quantity, "at": at, "last_step": end, "level": level, "prior": source}
-    return _labelled(found, steps[seen], values[:, seen], ahead, measured, level, attrs)
+    return _labelled(fitted, steps[seen], values[:, seen], ahead, measured, level, attrs)
 
 
 def _end(dataset: Dataset, steps: Array) -> float:
@@ -160,24 +160,24 @@ def finished_runs(
 
 
 def _labelled(
-    found: Posterior, steps: Array, values: Array, ahead: Array, measured: Array, level: float, attrs: dict[str, Any]
+    fitted: Posterior, steps: Array, values: Array, ahead: Array, measured: Array, level: float, attrs: dict[str, Any]
 ) -> xr.Dataset:
     import xarray as xr
 
     bounds = ["median", "lower", "upper"]
-    bands = found.forecast(ahead, level)
+    bands = fitted.forecast(ahead, level)
     variables: dict[str, Any] = {name: (("layer", "step"), bands[name].values) for name in bounds}
     variables["measured"] = (("layer", "step"), measured)
     variables["seen"] = (("layer", "seen_step"), values)
-    if found.prior.hypothesis.peak is not None:
-        peak = found.peak(level)
+    if fitted.prior.hypothesis.peak is not None:
+        peak = fitted.peak(level)
         for name in ("step", "height"):
             by_bound = np.stack([peak[bound].sel(quantity=name).values for bound in bounds], axis=-1)
             variables[f"peak_{name}"] = (("layer", "bound"), by_bound)
         variables |= {f"peak_{name}": ("layer", peak[name].values) for name in ("inside", "ahead")}
-    if found.hypothesis.has_limit:
-        plateau = found.plateau(level)
+    if fitted.hypothesis.has_limit:
+        plateau = fitted.plateau(level)
         variables["plateau"] = (("layer", "bound"), np.stack([plateau[bound].values for bound in bounds], axis=-1))
-    variables["message"] = ("layer", found.message.astype(str))
+    variables["message"] = ("layer", fitted.message.astype(str))
     coords = {"layer": np.arange(len(values)), "step": ahead, "seen_step": steps, "bound": bounds}
     return xr.Dataset(variables, coords=coords, attrs=attrs)

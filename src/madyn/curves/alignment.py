@@ -116,17 +116,17 @@ def aligned(t: Any, y: Any, weights: Any = None) -> Aligned:
             f"different steps are the same number of 64 bits, {steps.merged:.17g}; they are too large to be told "
             "apart: count them from a later start"
         )
-    found = np.moveaxis(values.values, axis, -1) if values.ndim else values.values
+    y_there = np.moveaxis(values.values, axis, -1) if values.ndim else values.values
     t_there, lost = (_placed(part, steps, values, axis, "steps") for part in (steps.values, steps.missing))
-    if np.any(lost) and lost.shape[-1:] == found.shape[-1:]:
-        found = np.where(lost, np.nan, found)
+    if np.any(lost) and lost.shape[-1:] == y_there.shape[-1:]:
+        y_there = np.where(lost, np.nan, y_there)
     given = None
     if weights is not None:
         read_weights = read(weights, "weights", truth=True)
         kept = np.where(read_weights.missing, 0.0, read_weights.values)
         given = _placed(kept, read_weights, values, axis, "weights")
     # In one order in memory, so that the same numbers give the same sums, whatever the axes' order was.
-    return Aligned(np.asarray(t_there, order="C"), np.asarray(found, order="C"), given, Lead.without(values, axis))
+    return Aligned(np.asarray(t_there, order="C"), np.asarray(y_there, order="C"), given, Lead.without(values, axis))
 
 
 def parameters(given: Any, names: Sequence[str], curve: str) -> tuple[Array, Lead]:
@@ -141,14 +141,14 @@ def parameters(given: Any, names: Sequence[str], curve: str) -> tuple[Array, Lea
     columns = getattr(given, "columns", None)
     if columns is not None and set(names) <= set(columns):
         given = given[list(names)]
-    found = read(given, "parameters")
-    values, axis = found.values, max(found.ndim - 1, 0)
-    if found.named and found.ndim:
-        having = [i for i, labels in enumerate(found.labels) if labels is not None and set(names) <= set(labels)]
-        if PARAMETER not in found.dims and len(having) != 1:
+    labelled = read(given, "parameters")
+    values, axis = labelled.values, max(labelled.ndim - 1, 0)
+    if labelled.named and labelled.ndim:
+        having = [i for i, labels in enumerate(labelled.labels) if labels is not None and set(names) <= set(labels)]
+        if PARAMETER not in labelled.dims and len(having) != 1:
             raise UsageError(f"no axis of the parameters is labelled with {', '.join(names)}")
-        axis = found.dims.index(PARAMETER) if PARAMETER in found.dims else having[0]
-        labels = found.labels[axis]
+        axis = labelled.dims.index(PARAMETER) if PARAMETER in labelled.dims else having[0]
+        labels = labelled.labels[axis]
         if labels is not None and axis not in having:
             raise UsageError(f"the parameters are {', '.join(map(str, labels))}; needed are {', '.join(names)}")
         if labels is not None:
@@ -158,7 +158,7 @@ def parameters(given: Any, names: Sequence[str], curve: str) -> tuple[Array, Lea
         raise UsageError(
             f"parameters have shape {values.shape}; the last axis holds the {len(names)} of {curve}: {', '.join(names)}"
         )
-    return values, Lead.without(found, axis)
+    return values, Lead.without(labelled, axis)
 
 
 def one_for_each(given: Any, what: str, lead: Lead, shape: tuple[int, ...]) -> Array:
@@ -167,15 +167,15 @@ def one_for_each(given: Any, what: str, lead: Lead, shape: tuple[int, ...]) -> A
     Raises:
         UsageError: they are not numbers, or do not fit the axes.
     """
-    found = read(given, what)
-    if found.named and found.ndim and any(lead.dims):
+    numbers = read(given, what)
+    if numbers.named and numbers.ndim and any(lead.dims):
         labels = tuple(next((v for a, v in lead.coords.values() if a == (i,)), None) for i in range(len(shape)))
         series = Labelled(np.broadcast_to(0.0, shape), np.zeros((), bool), True, lead.dims, labels)
-        return _spread(found.values, found, series, len(shape) - 1, what)
+        return _spread(numbers.values, numbers, series, len(shape) - 1, what)
     try:
-        return np.broadcast_to(found.values, shape)
+        return np.broadcast_to(numbers.values, shape)
     except ValueError as e:
-        raise UsageError(f"{what} have shape {found.values.shape}; expected one number a series, {shape}") from e
+        raise UsageError(f"{what} have shape {numbers.values.shape}; expected one number a series, {shape}") from e
 
 
 def _step_axis(values: Labelled, steps: Labelled | None) -> int:
@@ -213,8 +213,8 @@ def _own_steps(values: Labelled, axis: int) -> Labelled:
             "no steps: give them as t, or label the values with them (xarray: a coordinate called step; pandas: an "
             "index called step)"
         )
-    found = read(labels, "steps")
-    return Labelled(found.values, found.missing, True, (values.dims[axis],), (labels,), merged=found.merged)
+    steps = read(labels, "steps")
+    return Labelled(steps.values, steps.missing, True, (values.dims[axis],), (labels,), merged=steps.merged)
 
 
 def _placed(array: NDArray[Any], of: Labelled, values: Labelled, axis: int, what: str) -> NDArray[Any]:

@@ -115,12 +115,13 @@ def _quantities(
         for i in range(0, len(flat), _AT_ONCE)
     ] or [_of(hypothesis, flat, float(last_step), flat_noise)]
     dims, labels = series.names(_OWN), series.labels(_OWN)
-    found: dict[str, tuple[tuple[str, ...], Any]] = {
-        name: (dims, np.concatenate([getattr(part, name) for part in parts]).reshape(lead)) for name in Found._fields
+    variables: dict[str, tuple[tuple[str, ...], Any]] = {
+        name: (dims, np.concatenate([getattr(part, name) for part in parts]).reshape(lead))
+        for name in Responses._fields
     }
-    found["class"] = found.pop("kind")
-    found["value"] = ((*dims, "step"), hypothesis.values(at, params) if at.size else np.empty((*lead, 0)))
-    return xr.Dataset(found, coords={**labels, "step": at})
+    variables["class"] = variables.pop("kind")
+    variables["value"] = ((*dims, "step"), hypothesis.values(at, params) if at.size else np.empty((*lead, 0)))
+    return xr.Dataset(variables, coords={**labels, "step": at})
 
 
 @renamed(model="hypothesis")
@@ -193,14 +194,14 @@ def intervals_of(
     if not 0 < level < 1:
         raise UsageError(f"level is {level}; it lies between 0 and 1, as 0.9")
     tails, at, last_step = (0.5, (1 - level) / 2, (1 + level) / 2), read_row(at, "steps"), _positive(last_step)
-    dims, labels, found = series.names(_OWN), series.labels(_OWN), _Intervals.none(int(np.prod(shape)), at.size)
+    dims, labels, intervals = series.names(_OWN), series.labels(_OWN), _Intervals.none(int(np.prod(shape)), at.size)
     for rows, some in draws:
-        for all_of, part in zip(found, _intervals(hypothesis, some, last_step, tails, at), strict=True):
+        for all_of, part in zip(intervals, _intervals(hypothesis, some, last_step, tails, at), strict=True):
             all_of[rows] = part
     last = {"value": ("step", "bound"), "peak_observable": (), "class_probability": ("class",)}
     variables = {
         name: ((*dims, *last.get(name, ("bound",))), part.reshape((*shape, *part.shape[1:])))
-        for name, part in found._asdict().items()
+        for name, part in intervals._asdict().items()
     }
     coords = {"bound": ["median", "lower", "upper"], "class": list(CLASSES), "step": at}
     return xr.Dataset(variables, coords={**labels, **coords})
@@ -230,14 +231,14 @@ def _intervals(
     """Of draws (m, d, p)."""
     one = _quantities(hypothesis, draws, Lead((None,) * 2), last_step, at)
     inside, kinds = one["peak_observable"].values, one["class"].values
-    found = {name: one[name].values for name in _Intervals._fields[:5]}
+    by_name = {name: one[name].values for name in _Intervals._fields[:5]}
     for name in ("peak_step", "peak_height"):
-        found[name] = np.where(inside, found[name], np.nan)
+        by_name[name] = np.where(inside, by_name[name], np.nan)
     value = _quantiles(np.moveaxis(one["value"].values, -1, -2), tails)  # (m, steps, d)
     nothing = np.all(kinds == "", axis=-1)
     chances = np.stack([np.mean(kinds == kind, axis=-1) for kind in CLASSES], axis=-1)
     return _Intervals(
-        **{name: _quantiles(values, tails) for name, values in found.items()},
+        **{name: _quantiles(values, tails) for name, values in by_name.items()},
         value=value,
         peak_observable=np.where(nothing, np.nan, np.mean(inside, axis=-1)),
         class_probability=np.where(nothing[..., np.newaxis], np.nan, chances),
@@ -269,7 +270,7 @@ def _last(fits: Fits, last_step: float | None) -> float:
     return float(ends[0]) if ends.size else 1.0
 
 
-class Found(NamedTuple):
+class Responses(NamedTuple):
     """The quantities of m curves, (m,) each."""
 
     peak_step: Array
@@ -281,7 +282,7 @@ class Found(NamedTuple):
     kind: NDArray[np.str_]
 
 
-def _of(hypothesis: SeparableModel, params: Array, last: float, noise: Array) -> Found:
+def _of(hypothesis: SeparableModel, params: Array, last: float, noise: Array) -> Responses:
     there = np.all(np.isfinite(params), axis=-1)
     safe = np.where(there[:, np.newaxis], params, np.nan)
     with np.errstate(all="ignore"):
@@ -296,7 +297,7 @@ def _of(hypothesis: SeparableModel, params: Array, last: float, noise: Array) ->
         least = np.minimum(np.min(curve, axis=1), top)
         kind = _kinds(start, end, top, least, inside, np.max(np.abs(curve), axis=1), noise)
     kind = np.where(there & np.all(np.isfinite(curve), axis=1), kind, "")
-    return Found(step, height, inside, top, half, hypothesis.limit_of(safe), kind)
+    return Responses(step, height, inside, top, half, hypothesis.limit_of(safe), kind)
 
 
 def _kinds(
@@ -356,9 +357,9 @@ def _each(hypothesis: SeparableModel, params: Array, steps: Array) -> Array:
 def _quantiles(values: Array, probabilities: tuple[float, ...]) -> Array:
     """(..., len(probabilities)) of values (..., d), over those that are not nan; nan where they are fewer than 1 %."""
     rows = values.reshape(-1, values.shape[-1])
-    found = np.full((len(rows), len(probabilities)), np.nan)
+    quantiles = np.full((len(rows), len(probabilities)), np.nan)
     for i, row in enumerate(rows):
         kept = row[~np.isnan(row)]
         if kept.size >= max(1, 0.01 * row.size):
-            found[i] = np.quantile(kept, probabilities, method="inverted_cdf" if np.isinf(kept).any() else "linear")
-    return found.reshape(*values.shape[:-1], len(probabilities))
+            quantiles[i] = np.quantile(kept, probabilities, method="inverted_cdf" if np.isinf(kept).any() else "linear")
+    return quantiles.reshape(*values.shape[:-1], len(probabilities))

@@ -127,7 +127,7 @@ class _Baseline:
     settings: Settings
 
     def predict(self, rows: pd.DataFrame) -> tuple[Array, Array]:
-        found = np.empty((len(rows), len(self.table.positions)))
+        curves = np.empty((len(rows), len(self.table.positions)))
         cells = self.table.rows["cell"].to_numpy()
         first = np.unique(cells, return_index=True)[1]
         known = self.inputs.shape(self.table.rows.iloc[first])
@@ -135,8 +135,8 @@ class _Baseline:
         for i, (shape, at) in enumerate(zip(self.inputs.shape(rows), rows[DEPTH].to_numpy(float), strict=True)):
             distance = np.square(known - shape).sum(axis=1)
             chosen = cells[first] if not self.nearest else cells[first[[int(distance.argmin())]]]
-            found[i] = np.mean([self._at(cells == cell, depth, at) for cell in chosen], axis=0)
-        return found, np.ones_like(found)
+            curves[i] = np.mean([self._at(cells == cell, depth, at) for cell in chosen], axis=0)
+        return curves, np.ones_like(curves)
 
     def _at(self, mask: NDArray[np.bool_], depth: Array, at: float) -> Array:
         """A model's curve at a relative depth: between its layers, a mean of the two."""

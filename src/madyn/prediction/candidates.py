@@ -90,21 +90,21 @@ TO_EXTRAPOLATE = "with --extrapolate (extrapolate=True) it is answered, and mark
 
 def bounds_of(limits: Limits, family: Sequence[Architecture], extrapolate: bool) -> Mapping[str, tuple[float, float]]:
     """The range of each axis; one that is not given is the family's."""
-    found, refused = {}, []
+    ranges, refused = {}, []
     for name, (low, high) in limits.axes.items():
         own = [float(AXES[name](architecture)) for architecture in family]
         least, most = min(own), max(own)
         low = low if low is not None else least if high is None else min(least, high)
         high = high if high is not None else max(most, low)
-        found[name] = (low, high)
+        ranges[name] = (low, high)
         if low < least - 1e-9 or high > most + 1e-9:
             refused.append(f"{name} {span(low, high)}, where the data have {span(least, most)}")
     if refused and not extrapolate:
         raise UsageError(f"outside what was learned from: {'; '.join(refused)}; {TO_EXTRAPOLATE}")
     for name, most in _MOST.items():
-        if found[name][1] > most:
-            raise UsageError(f"{name} {span(*found[name])}: nothing above {most:,} is searched")
-    return found
+        if ranges[name][1] > most:
+            raise UsageError(f"{name} {span(*ranges[name])}: nothing above {most:,} is searched")
+    return ranges
 
 
 def candidates(
@@ -140,12 +140,12 @@ def candidates(
 
 def _common(family: Sequence[Architecture]) -> tuple[dict[str, Any], list[str]]:
     """What the models differ in besides what is searched, as most of them have it, and a note on each."""
-    found: dict[str, Any] = {}
+    usual: dict[str, Any] = {}
     for f in fields(Architecture):
         counts = Counter(getattr(architecture, f.name) for architecture in family)
         if f.name not in SEARCHED and len(counts) > 1:
-            found[f.name] = counts.most_common(1)[0][0]
-    return found, [f"{name} varies among the models; the designs have {value}." for name, value in found.items()]
+            usual[f.name] = counts.most_common(1)[0][0]
+    return usual, [f"{name} varies among the models; the designs have {value}." for name, value in usual.items()]
 
 
 def _grid(
@@ -167,13 +167,13 @@ def _grid(
     )
     least, most = bounds["heads"]
     pairs = [(width, heads) for width in widths for heads in divisors(width) if least <= heads <= most]
-    for found, why in (
+    for some, why in (
         (layers, f"there is no whole number of layers in {span(*bounds['layers'])}"),
         (widths, f"no hidden size in {span(*bounds['hidden size'])} is a multiple of {multiple}"),
         (ratios, f"MLP ratio {span(low, high)} holds no whole number and none of the data's"),
         (pairs, f"no hidden size can be shared evenly among heads {span(*bounds['heads'])}"),
     ):
-        if not found:
+        if not some:
             raise UsageError(f"no design: {why}")
     points = [
         (depth, width, heads, round(ratio * width))

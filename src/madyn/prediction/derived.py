@@ -83,11 +83,11 @@ def read_quantity(name: str, curves: Array, at: Array, rows: pd.DataFrame, *, ev
         everywhere: give the step of the largest value also for a curve without a peak, where it would be nan.
     """
     of = partial(_peak, fall=0.0) if everywhere and name == "peak step" else quantity(name)
-    last, found = last_steps(rows), np.empty(len(curves))
+    last, logarithms = last_steps(rows), np.empty(len(curves))
     for steps in np.unique(last):
         mine = last == steps
-        found[mine] = of(curves[mine], at, float(steps))
-    return found
+        logarithms[mine] = of(curves[mine], at, float(steps))
+    return logarithms
 
 
 def last_steps(rows: pd.DataFrame) -> Array:

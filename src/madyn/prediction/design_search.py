@@ -155,16 +155,16 @@ def design(
     front = allowed[pareto_front(costs[allowed])]
     front = front[np.lexsort((second[front], first[front]))]
 
-    found = _table(predictor, [subjects[i] for i in front], objective, seen, beyond)
+    table = _table(predictor, [subjects[i] for i in front], objective, seen, beyond)
     columns = {f"objective{end}": value[front] for end, value in zip(_ENDS, wanted, strict=True)}
     columns |= {f"loss{end}": value[front] for end, value in zip(_ENDS, losses, strict=True)}
-    found = found.assign(**columns).reindex(columns=list(_COLUMNS))
+    table = table.assign(**columns).reindex(columns=list(_COLUMNS))
     shown = {"objective": evidence, **({"loss": law.evidence} if law else {})}
     caution = predictor.caution()
     return Designs(
         objective=f"{'lowest' if minimize is not None else 'highest'} {objective.name}",
         against="held-out loss" if law else "parameters",
-        table=found,
+        table=table,
         architectures=[architectures[i] for i in front],
         searched=len(subjects),
         evidence=shown,
@@ -172,7 +172,7 @@ def design(
             *([caution] if caution else []),
             *notes,
             *([_AFTER_THE_END] if beyond else []),
-            *_remarks(objective, shown, found, len(subjects), training.steps),
+            *_remarks(objective, shown, table, len(subjects), training.steps),
         ],
     )
 

@@ -112,13 +112,13 @@ def evaluate(
     protocols = protocols_of(table)
     folds = sum(map(len, protocols.values()))
     on_start(folds * (1 + (TABLE_3 in names)) + (TABLE_3 in names))
-    found = leave_out(table, [name for name in names if name != TABLE_3], jobs, on_fold)
+    held_out = leave_out(table, [name for name in names if name != TABLE_3], jobs, on_fold)
     parameters = None
     if TABLE_3 in names:
         try:
-            parameters, by_protocol = table_3(dataset, table, protocols, found, jobs, on_fold)
+            parameters, by_protocol = table_3(dataset, table, protocols, held_out, jobs, on_fold)
             for protocol, predictions in by_protocol.items():
-                found[protocol][TABLE_3] = predictions
+                held_out[protocol][TABLE_3] = predictions
         except MadynError as e:
             notes.append(f"The regressors of Table 3 are not scored: {e}.")
     low, high = ceiling_interval(table)
@@ -126,7 +126,7 @@ def evaluate(
         notes.append(
             f"The ceiling's R2 against single runs is {low:.3f} to {high:.3f}: 90 %, drawing its architectures again."
         )
-    return Evaluation(score_all(table, found), parameters, table, found, notes)
+    return Evaluation(score_all(table, held_out), parameters, table, held_out, notes)
 
 
 def leave_out(
@@ -138,17 +138,17 @@ def leave_out(
     """What approaches predict of the rows of a table without them, by protocol and approach."""
     protocols = protocols_of(table)
     folds = [(protocol, mask) for protocol, masks in protocols.items() for mask in masks]
-    found = {protocol: {name: _nothing(table) for name in names} for protocol in protocols}
+    predictions = {protocol: {name: _nothing(table) for name in names} for protocol in protocols}
     if jobs is not None:
         check_range("jobs", jobs, 1, MOST_WORKERS)
     done = in_order(_fold, ((table, mask, names) for _, mask in folds), jobs)
     for (protocol, mask), by_name in zip(folds, done, strict=True):
         for name, part in by_name.items():
-            held = found[protocol][name]
+            held = predictions[protocol][name]
             held.middle[mask], held.low[mask], held.high[mask] = part.middle, part.low, part.high
             held.peak[mask] = part.peak
         on_fold()
-    return found
+    return predictions
 
 
 def _nothing(table: CurveTable) -> Predictions:
@@ -173,12 +173,12 @@ def protocols_of(table: CurveTable) -> dict[str, list[Mask]]:
 
 def _fold(table: CurveTable, test: Mask, names: Sequence[str]) -> dict[str, Predictions]:
     train, rows = table.take(~test), table.rows.loc[test]
-    found, settings = {}, {}
+    predictions, settings = {}, {}
     for name in names:
         state = fit_calibrated(train, name, folds=_INNER_FOLDS, settings=_known(name, settings))
         settings[name] = state.fitted.settings
-        found[name] = predict_rows(state, rows)
-    return found
+        predictions[name] = predict_rows(state, rows)
+    return predictions
 
 
 def _known(name: str, settings: Mapping[str, Any]) -> Any:

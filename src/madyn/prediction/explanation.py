@@ -195,8 +195,8 @@ def _shapley(response: Response, x: Array, quantity: str) -> Explanation:
     background = _sample(response.x, max(_FEWEST_ROWS, most))
     with quiet_shap() as shap:
         masker = shap.maskers.Independent(background, max_samples=len(background))
-        found: Any = shap.ExactExplainer(response, masker)(x, silent=True)
-    values = pd.DataFrame(np.asarray(found.values, float), columns=response.features)
+        shapley: Any = shap.ExactExplainer(response, masker)(x, silent=True)
+    values = pd.DataFrame(np.asarray(shapley.values, float), columns=response.features)
     return Explanation(quantity, values, float(response(background).mean()), response.units(x))
 
 
@@ -233,8 +233,8 @@ def dependence(predictor: Explained, quantity: str, feature: str) -> pd.DataFram
 
 
 def _grid(values: Array) -> Array:
-    found = np.unique(values)
-    return found if len(found) <= _GRID_POINTS else np.linspace(found[0], found[-1], _GRID_POINTS)
+    distinct = np.unique(values)
+    return distinct if len(distinct) <= _GRID_POINTS else np.linspace(distinct[0], distinct[-1], _GRID_POINTS)
 
 
 def _predictions(response: Response, rows: Array, columns: list[int], points: Array) -> Array:

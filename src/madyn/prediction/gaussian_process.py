@@ -49,10 +49,10 @@ class OnColumns(Kernel):
         self.columns = columns
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        found: dict[str, Any] = {"kernel": self.kernel, "columns": self.columns}
+        settings: dict[str, Any] = {"kernel": self.kernel, "columns": self.columns}
         if deep:
-            found |= {f"kernel__{name}": value for name, value in self.kernel.get_params().items()}
-        return found
+            settings |= {f"kernel__{name}": value for name, value in self.kernel.get_params().items()}
+        return settings
 
     @property
     def hyperparameters(self) -> list[Any]:

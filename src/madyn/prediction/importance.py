@@ -86,7 +86,7 @@ def importances(predictor: Predictor, quantity: str, resamples: int = 20, seed: 
     if not told.any():
         raise DatasetError(f"in no resample can R2 of the {quantity} be told; too few layers have one")
     by_feature = np.array(falls)[told]
-    found = pd.DataFrame(
+    ranking = pd.DataFrame(
         {
             "feature": features,
             "importance": by_feature.mean(axis=0),
@@ -95,7 +95,7 @@ def importances(predictor: Predictor, quantity: str, resamples: int = 20, seed: 
             "r2": float(np.array(scores)[told].mean()),
         }
     )
-    return found.sort_values("importance", ascending=False, kind="stable").reset_index(drop=True)
+    return ranking.sort_values("importance", ascending=False, kind="stable").reset_index(drop=True)
 
 
 def require_architectures(count: int) -> None:

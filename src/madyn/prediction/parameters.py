@@ -28,7 +28,7 @@ def table_3(
     dataset: Dataset,
     table: CurveTable,
     protocols: Mapping[str, list[Mask]],
-    found: Mapping[str, Mapping[str, Predictions]],
+    predictions: Mapping[str, Mapping[str, Predictions]],
     jobs: int | None = None,
     on_fold: Callable[[], None] = lambda: None,
 ) -> tuple[pd.DataFrame, dict[str, Predictions]]:
@@ -38,7 +38,7 @@ def table_3(
     out.
 
     Args:
-        found: predicted curves, whose fitted parameters are scored beside the regressors'.
+        predictions: predicted curves, whose fitted parameters are scored beside the regressors'.
         jobs, on_fold: as in `evaluation.evaluate`.
 
     Raises:
@@ -66,7 +66,7 @@ def table_3(
     whole = {protocol: pd.concat(folds, ignore_index=True) for protocol, folds in parts.items()}
     scores = [published.score_predictions(part) for part in whole.values()]
     drawn = {p: _drawn(whole[_published_name(p)], table, place) for p in protocols if _published_name(p) in whole}
-    for protocol, by_name in found.items():
+    for protocol, by_name in predictions.items():
         mine = np.any([mask[where] for mask in protocols[protocol]], axis=0)
         if DEFAULT in by_name and mine.any():
             curves = by_name[DEFAULT].middle[where[mine]]

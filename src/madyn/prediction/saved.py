@@ -94,7 +94,7 @@ def _state_of(content: _Saved) -> Calibrated:
     table = table_of(subjects, curves, positions, content.losses, content.left_out)
     fitted = fit(table.averaged(), content.seed, content.settings)
     state = calibrated(table, fitted, predicted, uncalibrated)
-    if not all(np.isfinite(found).all() for found in fitted.predict(table.rows)):
+    if not all(np.isfinite(part).all() for part in fitted.predict(table.rows)):
         raise ValueError("what it predicts of its own models is not finite")
     return state
 

@@ -135,15 +135,15 @@ def ceiling(table: CurveTable, rows: Mask) -> dict[str, float]:
     mask[mine] = True
     close = _closeness(table, mask, y[repeated], known, peaks_of(table, mask, known))
     # Over all rows, as the scores are: a run that has no second seed is its own mean, and keeps all of its chance.
-    at, found, share = table.positions, {}, float(np.mean(1 / n))
+    at, ceilings, share = table.positions, {}, float(np.mean(1 / n))
     for name, of in (("r2", lambda c: c), *((f"{q}_r2", _quantity_of(q, at)) for q in ("final", "largest"))):
         noise = float(np.square(of(y[repeated]) - of(known)).mean())
-        found[name] = _share_left(noise, of(y))
-        found[f"{name}_means"] = _share_left(noise * share, of(means))
+        ceilings[name] = _share_left(noise, of(y))
+        ceilings[f"{name}_means"] = _share_left(noise * share, of(means))
     # The step at which a mean curve is largest is no prediction of a run's peak: of that no ceiling is known.
     return {
         **close,
-        **found,
+        **ceilings,
         "peak_within": np.nan,
         "layers": int(repeated.sum()),
         "architectures": len(np.unique(table.groups[mask])),
@@ -166,8 +166,8 @@ def ceiling_interval(table: CurveTable, draws: int = 400, seed: int = 0) -> tupl
     of_group = [repeated & (table.groups == group) for group in groups]
     sums, sizes = np.array([squares[mine].sum() for mine in of_group]), np.array([mine.sum() for mine in of_group])
     drawn = np.random.default_rng(seed).integers(len(groups), size=(draws, len(groups)))
-    found = 1 - sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1) / float(np.var(table.curves))
-    low, high = np.quantile(found, [0.05, 0.95])
+    r2 = 1 - sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1) / float(np.var(table.curves))
+    low, high = np.quantile(r2, [0.05, 0.95])
     return float(low), float(high)
 
 
@@ -181,12 +181,12 @@ def _quantity_of(name: str, at: Array) -> Callable[[Array], Array]:
     return lambda curves: of(curves, at, 0.0)
 
 
-def score_all(table: CurveTable, found: Mapping[str, Mapping[str, Predictions]]) -> pd.DataFrame:
+def score_all(table: CurveTable, predictions: Mapping[str, Mapping[str, Predictions]]) -> pd.DataFrame:
     """The scores of every approach and the ceiling, a row a protocol and approach; see `Evaluation`."""
     import pandas as pd
 
     lines = []
-    for protocol, by_name in found.items():
+    for protocol, by_name in predictions.items():
         rows = next(iter(by_name.values())).rows
         scored = {name: score(table, rows & p.rows, p) for name, p in by_name.items() if (rows & p.rows).any()}
         possible = ceiling(table, rows)

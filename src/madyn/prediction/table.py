@@ -167,12 +167,12 @@ def table_of(
 
 def _gaps(measured: Mapping[str, Array], grid: Array) -> dict[str, str]:
     """Which models were measured so seldom that a curve between their steps would be made up, and why."""
-    found = {}
+    reasons = {}
     for model, at in measured.items():
         widest = float(np.diff(at, prepend=0.0).max())
         if widest > _GAP * float(np.diff(grid).max()) + 1e-9:
-            found[model] = f"measured at {len(at)} steps only, with gaps in which nothing is known of it"
-    return found
+            reasons[model] = f"measured at {len(at)} steps only, with gaps in which nothing is known of it"
+    return reasons
 
 
 def _rows(subjects: Mapping[str, Subject]) -> pd.DataFrame:

@@ -16,7 +16,7 @@ from scipy.special import ndtri
 from scipy.stats import qmc
 
 from madyn.curves.bayes import noise
-from madyn.curves.bayes.marginal import Found, Marginal
+from madyn.curves.bayes.marginal import Marginal, Mixture
 from madyn.curves.bayes.mixture import quantiles
 from madyn.curves.bayes.priors import Prior, RunTime, raw_parameters, sizes
 from madyn.curves.bayes.widening import widened
@@ -66,7 +66,7 @@ class Part:
     center: Array
     scale: Array
     largest: Array
-    mix: Found
+    mix: Mixture
 
     @classmethod
     def of(
@@ -138,12 +138,12 @@ class Part:
             mean, variance = curve, np.sum(np.square(np.einsum("sjmk,sjkb->sbmj", columns, self.mix.factor)), axis=1)
         weight = np.broadcast_to(self.mix.weight[:, np.newaxis], mean.shape)
         floor = np.where(self.prior.positive, -self.center / self.scale, -np.inf)[:, np.newaxis]
-        found = quantiles(weight, mean, np.sqrt(variance), probabilities, floor)
-        found = found * self.scale[:, np.newaxis] + self.center[:, np.newaxis]
+        ends = quantiles(weight, mean, np.sqrt(variance), probabilities, floor)
+        ends = ends * self.scale[:, np.newaxis] + self.center[:, np.newaxis]
         if not noisy:
-            return found
-        middle = found[list(probabilities).index(0.5)]
-        return widened(found, middle, self.prior.widening, self.prior.positive)
+            return ends
+        middle = ends[list(probabilities).index(0.5)]
+        return widened(ends, middle, self.prior.widening, self.prior.positive)
 
     def _measured(self, t: Array, columns: Array, curve: Array) -> tuple[Array, Array]:
         """Mean and variance (S, m, J) of a measurement at t: a z_n carried on from the last point, and new noise."""

@@ -180,26 +180,26 @@ def levels(t: Array, y: Array, seen: float | None) -> Array:
 
 
 def _support(prior: Prior, finished: _Finished) -> float:
-    found = posterior(finished.t, finished.y, prior.hypothesis, prior, finished.last_step)
-    return float(np.nansum(finished.weight * found.log_evidence))
+    explained = posterior(finished.t, finished.y, prior.hypothesis, prior, finished.last_step)
+    return float(np.nansum(finished.weight * explained.log_evidence))
 
 
 def _next(prior: Prior, finished: _Finished) -> Prior:
     """One round of EM."""
-    found = posterior(finished.t, finished.y, prior.hypothesis, prior, finished.last_step).components()
-    share = found.weight * finished.weight[:, np.newaxis]
-    q = found.u.shape[-1]
-    place = np.concatenate([found.u, found.mean], axis=-1)
+    mix = posterior(finished.t, finished.y, prior.hypothesis, prior, finished.last_step).components()
+    share = mix.weight * finished.weight[:, np.newaxis]
+    q = mix.u.shape[-1]
+    place = np.concatenate([mix.u, mix.mean], axis=-1)
     mean = np.einsum("sj,sjd->d", share, place)
     off = place - mean
     cov = np.einsum("sj,sja,sjb->ab", share, off, off)
-    cov[q:, q:] += np.einsum("sj,sjab->ab", share, found.cov)
+    cov[q:, q:] += np.einsum("sj,sjab->ab", share, mix.cov)
     cov = (1 - _SEPARATE) * cov + _SEPARATE * np.diag(np.diag(cov)) + _LEAST**2 * np.eye(len(cov))
     slope = np.linalg.solve(cov[:q, :q], cov[:q, q:]).T
-    log_sigma = np.log(found.sigma)
+    log_sigma = np.log(mix.sigma)
     middle = float(np.sum(share * log_sigma))
     sd = float(np.sqrt(np.sum(share * (log_sigma - middle) ** 2) + _LEAST**2))
-    counts = np.array([np.sum(share[found.length == length]) for length in LENGTHS])
+    counts = np.array([np.sum(share[mix.length == length]) for length in LENGTHS])
     chances = (finished.runs * counts + np.full(len(LENGTHS), 1 / len(LENGTHS))) / (finished.runs + 1)
     return replace(
         prior, mean=mean[:q], cov=cov[:q, :q], linear_mean=mean[q:], linear_slope=slope,

@@ -26,7 +26,7 @@ AT_ONCE = 4_000_000  # values of a column of the basis, of all nodes and series 
 LEVELS = 9  # nodes of sigma, a standard deviation of its logarithm apart
 
 
-class Found(NamedTuple):
+class Mixture(NamedTuple):
     """Components of S posteriors, J each.
 
     Attributes:
@@ -72,12 +72,12 @@ class Marginal:
         moments, _, bad = self._seen(grid, self.everyone)
         prior_mean = self._prior_mean(grid)
         fixed = np.where(bad, -np.inf, self._u_log(grid))
-        found = [evidence.conditional(moments, self.precision, prior_mean, np.array(level)) for level in self._levels()]
+        given = [evidence.conditional(moments, self.precision, prior_mean, np.array(level)) for level in self._levels()]
         logs = np.array(
-            [one.log_evidence[0] + self._sigma_log(s) + fixed for one, s in zip(found, self._levels(), strict=True)]
+            [one.log_evidence[0] + self._sigma_log(s) + fixed for one, s in zip(given, self._levels(), strict=True)]
         )
         weight = np.exp(logs - _log_sum(logs, axis=(0, 2), keepdims=True))
-        mean = np.sum([w * one.mean[:, 0] for w, one in zip(weight, found, strict=True)], axis=0)
+        mean = np.sum([w * one.mean[:, 0] for w, one in zip(weight, given, strict=True)], axis=0)
         blocks = [np.einsum("ksN,Nnk->sn", mean[:, :, some], self._columns(grid[:, some])[0][0], optimize=True)
                   for some in self._blocks(grid)]  # fmt: skip
         return blocks[0] if len(blocks) == 1 else np.sum(blocks, axis=0)
@@ -168,7 +168,7 @@ class Marginal:
         misfit = evidence.misfit(moments, self.precision, prior_mean, np.array(level)) * level**2
         return np.sqrt((misfit + freedom * level**2) / (moments.points + freedom))
 
-    def components(self) -> Found:
+    def components(self) -> Mixture:
         """The mixture that each posterior is.
 
         Cells are picked by the mass that the search gives them, a place is taken in each, and how much denser the
@@ -181,11 +181,11 @@ class Marginal:
         place = qmc.Sobol(q + 1, rng=5).random(COMPONENTS)
         pick = self.everyone[:, np.newaxis]
         u = u[pick, cell] + half[pick, cell] * (2 * place[:, :q] - 1)
-        found, log_marginal = self._at(u, place[:, q])
+        components, log_marginal = self._at(u, place[:, q])
         log_w = log_marginal - log_f[pick, cell]
         weight = np.exp(log_w - _log_sum(log_w, axis=1, keepdims=True))
         log_evidence = _log_sum(log_mass, axis=1) + _log_sum(log_w, axis=1) - np.log(COMPONENTS) + self._constant()
-        return Found(*found, weight, log_evidence)
+        return Mixture(*components, weight, log_evidence)
 
     def _constant(self) -> float:
         """Normalisation of the prior of u in the box."""
@@ -248,10 +248,10 @@ class _Precision(NamedTuple):
     def times(self, v: Array) -> Array:
         """The matrices times series v (S, n): (lengths, S, n)."""
         n = v.shape[1]
-        found = self.bands[..., :n] * v
-        found[..., 1:] += self.bands[..., n:] * v[:, :-1]
-        found[..., :-1] += self.bands[..., n:] * v[:, 1:]
-        return found
+        product = self.bands[..., :n] * v
+        product[..., 1:] += self.bands[..., n:] * v[:, :-1]
+        product[..., :-1] += self.bands[..., n:] * v[:, 1:]
+        return product
 
 
 def _dot(features: Array, weights: Array) -> Array:

@@ -34,8 +34,8 @@ def quantiles(
     lead = mean.shape[:-1]
     below = np.full(lead, -np.inf) if floor is None else np.broadcast_to(floor, lead)
     weights, mean, sd = (np.broadcast_to(part, mean.shape).reshape(-1, mean.shape[-1]) for part in (weights, mean, sd))
-    found = [_one(weights, mean, sd, p, below.ravel()) for p in probabilities]
-    return np.array(found).reshape(len(probabilities), *lead)
+    by_probability = [_one(weights, mean, sd, p, below.ravel()) for p in probabilities]
+    return np.array(by_probability).reshape(len(probabilities), *lead)
 
 
 def _one(weights: Array, mean: Array, sd: Array, p: float, floor: Array) -> Array:

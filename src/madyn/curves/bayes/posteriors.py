@@ -175,8 +175,8 @@ class Posterior:
         tails = _tails(level)
 
         def limits(draws: Array) -> Array:
-            found = self.prior.hypothesis.limit_of(draws)
-            return np.where(found < 0, np.nan, found) if self.prior.positive else found
+            limit = self.prior.hypothesis.limit_of(draws)
+            return np.where(limit < 0, np.nan, limit) if self.prior.positive else limit
 
         known = (not np.all(np.isnan(self.prior.hypothesis.limit_of(part.quasi_draws()))) for part in self.parts)
         if self.parts and not any(known):
@@ -223,11 +223,11 @@ class Posterior:
         step, height = self.prior.hypothesis.peak(*np.moveaxis(part.quasi_draws(), -1, 0))
         there = observable(step, part.time.start + part.time.length)
         chances = np.stack([np.mean(there, axis=-1), np.mean(there & (step > part.last), axis=-1)], axis=-1)
-        found = np.full((len(step), len(tails), 2), np.nan)
+        ends = np.full((len(step), len(tails), 2), np.nan)
         for i, told in enumerate(there & ((height >= 0) | (not self.prior.positive))):
             if chances[i, 0] >= _RARE and np.any(told):
-                found[i] = np.quantile(np.stack([step[i][told], height[i][told]]), tails, axis=1)
-        return found, chances
+                ends[i] = np.quantile(np.stack([step[i][told], height[i][told]]), tails, axis=1)
+        return ends, chances
 
     def quasi_draws(self) -> Array:
         """(..., draws, p), draws of equal weight from a fixed quasi-random sequence."""
@@ -265,20 +265,20 @@ class Posterior:
             each = [part.over_steps(t[i : i + size], tails, noisy) for i in range(0, t.size, size)]
             return np.moveaxis(np.concatenate(each, axis=-1), 0, -1) if each else np.empty((len(part.rows), 0, 3))
 
-        found = self._collected(over, (t.size, 3))
+        bands = self._collected(over, (t.size, 3))
         names = ("lower", "median", "upper")
-        return self._labelled({name: found[..., i] for i, name in enumerate(names)}, ("step",), {"step": t})
+        return self._labelled({name: bands[..., i] for i, name in enumerate(names)}, ("step",), {"step": t})
 
     def _summed(self, of: Callable[[Array], Array], shape: tuple[int, ...], count: int) -> Array:
         """`count` numbers of draws (S, draws, p) -> (count, S, ...), part by part, since draws take most room."""
-        found = self._collected(lambda part: np.moveaxis(of(part.quasi_draws()), 0, -1), (*shape, count))
-        return np.moveaxis(found, -1, 0)
+        by_series = self._collected(lambda part: np.moveaxis(of(part.quasi_draws()), 0, -1), (*shape, count))
+        return np.moveaxis(by_series, -1, 0)
 
     def _collected(self, of: Any, shape: tuple[int, ...]) -> Array:
-        found = np.full((int(np.prod(self.shape)), *shape), np.nan)
+        collected = np.full((int(np.prod(self.shape)), *shape), np.nan)
         for part in self.parts:
-            found[part.rows] = of(part)
-        return found.reshape((*self.shape, *shape))
+            collected[part.rows] = of(part)
+        return collected.reshape((*self.shape, *shape))
 
     def _labelled(self, variables: dict[str, Any], dims: Sequence[str], coords: dict[str, Any]) -> xr.Dataset:
         import xarray as xr

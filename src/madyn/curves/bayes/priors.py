@@ -202,10 +202,10 @@ def last_of_run(last_step: object) -> float:
 
 def count_of(given: object, what: str, most: int = 2**53) -> int:
     """A whole number that is not negative, and not above `most`. Raises UsageError for any other."""
-    found = whole_number(given, what, most)
-    if found < 0:
-        raise UsageError(f"{what} is {found}; it must not be negative")
-    return found
+    count = whole_number(given, what, most)
+    if count < 0:
+        raise UsageError(f"{what} is {count}; it must not be negative")
+    return count
 
 
 class Drawn(NamedTuple):

@@ -33,14 +33,14 @@ def _drawn(hypothesis: SeparableModel, popt: Array, pcov: Array, n: int) -> Arra
     p, logs = hypothesis.num_params, np.zeros(hypothesis.num_params, bool)
     logs[: hypothesis.num_nonlinear] = hypothesis.log_scale
     z = np.random.default_rng(_SEED).standard_normal((n, p))
-    found = np.full((len(popt), n, p), np.nan)
+    drawn = np.full((len(popt), n, p), np.nan)
     known = np.all(np.isfinite(popt), axis=-1) & np.all(np.isfinite(pcov), axis=(-2, -1))
     for i in np.flatnonzero(known & np.all((popt > 0) | ~logs, axis=-1)):
         scale = np.where(logs, 1 / np.where(logs, popt[i], 1.0), 1.0)
         moves = z @ _root(scale[:, np.newaxis] * pcov[i] * scale).T
         with np.errstate(over="ignore"):
-            found[i] = np.where(logs, popt[i] * np.exp(np.where(logs, moves, 0.0)), popt[i] + moves)
-    return found
+            drawn[i] = np.where(logs, popt[i] * np.exp(np.where(logs, moves, 0.0)), popt[i] + moves)
+    return drawn
 
 
 def _root(cov: Array) -> Array:

@@ -179,15 +179,15 @@ def fit_each(
     robust: Literal["huber", "student"] | None = None,
 ) -> list[Fits]:
     """`fit_curves` for several curves, a `Fits` each; the same curves in other parameters are searched for once."""
-    found: dict[str, Fits] = {}
+    fits: dict[str, Fits] = {}
     chosen = resolve(hypotheses)
     for hypothesis in sorted(chosen, key=lambda hypothesis: hypothesis.same_as is not None):
-        same = found.get(hypothesis.same_as or "") if method == "varpro" else None
+        same = fits.get(hypothesis.same_as or "") if method == "varpro" else None
         if same is not None:
-            found[hypothesis.name] = reparametrised(same, hypothesis)
+            fits[hypothesis.name] = reparametrised(same, hypothesis)
         else:
-            found[hypothesis.name] = fit_curves(t, y, hypothesis, method, robust=robust)
-    return [found[hypothesis.name] for hypothesis in chosen]
+            fits[hypothesis.name] = fit_curves(t, y, hypothesis, method, robust=robust)
+    return [fits[hypothesis.name] for hypothesis in chosen]
 
 
 def _solve_all(
@@ -212,8 +212,8 @@ def _solve_all(
     if len(pieces) == 1:
         return solve(pieces[0])
     with ThreadPoolExecutor(min(len(pieces), _cores())) as pool:
-        found = list(pool.map(solve, pieces))
-    return Solution.joined([one for one, _ in found]), np.concatenate([used for _, used in found])
+        solved = list(pool.map(solve, pieces))
+    return Solution.joined([one for one, _ in solved]), np.concatenate([used for _, used in solved])
 
 
 def _cores() -> int:

@@ -89,7 +89,7 @@ def _moves(fits: FitArrays, index: Index, scale: Array, singular: Array, directi
 
 def _quantities(fits: FitArrays, index: Index, moves: Array, free: Array) -> dict[str, tuple[float, float]]:
     popt = fits.popt[index]
-    found = {}
+    quantities = {}
     for name, function in _derived(fits, index).items():
         value = function(popt)
         if not np.isfinite(value):
@@ -100,8 +100,8 @@ def _quantities(fits: FitArrays, index: Index, moves: Array, free: Array) -> dic
             move = 1e-4 * direction * np.min(np.abs(popt[direction != 0]) / np.abs(direction[direction != 0]))
             if abs(function(popt + move) - function(popt - move)) > 1e-9 * abs(value):
                 error = np.inf
-        found[name] = (float(value), error if np.isfinite(error) else np.inf)
-    return found
+        quantities[name] = (float(value), error if np.isfinite(error) else np.inf)
+    return quantities
 
 
 def _derived(fits: FitArrays, index: Index) -> dict[str, Callable[[Array], Any]]:

@@ -39,14 +39,14 @@ def labelled(fits: FitArrays, dims: Sequence[str] | None, coords: Mapping[str, A
     lead, given = _leading(fits, dims, {*variables, *labels, "step"})
     if coords is not None and not isinstance(coords, Mapping):
         raise UsageError(f"coords is {quoted(coords)}; it is a mapping of names to labels")
-    found = xr.Dataset(
+    dataset = xr.Dataset(
         {name: ((*lead, *own), values) for name, (own, values) in variables.items()},
         coords={**given, **labels},
         # "model" is what 0.1 called it.
         attrs={"hypothesis": fits.hypothesis.name, "model": fits.hypothesis.name, "method": fits.method},
     )
     try:
-        return found.assign_coords(coords or {})
+        return dataset.assign_coords(coords or {})
     except Exception as e:  # xarray raises one of its own for each thing that can be wrong
         raise UsageError(f"coords do not fit: {one_line(e)}") from e
 

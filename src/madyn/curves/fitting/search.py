@@ -35,7 +35,7 @@ HOPE = 10.0  # times what Gauss and Newton expect is still to be gained: more is
 EDGE = 1e-6  # of the box: closer to a bound than this is on it
 
 
-class Found(NamedTuple):
+class Optima(NamedTuple):
     """The optimum of each of S series.
 
     Attributes:
@@ -52,7 +52,7 @@ class Found(NamedTuple):
     at_high: Mask
 
 
-def search(objective: Objective) -> Found:
+def search(objective: Objective) -> Optima:
     """The global minimum of the objective in its box, for every series."""
     short = shortened(objective)
     if short is None:
@@ -115,7 +115,7 @@ def _promising(objective: Objective, u: Array, owner: Rows) -> tuple[Array, Rows
     return u[keep], owner[keep]
 
 
-def best_of(objective: Objective, u: Array, owner: Rows) -> Found:
+def best_of(objective: Objective, u: Array, owner: Rows) -> Optima:
     """The best of several ends of searches a series, brought to rounding."""
     loss = objective.at(u, owner).loss
     order = np.lexsort((loss, owner))
@@ -125,4 +125,4 @@ def best_of(objective: Objective, u: Array, owner: Rows) -> Found:
     point = objective.at(u, everyone)
     low, high = objective.hypothesis.search_box.T
     margin = EDGE * (high - low)
-    return Found(u, point.linear, point.loss, u <= low + margin, u >= high - margin)
+    return Optima(u, point.linear, point.loss, u <= low + margin, u >= high - margin)

@@ -44,9 +44,9 @@ def solve(hypothesis: SeparableModel, t: Array, y: Array, weights: Array) -> Sol
     rows = np.where(seen, t, np.nan)
     for members in _sharing_points(hypothesis, t, rows):
         part = _Scaled.of(hypothesis, t[members], y[members], weights[members])
-        found = search.search(part.objective)
-        popt[members], pcov[members], residuals[members], jacobian[members] = part.back(found)
-        at_low[members], at_high[members] = found.at_low, found.at_high
+        optima = search.search(part.objective)
+        popt[members], pcov[members], residuals[members], jacobian[members] = part.back(optima)
+        at_low[members], at_high[members] = optima.at_low, optima.at_high
     size = np.max(np.abs(y), axis=1, where=seen, initial=0.0)
     for i in np.flatnonzero(~np.all(np.isfinite(popt), axis=1)):
         messages[i] = "the curve is not finite at these steps for any parameters in its box"
@@ -98,20 +98,20 @@ class _Scaled:
             return cls(hypothesis, steps / T, T, high - low, low, y, weights)
         return cls(hypothesis, steps / T, T, size, np.zeros(len(y)), y, weights)
 
-    def back(self, found: search.Found) -> tuple[Array, Array, Array, Array]:
+    def back(self, optima: search.Optima) -> tuple[Array, Array, Array, Array]:
         """(popt, pcov, residuals, jacobian) in the series' own units."""
         with np.errstate(all="ignore"):  # what is not finite afterwards is told of
-            return self._back(found)
+            return self._back(optima)
 
-    def _back(self, found: search.Found) -> tuple[Array, Array, Array, Array]:
-        theta = self.hypothesis.nonlinear_at(found.u)
-        curve = np.einsum("mnk,mk->mn", self.hypothesis.columns(self.objective.x, theta), found.linear)
+    def _back(self, optima: search.Optima) -> tuple[Array, Array, Array, Array]:
+        theta = self.hypothesis.nonlinear_at(optima.u)
+        curve = np.einsum("mnk,mk->mn", self.hypothesis.columns(self.objective.x, theta), optima.linear)
         residuals = self.y - (curve * self.R[:, np.newaxis] + self.low[:, np.newaxis])
-        jacobian = self.objective.jacobian(theta, found.linear)
-        covariance = self._covariance(jacobian, found)
+        jacobian = self.objective.jacobian(theta, optima.linear)
+        covariance = self._covariance(jacobian, optima)
         combine = self.hypothesis.combine_matrix(theta)
-        popt = np.concatenate([theta, np.einsum("mij,mj->mi", combine, found.linear)], axis=1)
-        change = self._combined_change(theta, found.linear, combine)
+        popt = np.concatenate([theta, np.einsum("mij,mj->mi", combine, optima.linear)], axis=1)
+        change = self._combined_change(theta, optima.linear, combine)
         scale = np.stack([self.hypothesis.rescale(self.T, R) for R in self.R])
         change = scale @ change
         popt = np.einsum("mij,mj->mi", scale, popt)
@@ -123,7 +123,7 @@ class _Scaled:
         pcov[lost | ~np.all(np.isfinite(pcov), axis=(1, 2))] = np.inf
         known = np.diagonal(covariance, axis1=1, axis2=2) > 0
         pcov[np.any(known & (np.diagonal(pcov, axis1=1, axis2=2) == 0), axis=1)] = np.nan
-        none = ~np.isfinite(found.loss)
+        none = ~np.isfinite(optima.loss)
         popt[none], residuals[none] = np.nan, np.nan
         # J by popt of the curve in its own units, from J by (theta, coefficients) of the scaled one.
         jacobian = np.swapaxes(_solved(np.swapaxes(change, 1, 2), np.swapaxes(jacobian, 1, 2)), 1, 2)
@@ -142,7 +142,7 @@ class _Scaled:
                 change[:, q:, j] = moved.imag / h[:, np.newaxis]
         return change
 
-    def _covariance(self, jacobian: Array, found: search.Found) -> Array:
+    def _covariance(self, jacobian: Array, optima: search.Optima) -> Array:
         """Covariance of (theta, coefficients of the basis), (m, p, p); infinite where it is not determined."""
         rows, p = self.count + penalty_rows(self.hypothesis), self.hypothesis.num_params
         covariance = np.full((len(jacobian), p, p), np.inf)
@@ -154,7 +154,7 @@ class _Scaled:
         full = singular[:, -1] > RANK * singular[:, 0]
         inverse = np.einsum("mji,mj,mjk->mik", directions[full], singular[full] ** -2.0, directions[full])
         which = np.flatnonzero(good)[full]
-        variance = found.loss[which] / (rows[which] - p)
+        variance = optima.loss[which] / (rows[which] - p)
         scale = size[which]
         covariance[which] = variance[:, np.newaxis, np.newaxis] * inverse / (scale[:, :, None] * scale[:, None, :])
         return covariance

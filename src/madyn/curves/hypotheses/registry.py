@@ -22,9 +22,9 @@ _ORDER = (
 
 
 def _entries() -> Iterator[SeparableModel]:
-    for found in pkgutil.iter_modules(hypotheses.__path__, f"{hypotheses.__name__}."):
-        if found.name != __name__:
-            yield from getattr(import_module(found.name), "CURVES", ())
+    for module in pkgutil.iter_modules(hypotheses.__path__, f"{hypotheses.__name__}."):
+        if module.name != __name__:
+            yield from getattr(import_module(module.name), "CURVES", ())
 
 
 def _place(hypothesis: SeparableModel) -> tuple[int, str]:

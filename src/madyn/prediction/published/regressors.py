@@ -114,10 +114,10 @@ def available_regressors(names: Sequence[str] | None = None) -> list[str]:
         raise UsageError(f"there is no regressor {', '.join(unknown)}; the regressors are {', '.join(REGRESSORS)}")
     if not _imports("sklearn"):
         raise MissingDependencyError(f"predicting needs scikit-learn: {INSTALL}")
-    found = [n for n in REGRESSORS if (names is None or n in names) and (n != "xgboost" or _imports("xgboost"))]
-    if not found:
+    available = [n for n in REGRESSORS if (names is None or n in names) and (n != "xgboost" or _imports("xgboost"))]
+    if not available:
         raise MissingDependencyError(f"no regressor left to fit without XGBoost: {INSTALL}")
-    return found
+    return available
 
 
 def missing_regressors() -> str:
