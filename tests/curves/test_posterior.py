@@ -379,6 +379,20 @@ def test_every_hypothesis_and_an_own_curve_have_posteriors():
     assert np.mean((bands["median"].values - y) ** 2) < np.var(y)
 
 
+def test_the_parameters_of_an_own_curve_are_those_of_its_values():
+    """Values far from 0: nothing that was subtracted from them is missing in the parameters."""
+    own = SeparableModel(
+        lambda x, rate: np.stack([np.exp(-np.multiply.outer(rate, x)), np.ones((*np.shape(rate), len(x)))], axis=-1),
+        nonlinear={"rate": (1e-2, 1e2)}, linear=("height", "floor"),
+    )  # fmt: skip
+    x = np.linspace(0, 10, 40)
+    found = posterior(x, 5 * np.exp(-0.5 * x) + 20 + 0.02 * np.sin(7 * x), own)
+    assert found.interval()["median"].values == pytest.approx([0.5, 5, 20], rel=0.01)
+    assert own.values([3.0], found.sample(400)).mean() == pytest.approx(found.value([3.0])["median"].item(), rel=1e-3)
+    with pytest.raises(UsageError, match="no K that takes up a shift"):
+        Prior.default(own).given(center=20.0)
+
+
 def test_original_is_reparam_in_other_parameters():
     y = series()[0]
     original, reparam = posterior(STEPS, y, hypothesis="original"), posterior(STEPS, y)

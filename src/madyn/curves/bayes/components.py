@@ -20,6 +20,7 @@ from madyn.curves.bayes.marginal import Marginal, Mixture
 from madyn.curves.bayes.mixture import quantiles
 from madyn.curves.bayes.priors import Prior, RunTime, raw_parameters, sizes
 from madyn.curves.bayes.widening import widened
+from madyn.curves.units import Units
 from madyn.errors import UsageError
 from madyn.typing import Array, Rows
 
@@ -53,7 +54,8 @@ class Part:
         time: of the run.
         x, xi: (n,), what the basis takes and the noise's coordinate, ascending.
         v: (S, n), values in their units, less the center.
-        center, scale, largest: (S,), the units, and the largest |curve| seen.
+        units: of the series.
+        largest: (S,), the largest |curve| seen.
         mix: the components.
     """
 
@@ -63,8 +65,7 @@ class Part:
     x: Array
     xi: Array
     v: Array
-    center: Array
-    scale: Array
+    units: Units
     largest: Array
     mix: Mixture
 
@@ -78,17 +79,17 @@ class Part:
         order = np.argsort(steps, kind="stable")
         steps, y = steps[order], y[:, order]
         time = RunTime.of(prior.hypothesis, steps, last_step)
-        center, scale = _units(prior, y)
-        v = (y - center[:, np.newaxis]) / scale[:, np.newaxis]
-        search = Marginal(prior, time, time.x(steps), noise.coordinate(time.share(steps)), v, center / scale)
+        units = _units(prior, time, y)
+        v = units.scaled(y)
+        search = Marginal(prior, time, time.x(steps), noise.coordinate(time.share(steps)), v, units.low / units.scale)
         mix = search.components()
-        mix = mix._replace(log_evidence=mix.log_evidence - len(steps) * np.log(scale))
-        return cls(prior, rows, time, search.x, search.xi, v, center, scale, search.largest, mix)
+        mix = mix._replace(log_evidence=mix.log_evidence - len(steps) * np.log(units.scale))
+        return cls(prior, rows, time, search.x, search.xi, v, units, search.largest, mix)
 
     @property
     def last(self) -> float:
         """The last step seen."""
-        return float(self.x[-1] * (self.time.length if self.time.normalised else 1.0))
+        return float(self.x[-1] * self.units.T)
 
     def components(self) -> Components:
         hypothesis = self.prior.hypothesis
@@ -123,9 +124,7 @@ class Part:
     def _parameters(self, chosen: Rows, z: Array) -> Array:
         pick = np.arange(len(chosen))[:, np.newaxis]
         coefficients = self.mix.mean[pick, chosen] + np.einsum("sjab,sjb->sja", self.mix.factor[pick, chosen], z)
-        return raw_parameters(
-            self.prior.hypothesis, self.mix.theta[pick, chosen], coefficients, self.time, self.center, self.scale
-        )
+        return raw_parameters(self.prior.hypothesis, self.mix.theta[pick, chosen], coefficients, self.units)
 
     def over_steps(self, t: Array, probabilities: Sequence[float], noisy: bool) -> Array:
         """Quantiles at steps t of the curve, or of what would be measured: (len(probabilities), S, m)."""
@@ -137,9 +136,9 @@ class Part:
         else:
             mean, variance = curve, np.sum(np.square(np.einsum("sjmk,sjkb->sbmj", columns, self.mix.factor)), axis=1)
         weight = np.broadcast_to(self.mix.weight[:, np.newaxis], mean.shape)
-        floor = np.where(self.prior.positive, -self.center / self.scale, -np.inf)[:, np.newaxis]
+        floor = np.where(self.prior.positive, -self.units.low / self.units.scale, -np.inf)[:, np.newaxis]
         ends = quantiles(weight, mean, np.sqrt(variance), probabilities, floor)
-        ends = ends * self.scale[:, np.newaxis] + self.center[:, np.newaxis]
+        ends = self.units.unscaled(ends)
         if not noisy:
             return ends
         middle = ends[list(probabilities).index(0.5)]
@@ -147,7 +146,7 @@ class Part:
 
     def _measured(self, t: Array, columns: Array, curve: Array) -> tuple[Array, Array]:
         """Mean and variance (S, m, J) of a measurement at t: a z_n carried on from the last point, and new noise."""
-        share, shift = self.prior.proportional_share, (self.center / self.scale)[:, np.newaxis, np.newaxis]
+        share, shift = self.prior.proportional_share, (self.units.low / self.units.scale)[:, np.newaxis, np.newaxis]
         largest = self.largest[:, np.newaxis, np.newaxis]
         at_last = self.prior.hypothesis.columns(self.x[-1:], self.mix.theta)[:, :, 0]
         g = noise.noise_scale(curve + shift, largest, share)
@@ -164,19 +163,17 @@ class Part:
         return mean, variance + np.square(self.mix.sigma[:, np.newaxis] * g) * (1 - a * a)
 
 
-def _units(prior: Prior, y: Array) -> tuple[Array, Array]:
-    """(center, scale) of each series (S, n), by the prior's rule."""
+def _units(prior: Prior, time: RunTime, y: Array) -> Units:
+    """The units of series (S, n), by the prior's rule; values that do not move at all are divided by their size."""
     if prior.units == "given":
-        return np.full(len(y), prior.center), np.full(len(y), prior.scale)
+        return prior.own_units(time, len(y))
     size = np.max(np.abs(y), axis=1)
     size = np.where(size > 0, size, 1.0)
     if prior.units == "level":
         level = np.mean(np.abs(y[:, -3:]), axis=1)
-        return np.zeros(len(y)), np.where(level > 0, level, size)
-    if prior.hypothesis.normalised and not prior.hypothesis.has_offset:
-        return np.zeros(len(y)), size
-    spread = np.ptp(y, axis=1)
-    return np.min(y, axis=1), np.where(spread > 0, spread, size)
+        return Units(time.unit, np.where(level > 0, level, size), np.zeros(len(y)))
+    units = Units.of(prior.hypothesis, time.unit, np.min(y, axis=1), np.max(y, axis=1))
+    return units._replace(scale=np.where(units.scale > 0, units.scale, size))
 
 
 def _normal(n: int, dimensions: int) -> Array:

@@ -26,6 +26,7 @@ from madyn.curves.fitting.series import LARGEST_STEP
 from madyn.curves.hypotheses.registry import HYPOTHESES, resolve
 from madyn.curves.hypotheses.separable import SeparableModel
 from madyn.curves.renaming import renamed
+from madyn.curves.units import Units
 from madyn.errors import UsageError
 from madyn.typing import Array
 
@@ -54,8 +55,8 @@ class Prior:
         lengths: probabilities of the correlation lengths `LENGTHS`.
         proportional_share: of the noise's variance, the share that goes with the squared curve, from 0 to below 1.
         units: "range", for a center and scale that are the minimum and range of what was seen (0 and the largest |y|
-            for a curve with no offset); "level", for 0 and the mean |y| of the last three points seen; "given", for
-            `center` and `scale`.
+            for a curve with no offset, and for a user's own); "level", for 0 and the mean |y| of the last three points
+            seen; "given", for `center` and `scale`.
         center: see `units`.
         scale: see `units`.
         widening: by which the bands of a forecast are widened about their median, where finished runs called for it.
@@ -106,6 +107,11 @@ class Prior:
         noise_level = read(self.log_sigma, "the prior's log_sigma").values
         if noise_level.shape != (2,) or not np.all(np.isfinite(noise_level)):
             raise UsageError("the prior's log_sigma is not two finite numbers, a mean and a standard deviation")
+        if self.center and not self.hypothesis.moves:
+            raise UsageError(
+                f"the prior's center is {self.center:g}, and {self.hypothesis.name} has no K that takes up a "
+                "shift: its center is 0"
+            )
         if not 0 <= self.proportional_share < 1 or not self.scale > 0 or not self.log_sigma[1] > 0:
             raise UsageError(
                 "the prior needs proportional_share in [0, 1), scale above 0 and a noise that is uncertain"
@@ -138,6 +144,10 @@ class Prior:
     def given(self, center: float = 0.0, scale: float = 1.0) -> Prior:
         """The same prior for series whose units are known, and not taken from what was seen of them."""
         return replace(self, units="given", center=center, scale=scale)
+
+    def own_units(self, time: RunTime, n: int) -> Units:
+        """The units of n series where they are `center` and `scale`."""
+        return Units(time.unit, np.full(n, self.scale), np.full(n, self.center))
 
     @property
     def box(self) -> Array:
@@ -177,7 +187,8 @@ class Prior:
         c = m + rng.multivariate_normal(np.zeros(len(self.linear_mean)), self.linear_cov, n)
         theta = self.hypothesis.nonlinear_at(u)
         coefficients = c / sizes(self.hypothesis, theta, time)
-        f = np.einsum("smk,sk->sm", self.hypothesis.columns(time.x(t), theta), coefficients) * self.scale + self.center
+        units = self.own_units(time, n)
+        f = units.unscaled(np.einsum("smk,sk->sm", self.hypothesis.columns(time.x(t), theta), coefficients))
         sigma = np.exp(rng.normal(*self.log_sigma, n))
         length = np.array(LENGTHS)[rng.choice(len(LENGTHS), n, p=self.lengths)]
         g = noise.noise_scale(f, np.max(np.abs(f), axis=1, keepdims=True), self.proportional_share)
@@ -186,9 +197,7 @@ class Prior:
         a = noise.autocorrelation(np.diff(xi), length[:, np.newaxis])
         for i in range(1, t.size):
             z[:, i] = a[:, i - 1] * z[:, i - 1] + np.sqrt(1 - a[:, i - 1] ** 2) * z[:, i]
-        params = raw_parameters(
-            self.hypothesis, theta, coefficients, time, np.full(n, self.center), np.full(n, self.scale)
-        )
+        params = raw_parameters(self.hypothesis, theta, coefficients, units)
         return Drawn(f + sigma[:, np.newaxis] * self.scale * g * z, f, params)
 
 
@@ -233,8 +242,13 @@ class RunTime(NamedTuple):
             raise UsageError(f"the run goes from {start:g} to {end:g}; its last step must lie after its first")
         return cls(start, end - start, known)
 
+    @property
+    def unit(self) -> float:
+        """What steps are divided by."""
+        return self.length if self.normalised else 1.0
+
     def x(self, t: Array) -> Array:
-        return t / self.length if self.normalised else t
+        return t / self.unit
 
     def share(self, t: Array) -> Array:
         return (t - self.start) / self.length
@@ -258,28 +272,17 @@ def sizes(hypothesis: SeparableModel, theta: Array, time: RunTime) -> Array:
     return np.where(size > 0, size, 1.0)
 
 
-def raw_parameters(
-    hypothesis: SeparableModel, theta: Array, coefficients: Array, time: RunTime, center: Array, scale: Array
-) -> Array:
-    """Parameters (S, ..., p) in the steps' and values' units, from coefficients (S, ..., k) in scaled ones.
+def raw_parameters(hypothesis: SeparableModel, theta: Array, coefficients: Array, units: Units) -> Array:
+    """Parameters (S, ..., p) in the steps' and values' own units, from coefficients (S, ..., k) in these.
 
     Args:
         hypothesis: the curve.
         theta: (S, ..., q), in the units of the hypothesis's box.
         coefficients: (S, ..., k), of the columns as they are.
-        time: of the run.
-        center, scale: (S,), of the values.
+        units: of the series.
     """
-    if not hypothesis.normalised:
-        around = (len(scale), *(1,) * (coefficients.ndim - 1))
-        return np.concatenate([theta, coefficients * scale.reshape(around)], axis=-1)
     linear = np.einsum("...ij,...j->...i", hypothesis.combine_matrix(theta), coefficients)
-    params = np.concatenate([theta, linear], axis=-1)
-    back = np.stack([hypothesis.rescale(time.length, R) for R in scale])
-    params = np.einsum("sij,s...j->s...i", back, params)
-    if hypothesis.has_offset:
-        params[..., hypothesis.param_names.index("K")] += center.reshape(len(center), *(1,) * (params.ndim - 2))
-    return params
+    return units.parameters(hypothesis, np.concatenate([theta, linear], axis=-1))
 
 
 def _truncated(mean: Array, cov: Array, box: Array, n: int, rng: np.random.Generator) -> Array:

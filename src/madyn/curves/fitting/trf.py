@@ -8,13 +8,13 @@ single start may end in a local optimum or run out of evaluations, and then the 
 from __future__ import annotations
 
 import warnings
-from typing import NamedTuple
 
 import numpy as np
 
 from madyn.curves.fitting.objective import penalty_rows
 from madyn.curves.fitting.solution import Solution
 from madyn.curves.hypotheses.separable import SeparableModel
+from madyn.curves.units import Units
 from madyn.typing import Array
 
 # A search ends when a step takes off less than this share of the sum of squares. The paper does not say what it used.
@@ -22,14 +22,6 @@ from madyn.typing import Array
 # series of 37 points it failed on 24 with reparam and on 50 with original, against none and 4 with 1e-5, which lost
 # less than 1e-4 of R2 on nine series in ten and 0.02 at most.
 TOLERANCE = 1e-5
-
-
-class _Scale(NamedTuple):
-    """Raw step = T s; raw value = R v + minimum."""
-
-    T: float
-    R: float
-    minimum: float
 
 
 def solve(hypothesis: SeparableModel, t: Array, y: Array, weights: Array) -> Solution:
@@ -69,26 +61,16 @@ class _NoFit(Exception):  # noqa: N818 - an outcome inside this module, never se
 
 def _solve_one(hypothesis: SeparableModel, t: Array, y: Array, weights: Array) -> tuple[Array, Array, Array]:
     """(popt, pcov, Jacobian by popt) in the series' own units."""
-    scale = _scale(hypothesis, t, y)
-    s, v = t / scale.T, (y - scale.minimum) / scale.R
+    units = Units.of(hypothesis, float(np.ptp(t)) or 1.0, np.asarray(np.min(y)), np.asarray(np.max(y)))
+    s, v = t / units.T, units.scaled(y)
     params, covariance, jacobian = _search(hypothesis, s, v, np.sqrt(weights / np.mean(weights)))
-    back = hypothesis.rescale(scale.T, scale.R)
-    raw = back @ params
-    if hypothesis.has_offset:
-        raw[hypothesis.param_names.index("K")] += scale.minimum
+    back, raw = units.matrices(hypothesis), units.parameters(hypothesis, params)
     if not np.all(np.isfinite(raw)):
         raise _NoFit("the fit ended at parameters that are not finite")
-    jacobian = np.asarray(scale.R * np.linalg.solve(back.T, jacobian.T).T, dtype=float)
+    jacobian = np.asarray(units.scale * np.linalg.solve(back.T, jacobian.T).T, dtype=float)
     if not np.all(np.isfinite(covariance)):
         return raw, np.full_like(covariance, np.inf), jacobian
     return raw, np.asarray(back @ covariance @ back.T, dtype=float), jacobian
-
-
-def _scale(hypothesis: SeparableModel, t: Array, y: Array) -> _Scale:
-    T = float(np.ptp(t)) or 1.0
-    if hypothesis.has_offset:
-        return _Scale(T, float(np.ptp(y)), float(np.min(y)))
-    return _Scale(T, float(np.max(np.abs(y))), 0.0)
 
 
 def _search(hypothesis: SeparableModel, s: Array, v: Array, weight_roots: Array) -> tuple[Array, Array, Array]:

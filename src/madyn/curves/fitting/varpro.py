@@ -1,6 +1,6 @@
 """Method "varpro": from series in their own units to the optimum of each, with covariances, and back.
 
-Steps are divided by the last step seen and values by their range (see `hypotheses`), the engine searches, and
+Steps are divided by the last step seen and values by their range (see `units`), the engine searches, and
 parameters and covariance are scaled back. Series that share their steps and the last one seen are searched together,
 whatever points they lack.
 """
@@ -15,6 +15,7 @@ from madyn.curves.fitting.objective import Objective, penalty_rows
 from madyn.curves.fitting.solution import RANK, Solution
 from madyn.curves.grouping import alike
 from madyn.curves.hypotheses.separable import SeparableModel, complex_step
+from madyn.curves.units import Units
 from madyn.typing import Array
 
 # Times the largest value: an amplitude beyond it has a variance that is no number, and says nothing.
@@ -43,7 +44,7 @@ def solve(hypothesis: SeparableModel, t: Array, y: Array, weights: Array) -> Sol
     seen = weights > 0
     rows = np.where(seen, t, np.nan)
     for members in _sharing_points(hypothesis, t, rows):
-        part = _Scaled.of(hypothesis, t[members], y[members], weights[members])
+        part = _Scaled(hypothesis, t[members], y[members], weights[members])
         optima = search.search(part.objective)
         popt[members], pcov[members], residuals[members], jacobian[members] = part.back(optima)
         at_low[members], at_high[members] = optima.at_low, optima.at_high
@@ -74,29 +75,17 @@ def _sharing_points(hypothesis: SeparableModel, t: Array, seen: Array) -> list[N
 class _Scaled:
     """Series in the units that a search works in, and the way back."""
 
-    def __init__(
-        self, hypothesis: SeparableModel, x: Array, T: float, R: Array, low: Array, y: Array, weights: Array
-    ) -> None:
-        self.hypothesis, self.T, self.R, self.low, self.y = hypothesis, T, R, low, y
+    def __init__(self, hypothesis: SeparableModel, t: Array, y: Array, weights: Array) -> None:
         seen = weights > 0
-        v = np.where(seen, (y - low[:, np.newaxis]) / R[:, np.newaxis], 0.0)
+        steps = np.where(np.isfinite(t[0]), t[0], 0.0)
+        last = float(np.max(steps, where=seen[0], initial=0.0)) or 1.0
+        high, low = np.max(y, axis=1, where=seen, initial=-np.inf), np.min(y, axis=1, where=seen, initial=np.inf)
+        self.hypothesis, self.y, self.units = hypothesis, y, Units.of(hypothesis, last, low, high)
+        v = np.where(seen, self.units.scaled(y), 0.0)
         # Weights act by their proportions alone; a mean of 1 keeps the penalty's size what it says.
         self.weights = weights / np.mean(weights, axis=1, where=seen, keepdims=True)
         self.count = np.sum(seen, axis=1)
-        self.objective = Objective(hypothesis, x, v, np.sqrt(self.weights))
-
-    @classmethod
-    def of(cls, hypothesis: SeparableModel, t: Array, y: Array, weights: Array) -> _Scaled:
-        seen = weights > 0
-        steps = np.where(np.isfinite(t[0]), t[0], 0.0)
-        high, low = np.max(y, axis=1, where=seen, initial=-np.inf), np.min(y, axis=1, where=seen, initial=np.inf)
-        size = np.maximum(np.abs(high), np.abs(low))
-        if not hypothesis.normalised:
-            return cls(hypothesis, steps, 1.0, size, np.zeros(len(y)), y, weights)
-        T = float(np.max(steps, where=seen[0], initial=0.0)) or 1.0
-        if hypothesis.has_offset:
-            return cls(hypothesis, steps / T, T, high - low, low, y, weights)
-        return cls(hypothesis, steps / T, T, size, np.zeros(len(y)), y, weights)
+        self.objective = Objective(hypothesis, steps / self.units.T, v, np.sqrt(self.weights))
 
     def back(self, optima: search.Optima) -> tuple[Array, Array, Array, Array]:
         """(popt, pcov, residuals, jacobian) in the series' own units."""
@@ -106,17 +95,14 @@ class _Scaled:
     def _back(self, optima: search.Optima) -> tuple[Array, Array, Array, Array]:
         theta = self.hypothesis.nonlinear_at(optima.u)
         curve = np.einsum("mnk,mk->mn", self.hypothesis.columns(self.objective.x, theta), optima.linear)
-        residuals = self.y - (curve * self.R[:, np.newaxis] + self.low[:, np.newaxis])
+        residuals = self.y - self.units.unscaled(curve)
         jacobian = self.objective.jacobian(theta, optima.linear)
         covariance = self._covariance(jacobian, optima)
         combine = self.hypothesis.combine_matrix(theta)
         popt = np.concatenate([theta, np.einsum("mij,mj->mi", combine, optima.linear)], axis=1)
         change = self._combined_change(theta, optima.linear, combine)
-        scale = np.stack([self.hypothesis.rescale(self.T, R) for R in self.R])
-        change = scale @ change
-        popt = np.einsum("mij,mj->mi", scale, popt)
-        if self.hypothesis.moves:
-            popt[:, self.hypothesis.param_names.index("K")] += self.low
+        change = self.units.matrices(self.hypothesis) @ change
+        popt = self.units.parameters(self.hypothesis, popt)
         lost = ~np.all(np.isfinite(covariance), axis=(1, 2))
         covariance[lost] = 0.0
         pcov = change @ covariance @ np.swapaxes(change, 1, 2)
@@ -127,7 +113,7 @@ class _Scaled:
         popt[none], residuals[none] = np.nan, np.nan
         # J by popt of the curve in its own units, from J by (theta, coefficients) of the scaled one.
         jacobian = np.swapaxes(_solved(np.swapaxes(change, 1, 2), np.swapaxes(jacobian, 1, 2)), 1, 2)
-        return popt, pcov, residuals, jacobian * self.R[:, np.newaxis, np.newaxis]
+        return popt, pcov, residuals, jacobian * self.units.scale[:, np.newaxis, np.newaxis]
 
     def _combined_change(self, theta: Array, linear: Array, combine: Array) -> Array:
         """d(theta, M(theta) c)/d(theta, c), (m, p, p)."""
