@@ -69,7 +69,7 @@ def layer_panels(
     style.value_axis(axes[0, 0].yaxis, style.value_limits(values))
     panels = hide_empty(axes, len(names))
     for place, (ax, name) in enumerate(zip(panels, names, strict=True)):
-        ax.set_title(f"layer {name}", loc="left", fontsize=8, pad=2)
+        style.panel_title(ax, f"layer {name}", fontsize=8, pad=2)
         # A panel above an empty place is the lowest of its column and carries the ticks.
         lowest = place + columns >= len(names)
         ax.tick_params(labelbottom=lowest)

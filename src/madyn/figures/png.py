@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import struct
 import warnings
+import zlib
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,33 +14,55 @@ import numpy as np
 
 from madyn.dataset.files import write_bytes
 from madyn.errors import UsageError
+from madyn.figures.faster import merge_small_ticks
 from madyn.regular import open_regular
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from matplotlib.figure import Figure
+    from numpy.typing import NDArray
 
 _KEY = "madyn-inputs"  # the text entry of a PNG that holds the hash
-_COMPRESSION = 4  # of 9: larger numbers cost twice the time for a tenth of the bytes
+_COMPRESSION = 4  # of 9: 3 takes half the time for a quarter more bytes, 6 a third more for 2 % less
+_INCH = 0.0254  # metres
 
 
 def png(figure: Figure, dpi: int, inputs: str) -> bytes:
-    """A figure as PNG. Without the transparency that `savefig` keeps, it takes a quarter less time to compress."""
+    """A figure as PNG, without the transparency that `savefig` keeps. The figure is not to be drawn again."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from PIL import Image
-    from PIL.PngImagePlugin import PngInfo
 
     figure.set_dpi(dpi)
     canvas = FigureCanvasAgg(figure)
+    merge_small_ticks(figure)
     with _letters_lacking():
         canvas.draw()
-    text, file = PngInfo(), io.BytesIO()
-    text.add_text("Software", "madyn")
-    text.add_text(_KEY, inputs)
-    image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
-    image.save(file, format="png", dpi=(dpi, dpi), pnginfo=text, compress_level=_COMPRESSION)
-    return file.getvalue()
+    return _encoded(np.asarray(canvas.buffer_rgba()), dpi, {"Software": "madyn", _KEY: inputs})
+
+
+def _encoded(pixels: NDArray[np.uint8], dpi: int, texts: Mapping[str, str]) -> bytes:
+    """The PNG file of pixels (rows, columns, 4), their transparency left out.
+
+    Rows are compressed as they are: to try PNG's five filters on each, as Pillow does, takes longer than all else and
+    gains nothing on lines on white paper.
+    """
+    from PIL import Image
+
+    rows, columns, _ = pixels.shape
+    colours = np.asarray(Image.fromarray(pixels).convert("RGB")).reshape(rows, 3 * columns)
+    lines = np.zeros((rows, 1 + 3 * columns), np.uint8)  # the first byte of a row says that it has no filter
+    lines[:, 1:] = colours
+    metre = round(dpi / _INCH)
+    chunks = [
+        (b"IHDR", struct.pack(">IIBBBBB", columns, rows, 8, 2, 0, 0, 0)),
+        *((b"tEXt", f"{name}\0{text}".encode("latin-1")) for name, text in texts.items()),
+        (b"pHYs", struct.pack(">IIB", metre, metre, 1)),
+        (b"IDAT", zlib.compress(lines.data, _COMPRESSION)),
+        (b"IEND", b""),
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    )
 
 
 @contextmanager

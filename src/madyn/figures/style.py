@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib
 import numpy as np
@@ -363,6 +363,17 @@ def nines(r2: Any) -> Any:
 def from_nines(value: Any) -> Any:
     """The inverse of `nines`."""
     return 1 - 10 ** (-np.asarray(value, dtype=float))
+
+
+def panel_title(ax: Axes, text: str, loc: Literal["left", "center", "right"] = "left", **look: Any) -> None:
+    """A title at the upper edge of an axes whose limits are set, on the left.
+
+    matplotlib would lay out all ticks once more to find whether the title has to make way for a power of ten above the
+    y axis; where there is none, it is told so.
+    """
+    formatter = ax.yaxis.get_major_formatter()
+    formatter.set_locs(ax.yaxis.get_majorticklocs())
+    ax.set_title(text, loc=loc, y=None if formatter.get_offset() else 1.0, **look)
 
 
 def title_above(fig: Figure, text: str) -> None:

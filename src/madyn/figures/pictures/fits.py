@@ -62,7 +62,7 @@ def example_fit(values: xr.DataArray, fits: xr.Dataset, model: str = "") -> Figu
             bottom.plot(steps, residuals, **{**look, "linewidth": 0.6 * look["linewidth"]})
         handles.append(Line2D([], [], **look, label=f"{name}\n{_r_squared(fit['r2'].item())}"))
     if far_off:
-        bottom.set_title(f"off by more: {', '.join(far_off)}", loc="right", fontsize=7, pad=2)
+        style.panel_title(bottom, f"off by more: {', '.join(far_off)}", "right", fontsize=7, pad=2)
     step_axis(top.xaxis, steps)
     top.tick_params(labelbottom=False)
     top.set_xlabel(STEP_LABEL).set_visible(False)
@@ -71,7 +71,7 @@ def example_fit(values: xr.DataArray, fits: xr.Dataset, model: str = "") -> Figu
     bottom.set_ylabel("residual")
     fig.align_ylabels([top, bottom])
     layer = f"layer {values['layer'].item()}"
-    top.set_title(f"{model}, {layer}" if model else layer, loc="left")
+    style.panel_title(top, f"{model}, {layer}" if model else layer)
     style.legend_right(fig, handles, top)
     return fig
 
@@ -138,6 +138,6 @@ def quality_by_layer(values: xr.DataArray, title: str = "") -> Figure:
         ax.set_ylabel("R² (scaled by 1 − R²)")
     else:
         ax.set_ylabel("AIC (lower is better)")
-    ax.set_title(title, loc="left")
+    style.panel_title(ax, title)
     style.legend_right(fig, ax.get_lines(), ax)
     return fig

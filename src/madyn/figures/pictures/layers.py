@@ -36,7 +36,7 @@ def layer_profile(statistics: xr.DataArray, step: int, model: str = "") -> Figur
     _profile(ax, statistics.sel(step=step))
     style.value_axis(ax.yaxis, style.value_limits(statistics))
     ax.set_ylabel("|h|")
-    ax.set_title(f"{model}, step {step}" if model else f"step {step}", loc="left")
+    style.panel_title(ax, f"{model}, step {step}" if model else f"step {step}")
     _legend(fig)
     return fig
 
@@ -60,7 +60,8 @@ def first_and_last_step(statistics: xr.DataArray, model: str = "") -> Figure:
         _profile(ax, values)
         style.value_axis(ax.yaxis, style.value_limits(ends))
         ax.set_ylabel("|h|").set_visible(place == 0)
-        ax.set_title(f"{model}, step {values['step'].item()}" if model else f"step {values['step'].item()}", loc="left")
+        step = f"step {values['step'].item()}"
+        style.panel_title(ax, f"{model}, {step}" if model else step)
     _legend(fig)
     return fig
 

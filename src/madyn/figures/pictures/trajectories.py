@@ -41,7 +41,7 @@ def trajectories(values: xr.DataArray, model: str = "") -> Figure:
     style.value_axis(ax.yaxis, style.value_limits(values))
     ax.set_xlabel(STEP_LABEL)
     ax.set_ylabel(style.QUANTITY_LABELS.get(quantity, quantity))
-    ax.set_title(f"{model}, mean over the sequences" if model else "mean over the sequences", loc="left")
+    style.panel_title(ax, f"{model}, mean over the sequences" if model else "mean over the sequences")
     style.layer_bar(fig, [ax], values.sizes["layer"])
     return fig
 
@@ -69,7 +69,7 @@ def magnitudes(statistics: xr.DataArray, model: str = "") -> Figure:
         ax.plot(values["step"], values.mean("layer"), color="black", linewidth=1.8, linestyle=(0, (3, 1)))
         step_axis(ax.xaxis, values["step"].values)
         style.value_axis(ax.yaxis, style.value_limits(values) if quantity == "median" else tops)
-        ax.set_title(style.QUANTITY_LABELS[quantity], loc="left")
+        style.panel_title(ax, style.QUANTITY_LABELS[quantity])
         ax.set_ylabel("|h|")
     for ax in axes[-1]:
         ax.set_xlabel(STEP_LABEL)
