@@ -1,10 +1,11 @@
 """What the pictures of a dataset cost: CPU seconds, with the pictures of each step and without, and by kind.
 
-    python benchmarks/figures.py [--models 9] [--against SRC]
+    python benchmarks/figures.py [--models 9] [--only GLOB] [--against SRC]
 
 The dataset is a part of tiny-suite (37 steps a model), fitted first. CPU seconds of one process are counted and not the
 time that passes, so that a busy machine says much the same; on idle cores `--jobs` divides them. With --against, the
-`src` folder of another version of madyn draws the same pictures, in turn with this one, and the last line is the ratio.
+`src` folder of another version of madyn draws the same pictures after this one, and the last line is the ratio. Both
+take minutes, so that what is known is printed as it is known; --only "*/series/*" compares some of them in seconds.
 """
 
 from __future__ import annotations
@@ -39,17 +40,17 @@ def timed(task, *rest):
 module._draw = timed
 start = time.process_time()
 with tempfile.TemporaryDirectory() as out:
-    drawing = module.draw_figures(sys.argv[1], out=out, jobs=1, progress=lambda done, total: None)
+    drawing = module.draw_figures(sys.argv[1], out=out, only=sys.argv[2], jobs=1, progress=lambda done, total: None)
 print(json.dumps([time.process_time() - start, len(drawing.drawn), spent]))
 """
 OF_STEPS = "per_layer_evolution"
 
 
-def drawn(folder: Path, source: Path | None) -> tuple[float, int, dict[str, list[float]]]:
+def drawn(folder: Path, only: str, source: Path | None = None) -> tuple[float, int, dict[str, list[float]]]:
     """CPU seconds of all pictures, how many there are, and (pictures, seconds) by kind."""
     environment = os.environ | {"OMP_NUM_THREADS": "1"} | ({} if source is None else {"PYTHONPATH": str(source)})
     run = subprocess.run(
-        [sys.executable, "-c", DRAW, str(folder)], env=environment, capture_output=True, text=True, check=True
+        [sys.executable, "-c", DRAW, str(folder), only], env=environment, capture_output=True, text=True, check=True
     )
     return tuple(json.loads(run.stdout.splitlines()[-1]))
 
@@ -57,6 +58,7 @@ def drawn(folder: Path, source: Path | None) -> tuple[float, int, dict[str, list
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", type=int, default=9)
+    parser.add_argument("--only", default="*", metavar="GLOB", help="pictures whose path matches")
     parser.add_argument("--against", type=Path, metavar="SRC", help="the src folder of another version")
     arguments = parser.parse_args()
     suite = open_dataset("tiny-suite")
@@ -68,22 +70,26 @@ def main() -> None:
             for model in models:
                 shutil.copytree(suite.path / part / model, folder / part / model)
         fit_dataset(folder)
-        seconds, pictures, kinds = drawn(folder, None)
-        before = None if arguments.against is None else drawn(folder, arguments.against)[0]
+        seconds = print_cost(folder, arguments.only, len(models))
+        if arguments.against is not None:
+            before, _, _ = drawn(folder, arguments.only, arguments.against)
+            console.print(f"the other version: {before:.1f} CPU seconds; this one takes {seconds / before:.2f} of it")
+
+
+def print_cost(folder: Path, only: str, models: int) -> float:
+    """Draw with this version, say what it took by kind, and give the CPU seconds."""
+    seconds, pictures, kinds = drawn(folder, only)
     rows = [[kind, int(count), spent, spent / count] for kind, (count, spent) in kinds.items()]
     rows.sort(key=lambda row: -float(row[2]))
     print_table("by kind", ["picture", "pictures", "CPU seconds", "each"], rows, left=["picture"])
     of_steps = [row for row in rows if OF_STEPS in str(row[0])]
     without = seconds - sum(float(row[2]) for row in of_steps)
-    console.print(f"{len(models)} models: {pictures} pictures in {seconds:.1f} CPU seconds of one process")
+    console.print(f"{models} models: {pictures} pictures in {seconds:.1f} CPU seconds of one process")
     console.print(
         f"without those of each step {pictures - sum(int(row[1]) for row in of_steps)} in {without:.1f}: "
         f"{without / seconds:.2f} of that, {without / 2:.0f} s of two cores"
     )
-    if before is not None:
-        console.print(
-            f"the other version: {before:.1f} CPU seconds, so that this one takes {seconds / before:.2f} of it"
-        )
+    return seconds
 
 
 if __name__ == "__main__":
