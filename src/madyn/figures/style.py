@@ -372,7 +372,7 @@ def panel_title(ax: Axes, text: str, loc: Literal["left", "center", "right"] = "
     y axis; where there is none, it is told so.
     """
     formatter = ax.yaxis.get_major_formatter()
-    formatter.set_locs(ax.yaxis.get_majorticklocs())
+    formatter.set_locs(ax.yaxis.get_majorticklocs().tolist())
     ax.set_title(text, loc=loc, y=None if formatter.get_offset() else 1.0, **look)
 
 
