@@ -32,6 +32,7 @@ ORDER = [
     {"prediction"},
     {"effects"},
     {"lab"},
+    {"intervention", "quantization"},
     {"figures"},
     {"summaries"},
     {"demo"},

@@ -173,7 +173,7 @@ def measure_with_locations(
     values = given.values.to(device_of(part))
     if top_k < 1 or batch_size < 1:
         raise UsageError(f"top_k is {top_k} and batch_size {batch_size}; both must be at least 1")
-    with _evaluating(part), explaining_images(part, values), torch.no_grad():
+    with evaluating(part), explaining_images(part, values), torch.no_grad():
         stacks = _stacks(part, values, layers, model)
         reducers = [_Reducer(stack, top_k, tuple(exclude), dict(groups or {}), tails) for stack in stacks]
         with ExitStack() as hooks:
@@ -212,6 +212,26 @@ def part_to_run(model: nn.Module) -> Any:
         if config.get_text_config() is not config and isinstance(decoder, nn.Module):
             return getattr(decoder, "base_model", decoder)
     return base
+
+
+def stacks_of(model: nn.Module, sequences: Any, layers: Layers = None) -> list[Stack]:
+    """The stacks of layers of a model, with or without its head: one, or the encoder's and the decoder's.
+
+    Args:
+        sequences: token ids (B, S) that the model can read.
+        layers: as in `measure`.
+
+    Raises:
+        ArchitectureError: no layers can be recognised.
+        UsageError: as `measure` raises it of its input.
+    """
+    part = part_to_run(unwrap(model))
+    values = read_inputs(sequences).values
+    require_kind(part, values)
+    require_known_tokens(part, values)
+    values = values.to(device_of(part))
+    with evaluating(part), torch.no_grad():
+        return _stacks(part, values, layers, model)
 
 
 _KNOWN_STACKS: WeakKeyDictionary[nn.Module, dict[Layers, list[Stack]]] = WeakKeyDictionary()
@@ -346,7 +366,7 @@ def _require_finite(statistics: np.ndarray, dtype: torch.dtype) -> None:
 
 
 @contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
+def evaluating(model: nn.Module) -> Iterator[None]:
     """Evaluation mode for the time being; every module gets its own mode back."""
     training = [module for module in model.modules() if module.training]
     model.eval()

@@ -3,37 +3,29 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from madyn.architecture import Architecture
-from madyn.checkpoints import Checkpoint, find_checkpoint
+from madyn.checkpoints import Checkpoint
 from madyn.checkpoints.verifying import verify
-from madyn.errors import CheckpointError, MadynError
+from madyn.errors import MadynError
 from madyn.massive import FALSE_ALARMS, judge_tails, massive_published
-from madyn.sweep.images import read_images, refuse_without_images
+from madyn.sweep.images import read_images
 from madyn.sweep.inputs import (
     Inputs,
-    describe_inputs,
-    given_inputs,
-    inputs_for,
     measured_length,
-    named_tokenizer,
-    refuse_typos,
 )
 from madyn.sweep.remarks import overflow_remark
 from madyn.sweep.settings import Probe, Settings
-from madyn.sweep.units import Loaded, load_model
-from madyn.text import read_text
+from madyn.sweep.subjects import Subject
+from madyn.sweep.units import Loaded
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
     from madyn.measurement import Measurement
-
-SCAN_LENGTH = 512  # long enough to show what is massive, short enough to take seconds
 
 
 def scan_checkpoint(
@@ -69,11 +61,11 @@ def scan_checkpoint(
         CheckpointError, ArchitectureError, TextError, NonFiniteError: as the names say.
         UsageError: the model does not take such inputs, or a setting cannot mean anything.
     """
-    subject = _Subject.find(model, revision, probe, settings, tokenizer, inputs is not None or images is not None)
+    subject = Subject.find(model, revision, probe, settings, tokenizer, inputs is not None or images is not None)
     if images is not None:
         inputs = read_images(images, subject.checkpoint, subject.probe.sequences)
     prepared = subject.prepare(subject.probe) if inputs is None else subject.given(inputs)
-    return subject.measure(subject.load(), *prepared)
+    return _measure(subject, subject.load(), *prepared)
 
 
 def scan_with_and_without_bos(
@@ -85,90 +77,34 @@ def scan_with_and_without_bos(
     tokenizer: Any = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """As `scan_checkpoint`, twice: as the probe's text comes, and each sequence after the tokenizer's BOS token."""
-    subject = _Subject.find(model, revision, probe, settings, tokenizer, False)
+    subject = Subject.find(model, revision, probe, settings, tokenizer, False)
     prepared = [subject.prepare(replace(subject.probe, bos=bos)) for bos in (False, True)]
     loaded = subject.load()
-    without, after = (subject.measure(loaded, *one) for one in prepared)
+    without, after = (_measure(subject, loaded, *one) for one in prepared)
     return without, after
 
 
-@dataclass(frozen=True)
-class _Subject:
-    """A checkpoint that is going to be scanned, and with what."""
+def _measure(subject: Subject, loaded: Loaded, inputs: Inputs, said: str) -> pd.DataFrame:
+    from madyn.measurement import measure_with_locations
 
-    checkpoint: Checkpoint
-    probe: Probe
-    settings: Settings
-    tokenizer: Any
-
-    @classmethod
-    def find(
-        cls,
-        model: str | Path,
-        revision: str | None,
-        probe: Probe | None,
-        settings: Settings | None,
-        tokenizer: Any,
-        given: bool,
-    ) -> _Subject:
-        settings = settings or Settings()
-        trust = settings.trust_remote_code
-        checkpoint = find_checkpoint(model, revision, trust_remote_code=trust, form=settings.weights)
-        probe = probe or Probe(sequences=4)
-        if not given:  # what is wrong with the model is said before its tokenizer is asked for
-            refuse_typos(probe, tokenizer)
-            config = checkpoint.config()
-            refuse_without_images(checkpoint, config)
-            probe.length_for(Architecture.from_config(config))
-        reader = named_tokenizer(tokenizer, trust_remote_code=trust)
-        if reader is None:
-            try:
-                reader = checkpoint.tokenizer()
-            except CheckpointError:
-                if not given:  # text cannot be read without it; given tokens are then shown as their ids
-                    raise
-        return cls(checkpoint, probe, settings, reader)
-
-    def prepare(self, probe: Probe) -> tuple[Inputs, str]:
-        """The windows of the probe's text, and what they are for a reader."""
-        length = probe.length_for(Architecture.from_config(self.checkpoint.config()))
-        probe = replace(probe, length=min(SCAN_LENGTH, length) if probe.length is None else length)
-        text = read_text(probe.text, probe.documents, probe.seed)
-        found = inputs_for([self.checkpoint], text, probe, self.tokenizer)
-        if isinstance(found, MadynError):
-            raise found
-        first = "each after a BOS token" if probe.bos else "without BOS"
-        said = f"{probe.sequences} sequences of {probe.length} tokens of {probe.text}, seed {probe.seed}, {first}"
-        return found, said
-
-    def given(self, inputs: Any) -> tuple[Inputs, str]:
-        values = given_inputs(inputs)
-        return Inputs(values), describe_inputs(self.probe, values)
-
-    def load(self) -> Loaded:
-        return load_model(self.checkpoint, self.checkpoint.folder(), self.settings)
-
-    def measure(self, loaded: Loaded, inputs: Inputs, said: str) -> pd.DataFrame:
-        from madyn.measurement import measure_with_locations
-
-        values = inputs.values
-        result = measure_with_locations(
-            loaded.model,
-            values,
-            batch_size=len(values) if loaded.streamed else self.settings.batch_size,
-            layers=loaded.layers,
-            exclude=self.probe.excluded,
-            tails=True,
-        )
-        table = _table(result, values, self.tokenizer)
-        overflow = overflow_remark(result.peaks)
-        doubts = [*([overflow] if overflow else []), *_doubts(self.checkpoint)]
-        table.attrs["length"] = measured_length(values, result)
-        table.attrs["sequences"] = len(values)
-        table.attrs["kind"] = "sequence" if values.ndim == 2 else "image"
-        table.attrs["inputs"] = said
-        table.attrs["remarks"] = [*inputs.remarks, *loaded.remarks, *doubts]
-        return table
+    values = inputs.values
+    result = measure_with_locations(
+        loaded.model,
+        values,
+        batch_size=len(values) if loaded.streamed else subject.settings.batch_size,
+        layers=loaded.layers,
+        exclude=subject.probe.excluded,
+        tails=True,
+    )
+    table = _table(result, values, subject.tokenizer)
+    overflow = overflow_remark(result.peaks)
+    doubts = [*([overflow] if overflow else []), *_doubts(subject.checkpoint)]
+    table.attrs["length"] = measured_length(values, result)
+    table.attrs["sequences"] = len(values)
+    table.attrs["kind"] = "sequence" if values.ndim == 2 else "image"
+    table.attrs["inputs"] = said
+    table.attrs["remarks"] = [*inputs.remarks, *loaded.remarks, *doubts]
+    return table
 
 
 def _table(result: Measurement, values: np.ndarray, tokenizer: Any) -> pd.DataFrame:

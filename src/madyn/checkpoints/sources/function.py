@@ -24,7 +24,9 @@ class FromFunction(Checkpoint):
 
     origin: ClassVar[str] = "is made by a function, and "
 
-    def load_whole(self, dtype: Any, device: str = "cpu", folder: Path | None = None) -> tuple[Any, list[str]]:
+    def load_whole(
+        self, dtype: Any, device: str = "cpu", folder: Path | None = None, *, head: bool = False
+    ) -> tuple[Any, list[str]]:
         return self._called().to(dtype).eval().to(device), []
 
     def _called(self) -> Any:

@@ -60,17 +60,21 @@ class Pretrained(Checkpoint):
 
         return self._load(AutoImageProcessor.from_pretrained, what="image processor", backend="pil")
 
-    def load_whole(self, dtype: Any, device: str = "cpu", folder: Path | None = None) -> tuple[Any, list[str]]:
+    def load_whole(
+        self, dtype: Any, device: str = "cpu", folder: Path | None = None, *, head: bool = False
+    ) -> tuple[Any, list[str]]:
         if folder is None:
             folder = self.folder()
         weights = None if folder is None else self.weights(folder)  # names the file that cannot be read
-        model, report = self.load_reported(folder, weights, dtype=dtype)
+        options = {"kind": auto_class(self.config(folder))} if head else {}
+        model, report = self.load_reported(folder, weights, dtype=dtype, **options)
         remarks = judge(str(self), model, report, weights)
         return model.eval().to(device), remarks
 
     def load_reported(self, folder: Path | None, weights: Weights | None, **options: Any) -> tuple[Any, dict[str, Any]]:
         from transformers import AutoModel
 
+        kind = options.pop("kind", AutoModel)
         options |= {"output_loading_info": True, "ignore_mismatched_sizes": True}
         if weights is not None:
             config = self.config(folder)
@@ -81,7 +85,7 @@ class Pretrained(Checkpoint):
                 )
             options["key_mapping"] = renamings(config, weights) or None
             options["use_safetensors"] = weights.files[0].suffix == ".safetensors"
-        loaded = self._load(AutoModel.from_pretrained, folder=folder, **options)
+        loaded = self._load(kind.from_pretrained, folder=folder, **options)
         forget()
         return loaded
 
@@ -99,6 +103,24 @@ class Pretrained(Checkpoint):
         except Exception as e:  # a hostile or broken file can make the loaders raise anything at all
             reason = describe_failure(e, where, trusted=self.trust_remote_code)
             raise CheckpointError(f"{what} {self} cannot be loaded: {reason}") from e
+
+
+def auto_class(config: Any) -> Any:
+    """The class of transformers that builds a config's model with the head that predicts tokens, if it has one.
+
+    An encoder is taken for what its checkpoint says: with the head for masked tokens, or with none. BERT and its kin
+    could be built as causal models too, which their weights are not.
+    """
+    from transformers import AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING
+
+    said = next(iter(getattr(config, "architectures", None) or []), "")
+    masked = type(config) in MODEL_FOR_MASKED_LM_MAPPING
+    if masked and not getattr(config, "is_decoder", False) and not said.endswith(("CausalLM", "LMHeadModel")):
+        return AutoModelForMaskedLM if said.endswith("ForMaskedLM") else AutoModel
+    if getattr(config, "is_encoder_decoder", False):
+        return AutoModel
+    return AutoModelForCausalLM if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING else AutoModel
 
 
 def _bounded(auto_config: Any) -> Callable[..., Any]:

@@ -84,12 +84,15 @@ class Checkpoint:
         """The model with its weights, as `load_whole` gives it."""
         return self.load_whole(dtype, device, folder)[0]
 
-    def load_whole(self, dtype: Any, device: str = "cpu", folder: Path | None = None) -> tuple[Any, list[str]]:
-        """The model with its weights, without a language-model head, in evaluation mode.
+    def load_whole(
+        self, dtype: Any, device: str = "cpu", folder: Path | None = None, *, head: bool = False
+    ) -> tuple[Any, list[str]]:
+        """The model with its weights, in evaluation mode.
 
         Args:
             dtype: a torch dtype; the weights are converted to it whatever they are stored in.
             folder: where its files are, if they have been fetched.
+            head: with the head that predicts tokens, where the checkpoint has one; else without any.
 
         Returns:
             the model, and what is worth knowing of the checkpoint, a sentence each.
@@ -113,7 +116,8 @@ class Checkpoint:
         """What transformers makes of the checkpoint, and its report of tensors that are missing or have no place.
 
         Args:
-            options: for `from_pretrained`; with `device_map={"": "meta"}` nothing is read but the names.
+            options: `kind`, the class of transformers to build, AutoModel by default; the others are for its
+                `from_pretrained`. With `device_map={"": "meta"}` nothing is read but the names.
 
         Raises:
             CheckpointError: it cannot be loaded.
