@@ -232,3 +232,21 @@ def test_a_summary_tells_the_limit_and_not_a_baseline_called_k():
     told = re.search(r"plateau = ([\d.]+)", said)
     assert told is not None
     assert float(told[1]) == pytest.approx(1 + 3 / 1.5, abs=0.05)
+
+
+@pytest.mark.parametrize(("name", "params"), [
+    ("power_law", [2000.0, -1.5, 3.0, 1.0]), ("power_law", [500.0, 0.4, 0.01, 8.0]),
+    ("double_exponential", [300.0, 20.0, -4.0, -2.0, 9.0]), ("logistic_log", [4000.0, 2.0, 5.0, 1.0]),
+    ("stretched_exponential", [3000.0, 0.7, -5.0, 6.0]),
+])  # fmt: skip
+def test_a_curve_without_a_formula_has_made_half_of_its_rise_at_the_half_rise(name, params):
+    curve = HYPOTHESES[name]
+    found = curve_quantities(name, [params, params], last_step=30_000)
+    step, top = found["half_rise_step"].values[0], found["top"].values[0]
+    start = curve.values([0.0], params)[0]
+    assert curve.values([step], params)[0] == pytest.approx((start + top) / 2, rel=1e-14)
+    assert 0 < step < 30_000
+    falling = curve_quantities(
+        name, [*params[: curve.num_nonlinear], *-np.array(params[curve.num_nonlinear :])], 30_000
+    )
+    assert np.isnan(falling["half_rise_step"])
