@@ -317,7 +317,7 @@ def test_names_that_there_are_not(predictor):
         quantity("speed")
     with pytest.raises(UsageError, match="not fitted"):
         Predictor().predict(UNSEEN, [0])
-    with pytest.raises(UsageError, match="fitted to a dataset"):
+    with pytest.raises(UsageError, match="3 is not a path"):
         Predictor().fit(3)  # pyright: ignore[reportArgumentType]
     with pytest.raises(UsageError, match="positive"):
         Training(steps=0)

@@ -24,6 +24,6 @@ def build_model(config: Any, source: object, *, trust_remote_code: bool, **optio
         return AutoModel.from_config(config, trust_remote_code=trust_remote_code, **options)
     except MadynError:
         raise
-    except Exception as e:
+    except Exception as e:  # the code of a model, which raises what it likes at a config that it was not made for
         reason = describe_failure(e, str(source), trusted=trust_remote_code)
         raise CheckpointError(f"{one_line(source)}: no model can be built of its config: {reason}") from e

@@ -19,7 +19,7 @@ from urllib.parse import unquote, urlsplit
 
 from madyn.dataset.json_text import encoded
 from madyn.dataset.partial import put_new, replacing
-from madyn.errors import DatasetError, StorageError, UsageError, one_line
+from madyn.errors import DatasetError, StorageError, UsageError, one_line, quoted
 from madyn.regular import read_regular, refuse_size
 
 MAX_FILE_BYTES = 1 << 28  # no file of the layout comes near this; a larger one is a mistake or an attack
@@ -31,8 +31,10 @@ def root_path(root: str | Path) -> Path:
     A `file:///` URL is the folder that it names.
 
     Raises:
-        UsageError: the URL's protocol is not known, or what it needs is not installed.
+        UsageError: the URL's protocol is not known, what it needs is not installed, or it is no path at all.
     """
+    if not (isinstance(root, str) or hasattr(root, "is_dir")):
+        raise UsageError(f"{quoted(root)} is not a path")
     if isinstance(root, str) and root.lower().startswith("file:/"):
         return _path_of_url(root)
     if isinstance(root, Path) or "://" not in str(root):

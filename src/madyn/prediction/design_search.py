@@ -189,17 +189,9 @@ _COLUMNS = (
 
 def pareto_front(costs: Array) -> NDArray[np.bool_]:
     """Which of n points with two costs, (n, 2), no other point beats: none is as low in both and lower in one."""
-    kept = np.zeros(len(costs), bool)
-    order = np.lexsort((costs[:, 1], costs[:, 0]))
-    best, at = np.inf, np.inf
-    for i in order:
-        first, second = costs[i]
-        if second < best:
-            best, at = second, first
-            kept[i] = True
-        else:
-            kept[i] = second == best and first == at
-    return kept
+    distinct, which = np.unique(costs, axis=0, return_inverse=True)  # by the first cost, then by the second
+    lowest_before = np.minimum.accumulate(np.concatenate([[np.inf], distinct[:-1, 1]]))[: len(distinct)]
+    return (distinct[:, 1] < lowest_before)[which.reshape(-1)]
 
 
 def _objective(minimize: str | None, maximize: str | None, at: int | None) -> _Objective:

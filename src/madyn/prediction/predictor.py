@@ -87,15 +87,11 @@ class Predictor:
         Raises:
             DatasetError: no model in it was measured to the end of its training.
             MissingDependencyError: scikit-learn is not installed.
-            UsageError: it is no dataset.
+            UsageError: it is neither a dataset nor a path.
         """
-        if isinstance(dataset, (str, Path)):
-            from madyn.dataset import open_dataset
+        from madyn.dataset import open_dataset
 
-            dataset = open_dataset(dataset)
-        if not hasattr(dataset, "trajectories"):
-            raise UsageError(f"a predictor is fitted to a dataset or its path, not to {dataset!r:.80}")
-        return self.fit_table(curve_table(dataset))
+        return self.fit_table(curve_table(open_dataset(dataset)))
 
     def fit_table(self, table: CurveTable) -> Self:
         """Learn from curves."""

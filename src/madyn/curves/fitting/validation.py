@@ -7,7 +7,7 @@ about the noise, and extrapolation is what a user asks of a curve. The folds of 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -67,12 +67,12 @@ def kfold_scores(
     folds = whole_number(folds, "folds", _MOST_FOLDS)
     if folds < 2:
         raise UsageError(f"folds is {folds}; two or more are needed")
-    steps, values, there, lead = _series(t, y, hypothesis)
-    order = _rank(steps, there)
-    inner = there & (order > 0) & (order < np.sum(there, axis=1, keepdims=True) - 1)
+    series = _Series.of(t, y, hypothesis)
+    order = series.rank()
+    inner = series.there & (order > 0) & (order < np.sum(series.there, axis=1, keepdims=True) - 1)
     fold = (order - 1) % folds
     held = np.stack([inner & (fold == k) for k in range(folds)])
-    return _scored(steps, values, there, held, hypothesis, method, lead)
+    return _scored(series, held, hypothesis, method)
 
 
 @renamed(model="hypothesis")
@@ -98,52 +98,48 @@ def holdout_scores(
     share = number(share, "share")
     if not 0 < share < 1:
         raise UsageError(f"share is {share}; it lies between 0 and 1, as 0.2")
-    steps, values, there, lead = _series(t, y, hypothesis)
-    count = np.sum(there, axis=1, keepdims=True)
-    held = there & (_rank(steps, there) >= count - np.maximum(np.round(share * count), 1))
-    return _scored(steps, values, there, held[np.newaxis], hypothesis, method, lead)
+    series = _Series.of(t, y, hypothesis)
+    count = np.sum(series.there, axis=1, keepdims=True)
+    held = series.there & (series.rank() >= count - np.maximum(np.round(share * count), 1))
+    return _scored(series, held[np.newaxis], hypothesis, method)
 
 
-def _series(
-    t: ArrayLike | None, y: ArrayLike, hypothesis: str | SeparableModel
-) -> tuple[Array, Array, NDArray[np.bool_], tuple[int, ...]]:
-    """(steps, values and which are there, (S, n) each; the leading shape)."""
-    series = checked(t, y, None, resolve([hypothesis])[0])
-    steps, values, weights = series.rows
-    return steps, values, weights > 0, series.y.shape[:-1]
+class _Series(NamedTuple):
+    """Steps, values and which are there, (S, n) each, and the leading shape."""
+
+    steps: Array
+    values: Array
+    there: NDArray[np.bool_]
+    lead: tuple[int, ...]
+
+    @classmethod
+    def of(cls, t: ArrayLike | None, y: ArrayLike, hypothesis: str | SeparableModel) -> _Series:
+        series = checked(t, y, None, resolve([hypothesis])[0])
+        steps, values, weights = series.rows
+        return cls(steps, values, weights > 0, series.y.shape[:-1])
+
+    def rank(self) -> NDArray[np.intp]:
+        """Place of each point in the order of its series' steps, missing ones last."""
+        order = np.argsort(np.where(self.there, self.steps, np.inf), axis=1, kind="stable")
+        return np.argsort(order, axis=1, kind="stable")
+
+    def part(self, rows: slice) -> _Series:
+        return self._replace(steps=self.steps[rows], values=self.values[rows], there=self.there[rows])
 
 
-def _rank(steps: Array, there: NDArray[np.bool_]) -> NDArray[np.intp]:
-    """Place of each point in the order of its series' steps, missing ones last."""
-    order = np.argsort(np.where(there, steps, np.inf), axis=1, kind="stable")
-    return np.argsort(order, axis=1, kind="stable")
-
-
-def _scored(
-    steps: Array,
-    values: Array,
-    there: NDArray[np.bool_],
-    held: NDArray[np.bool_],
-    hypothesis: str | SeparableModel,
-    method: str,
-    lead: tuple[int, ...],
-) -> Scores:
+def _scored(series: _Series, held: NDArray[np.bool_], hypothesis: str | SeparableModel, method: str) -> Scores:
     """The error over the points of held (folds, S, n), each predicted without its fold."""
-    pieces = [slice(i, i + AT_ONCE) for i in range(0, len(values), AT_ONCE)] or [slice(0, 0)]
-    each = [_errors(steps[i], values[i], there[i], held[:, i], hypothesis, method) for i in pieces]
+    pieces = [slice(i, i + AT_ONCE) for i in range(0, len(series.values), AT_ONCE)] or [slice(0, 0)]
+    each = [_errors(series.part(i), held[:, i], hypothesis, method) for i in pieces]
     error, messages = (np.concatenate(parts) for parts in zip(*each, strict=True))
-    return Scores(error.reshape(lead), messages.reshape(lead))
+    return Scores(error.reshape(series.lead), messages.reshape(series.lead))
 
 
 def _errors(
-    steps: Array,
-    values: Array,
-    there: NDArray[np.bool_],
-    held: NDArray[np.bool_],
-    hypothesis: str | SeparableModel,
-    method: str,
+    series: _Series, held: NDArray[np.bool_], hypothesis: str | SeparableModel, method: str
 ) -> tuple[Array, NDArray[Any]]:
     """(error, message) of each series."""
+    steps, values, there, _ = series
     kept = np.where(held, np.nan, values)
     fits = fit_curves(np.broadcast_to(steps, kept.shape), kept, hypothesis, method)
     predicted = _at_own_steps(fits, steps)

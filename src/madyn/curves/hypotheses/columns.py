@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -26,6 +26,11 @@ def derivatives(k: int, q: int, parts: Mapping[tuple[int, int], Array]) -> Array
     for place, part in parts.items():
         stacked[place] = part
     return np.moveaxis(stacked, (0, 1), (-2, -1))
+
+
+def from_zero(s: Array, of_log: Callable[[Array], Array]) -> Array:
+    """A function of log s that tends to 0 as s does, and is 0 at s = 0, where there is no logarithm."""
+    return np.where(s == 0, 0.0, of_log(np.log(np.where(s == 0, 1.0, s))))
 
 
 def along(*nonlinear: Value) -> list[Array]:

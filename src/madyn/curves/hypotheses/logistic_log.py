@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from madyn.curves.hypotheses.columns import Value, along, columns
+from madyn.curves.hypotheses.columns import Value, along, columns, from_zero
 from madyn.curves.hypotheses.separable import SeparableModel
 from madyn.typing import Array
 
@@ -13,8 +13,8 @@ def logistic_log_basis(s: Array, t_half: Value, k: Value) -> Array:
     """A logistic in log time, 1/(1 + (t_half/s)^k): 0 at s = 0, 1/2 at t_half."""
     t_half, k = along(t_half, k)
     with np.errstate(all="ignore"):
-        rise = 1 / (1 + np.exp(k * (np.log(t_half) - np.log(s))))
-        return columns(np.where(s == 0, 0.0, rise), np.ones(s.shape))
+        rise = from_zero(s, lambda log: 1 / (1 + np.exp(k * (np.log(t_half) - log))))
+        return columns(rise, np.ones(s.shape))
 
 
 def logistic_log_limit(t_half: Value, k: Value, A: Value, K: Value) -> Array:

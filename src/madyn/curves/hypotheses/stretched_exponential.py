@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from madyn.curves.hypotheses.columns import Value, along, columns
+from madyn.curves.hypotheses.columns import Value, along, columns, from_zero
 from madyn.curves.hypotheses.separable import SeparableModel
 from madyn.typing import Array
 
@@ -13,7 +13,7 @@ def stretched_exponential_basis(s: Array, tau: Value, b: Value) -> Array:
     """Kohlrausch's decay exp(-(s/tau)^b)."""
     tau, b = along(tau, b)
     with np.errstate(all="ignore"):
-        power = np.where(s == 0, 0.0, np.exp(b * (np.log(np.where(s == 0, 1.0, s)) - np.log(tau))))
+        power = from_zero(s, lambda log: np.exp(b * (log - np.log(tau))))
         return columns(np.exp(-power), np.ones(s.shape))
 
 
