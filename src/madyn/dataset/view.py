@@ -16,12 +16,13 @@ from madyn.architecture import Architecture
 from madyn.dataset import fit_files, layout, manifest
 from madyn.dataset.copying import bring
 from madyn.dataset.files import is_there, read_bytes, root_path, sha256
+from madyn.dataset.labelled import labelled_fits, labelled_statistics
 from madyn.dataset.leftovers import sweep
 from madyn.dataset.remote import is_shipped, locate, match_remote
 from madyn.dataset.statistics import MAX_BYTES, parse_statistics, read_statistics
 from madyn.dataset.table_cells import as_number
 from madyn.dataset.training import TrainingRecord, read_record
-from madyn.errors import ArchitectureError, DatasetError, UsageError, listed, one_line, one_of, quoted
+from madyn.errors import ArchitectureError, DatasetError, UsageError, listed, one_of, quoted
 from madyn.suites import PYTHIA
 from madyn.terminal import few, say_wrong
 
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 RatioOf = Literal["sequences", "means"]
 
 _MOST_VALUES = 10**12  # of |h| in a sequence: a million tokens of a width of a million
-_MOST_CELLS = 2 * 10**7  # of the covariances of all fits of a quantity
 
 
 def open_dataset(path: str | Path | Dataset) -> Dataset:
@@ -195,7 +195,7 @@ class Dataset:
                 del arrays[step]
         part = Dataset(self.path, [model], self._shared)
         if arrays:
-            part._statistics[model] = _stacked(arrays, model)
+            part._statistics[model] = labelled_statistics(arrays, model)
         return part, faults
 
     def _read_statistics(self, model: str) -> xr.DataArray:
@@ -209,7 +209,7 @@ class Dataset:
             (a, first), (b, second) = list(shapes.items())[:2]
             raise DatasetError(f"{second}: shape {b} where {first.name} has {a}; all steps of a model must agree")
         self._hashes[model] = _hash_steps(read)
-        return _stacked(arrays, model)
+        return labelled_statistics(arrays, model)
 
     def trajectories(self, model: str, quantity: str, ratio_of: RatioOf = "sequences") -> xr.DataArray:
         """A quantity over the training steps, averaged over the sequences.
@@ -323,7 +323,7 @@ class Dataset:
         Raises:
             DatasetError: the quantity was not fitted, or the residuals do not belong to the steps on disk.
         """
-        return _labelled(self.fit_records(model, quantity), self.steps(model), f"{self.path / model} ({quantity})")
+        return labelled_fits(self.fit_records(model, quantity), self.steps(model), f"{self.path / model} ({quantity})")
 
     @property
     def parameters(self) -> pd.DataFrame:
@@ -388,83 +388,3 @@ class Dataset:
 
 def _hash_steps(read: Mapping[int, bytes]) -> str:
     return sha256(*(part for step, data in read.items() for part in (str(step).encode(), data)))
-
-
-def _stacked(arrays: Mapping[int, np.ndarray], model: str) -> xr.DataArray:
-    """The statistics of a model from those of each step, all of one shape."""
-    import numpy as np
-    import xarray as xr
-
-    values = np.stack(list(arrays.values()))
-    return xr.DataArray(
-        values,
-        dims=("step", "sequence", "quantity", "layer"),
-        coords={
-            "step": list(arrays),
-            "sequence": np.arange(values.shape[1]),
-            "quantity": list(layout.QUANTITIES),
-            "layer": np.arange(values.shape[3]),
-        },
-        name="|h|",
-        attrs={"model": model},
-    )
-
-
-def _labelled(layers: list[dict[str, dict[str, Any]]], steps: list[int], where: str) -> xr.Dataset:
-    import numpy as np
-    import xarray as xr
-
-    hypotheses = list(dict.fromkeys(name for layer in layers for name in layer))
-    records = {(h, number): layer[h] for number, layer in enumerate(layers) for h in hypotheses if h in layer}
-    parameters = list(dict.fromkeys(str(p) for r in records.values() for p in r.get("param_names") or []))
-    shape = (len(hypotheses), len(layers))
-    if math.prod(shape) * max(1, len(parameters)) ** 2 > _MOST_CELLS or len(layers) * len(steps) > _MOST_CELLS:
-        raise DatasetError(
-            f"{where}: {len(hypotheses)} hypotheses with {len(parameters)} parameters in {len(layers)} layers are more "
-            "than any model has fits of; fit it again with `madyn fit`"
-        )
-    popt = np.full((*shape, len(parameters)), np.nan)
-    pcov = np.full((*shape, len(parameters), len(parameters)), np.nan)
-    r2, aic = np.full(shape, np.nan), np.full(shape, np.nan)
-    residuals = np.full((*shape, len(steps)), np.nan)
-    message = np.full(shape, "", dtype=object)
-    for (hypothesis, layer), record in records.items():
-        h = hypotheses.index(hypothesis)
-        names = [parameters.index(str(p)) for p in record.get("param_names") or []]
-        try:
-            popt[h, layer, names] = _floats(record["popt"])
-            if record.get("pcov") is not None:
-                pcov[h, layer][np.ix_(names, names)] = _floats(record["pcov"])
-            r2[h, layer], aic[h, layer] = _floats(record.get("r2")), _floats(record.get("aic"))
-            if record.get("residuals") is not None:
-                residuals[h, layer] = _floats(record["residuals"])
-        except (TypeError, ValueError, IndexError, OverflowError) as e:
-            raise DatasetError(
-                f"{where}: layer {layer}, {one_line(hypothesis, 60)}: {one_line(e)}; fit it again with `madyn fit`"
-            ) from e
-        message[h, layer] = record.get("message", "")
-    return xr.Dataset(
-        {
-            "popt": (("hypothesis", "layer", "parameter"), popt),
-            "pcov": (("hypothesis", "layer", "parameter", "parameter_2"), pcov),
-            "r2": (("hypothesis", "layer"), r2),
-            "aic": (("hypothesis", "layer"), aic),
-            "residuals": (("hypothesis", "layer", "step"), residuals),
-            "message": (("hypothesis", "layer"), message),
-        },
-        coords={
-            "hypothesis": hypotheses,
-            "layer": np.arange(len(layers)),
-            "parameter": parameters,
-            "parameter_2": parameters,
-            "step": steps,
-        },
-    )
-
-
-def _floats(value: Any) -> Any:
-    """Numbers of any nesting as float64, None and infinity as NaN."""
-    import numpy as np
-
-    numbers = np.array(value, dtype=object).astype(float)
-    return np.where(np.isfinite(numbers), numbers, np.nan)
