@@ -77,7 +77,7 @@ def _curvature(objective: Objective, u: Array, owner: Rows, point: Point) -> Arr
     for j, h in enumerate(_width(objective)):
         step = np.zeros(u.shape)
         step[:, j] = np.where(u[:, j] + h <= high[j], h, -h)
-        columns.append((objective.at(u + step, owner).slope - point.slope) / step[:, j : j + 1])
+        columns.append((objective.slope_at(u + step, owner) - point.slope) / step[:, j : j + 1])
     hessian = np.stack(columns, axis=-1)
     size = np.sqrt(np.einsum("pii->pi", point.normal))
     with np.errstate(all="ignore"):
@@ -139,7 +139,7 @@ def newton(objective: Objective, u: Array, series: Rows) -> Array:
         if not len(running):
             break
         hessian = np.stack(
-            [(objective.at(u[running] + step, running).slope - objective.at(u[running] - step, running).slope)
+            [(objective.slope_at(u[running] + step, running) - objective.slope_at(u[running] - step, running))
              for step in np.diag(h)], axis=-1,
         ) / (2 * h)  # fmt: skip
         hessian = (hessian + np.swapaxes(hessian, -1, -2)) / 2

@@ -178,15 +178,26 @@ def fit_each(
     method: str = "varpro",
     robust: Literal["huber", "student"] | None = None,
 ) -> list[Fits]:
-    """`fit_curves` for several curves, a `Fits` each; the same curves in other parameters are searched for once."""
-    fits: dict[str, Fits] = {}
+    """`fit_curves` for several curves, a `Fits` each; the same curves in other parameters are searched for once.
+
+    The curves are shared among the processor's cores.
+    """
     chosen = resolve(hypotheses)
-    for hypothesis in sorted(chosen, key=lambda hypothesis: hypothesis.same_as is not None):
-        same = fits.get(hypothesis.same_as or "") if method == "varpro" else None
-        if same is not None:
-            fits[hypothesis.name] = reparametrised(same, hypothesis)
-        else:
-            fits[hypothesis.name] = fit_curves(t, y, hypothesis, method, robust=robust)
+    names = {hypothesis.name for hypothesis in chosen} if method == "varpro" else set()
+    mapped = [hypothesis for hypothesis in chosen if hypothesis.same_as in names]
+    searched = [hypothesis for hypothesis in chosen if hypothesis not in mapped]
+
+    def fit(hypothesis: SeparableModel) -> Fits:
+        return fit_curves(t, y, hypothesis, method, robust=robust)
+
+    if method == "varpro" and len(searched) > 1 and np.size(y) <= POINTS_AT_ONCE:  # more are shared out in pieces
+        with ThreadPoolExecutor(min(len(searched), _cores())) as pool:
+            found = list(pool.map(fit, searched))
+    else:
+        found = [fit(hypothesis) for hypothesis in searched]
+    fits = {one.hypothesis.name: one for one in found}
+    for hypothesis in mapped:
+        fits[hypothesis.name] = reparametrised(fits[str(hypothesis.same_as)], hypothesis)
     return [fits[hypothesis.name] for hypothesis in chosen]
 
 

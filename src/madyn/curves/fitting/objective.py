@@ -100,8 +100,9 @@ class Objective:
         """(d(W Phi)/dtheta) c with the rows of the penalty, (q, P, m)."""
         gradient = self.hypothesis.gradient(self.x, theta)
         change = np.zeros((theta.shape[1], len(theta), len(self.x)))
+        part = np.empty(change.shape[1:])
         for j, k in np.ndindex(len(change), linear.shape[1]):  # einsum is five times slower on so small axes
-            change[j] += gradient[..., k, j] * linear[:, k : k + 1]
+            change[j] += np.multiply(gradient[..., k, j], linear[:, k : k + 1], out=part)
         change *= weight_roots
         if self.penalty is None:
             return change
@@ -137,6 +138,26 @@ class Objective:
 
     def at(self, u: Array, series: NDArray[np.intp]) -> Point:
         """The objective and its derivatives at search coordinates u (P, q), u[p] for series[p]."""
+        basis, linear, loss, change, slope, by = self._sloping(u, series)
+        with np.errstate(all="ignore"):
+            change = [basis.remove(part, passes=1)[0] for part in change]
+            normal = np.empty((len(u), *2 * (len(change),)))
+            for i, j in zip(*np.triu_indices(len(change)), strict=True):
+                normal[:, i, j] = normal[:, j, i] = _dots(change[i], change[j])
+        return Point(loss, linear, slope, normal + by.T @ by)
+
+    def slope_at(self, u: Array, series: NDArray[np.intp]) -> Array:
+        """The slope of `at` alone, (P, q), which takes two thirds of the time."""
+        return self._sloping(u, series)[4]
+
+    def loss_at(self, u: Array, series: NDArray[np.intp]) -> Array:
+        """The loss of `at` alone, (P,)."""
+        return self.project(self.hypothesis.nonlinear_at(u), series)[-1]
+
+    def _sloping(
+        self, u: Array, series: NDArray[np.intp]
+    ) -> tuple[Orthonormal, Array, Array, Array, Array, Array]:
+        """(columns, coefficients (P, k), F (P,), (d(W Phi)/du) c (q, P, m), slope (P, q), the penalty's part of it)."""
         theta = self.hypothesis.nonlinear_at(u)
         basis, left, linear, loss = self.project(theta, series)
         stretch = np.where(self.hypothesis.log_scale, theta, 1.0).T  # d theta/d u
@@ -145,10 +166,8 @@ class Objective:
             change *= stretch[:, :, np.newaxis]
             change[~np.isfinite(change)] = 0.0
             slope = -np.stack([_dots(part, left) for part in change], axis=-1)
-            change = [basis.remove(part, passes=1)[0] for part in change]
-            normal = np.stack([np.stack([_dots(one, other) for one in change], -1) for other in change], -1)
         rows, by = self.distance(theta, series)
-        return Point(loss, linear, slope + rows @ by, normal + by.T @ by)
+        return basis, linear, loss, change, slope + rows @ by, by
 
     def jacobian(self, theta: Array, linear: Array) -> Array:
         """Derivatives of W times the curve, and of the penalty's rows, by (theta, linear), (S, rows, p)."""

@@ -79,7 +79,7 @@ def _searched(objective: Objective, floor: float) -> tuple[Array, Rows]:
 
 def _rivals(short: Objective, u: Array, owner: Rows) -> tuple[Array, Rows]:
     """The ends of searches on a shortened series that may be the lowest on the series itself, one of each place."""
-    loss = short.at(u, owner).loss
+    loss = short.loss_at(u, owner)
     order = np.lexsort((loss, owner))
     u, owner, loss = u[order], owner[order], loss[order]
     first = np.searchsorted(owner, owner)
@@ -117,7 +117,7 @@ def _promising(objective: Objective, u: Array, owner: Rows) -> tuple[Array, Rows
 
 def best_of(objective: Objective, u: Array, owner: Rows) -> Optima:
     """The best of several ends of searches a series, brought to rounding."""
-    loss = objective.at(u, owner).loss
+    loss = objective.loss_at(u, owner)
     order = np.lexsort((loss, owner))
     first = order[np.unique(owner[order], return_index=True)[1]]
     everyone = np.arange(len(objective.weight_roots))
