@@ -160,6 +160,21 @@ def test_order_statistics_are_those_of_a_full_sort(values, k, dtype):
     assert not torch.signbit(found).any()
 
 
+def test_memory_that_calls_share_is_seen_in_none_of_their_results():
+    torch.manual_seed(0)
+    states = [
+        torch.randn(shape).to(dtype) * size
+        for dtype in (torch.float32, torch.bfloat16, torch.float64)
+        for shape, size in (((5, 7), 1.0), ((40, 9), 1e3), ((3, 2), 1e-3), ((2, 6, 4), 1.0))
+    ] + [torch.randn(6, 30).T]  # not in the order of memory
+    scratch = paths.Scratch()
+    shared = [order_statistics(hidden, 3, scratch) for hidden in states]
+    for hidden, (values, indices) in zip(states, shared, strict=True):
+        ordered = hidden.abs().flatten().sort(descending=True, stable=True)
+        assert torch.equal(values, torch.cat([ordered.values[:3], hidden.abs().median().reshape(1)]))
+        assert torch.equal(indices, ordered.indices[:3])
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
 @pytest.mark.parametrize("kind", ["normal", "ties", "zeros", "denormal", "one value", "huge"])
 def test_both_paths_give_what_a_full_sort_gives(dtype, kind):
@@ -173,7 +188,7 @@ def test_both_paths_give_what_a_full_sort_gives(dtype, kind):
         "one value": torch.full((33, 48), -1.5),
         "huge": torch.randn(33, 48) * 1e4 + torch.where(torch.rand(33, 48) < 0.01, 5e4, 0.0),
     }[kind].to(dtype)
-    keys = paths._magnitude_keys(hidden)
+    keys = paths._magnitude_keys(hidden, paths.Scratch())
     rank = (hidden.numel() - 1) // 2
     ordered = keys.flatten().sort(descending=True, stable=True)
     middle = ordered.values.flip(0)[rank]
@@ -182,7 +197,7 @@ def test_both_paths_give_what_a_full_sort_gives(dtype, kind):
         for top, indices in (paths._largest_on_cpu(keys, k), (sorted_top, sorted_indices)):
             assert torch.equal(top, ordered.values[:k])
             assert torch.equal(indices, ordered.indices[:k])
-        assert paths._select_on_cpu(keys.flatten(), rank) == sorted_middle == middle
+        assert paths._select_on_cpu(keys.flatten(), rank, paths.Scratch()) == sorted_middle == middle
     values, _ = order_statistics(hidden, 3)
     assert torch.equal(values.view(keys.dtype), torch.cat([ordered.values[:3], middle.reshape(1)]))
 

@@ -22,7 +22,7 @@ from madyn.massive import tail_ranks
 from madyn.measurement.inputs import explaining_images, read_inputs, require_kind, require_known_tokens
 from madyn.measurement.labelling import label
 from madyn.measurement.layers import Stack, find_stacks
-from madyn.measurement.order_statistics import order_statistics
+from madyn.measurement.order_statistics import Scratch, order_statistics
 from madyn.measurement.wrapping import device_of, unwrap
 
 if TYPE_CHECKING:
@@ -271,6 +271,7 @@ class _Reducer:
         self.stack, self.top_k, self.exclude, self.groups, self.tails = stack, top_k, exclude, groups, tails
         self.calls: list[list[dict[str, torch.Tensor]]] = []  # by layer, then by sequence
         self.lengths: list[int] = []  # by layer
+        self._scratch = Scratch()
         self._at, self._sequences, self._batch, self._length = 0, 0, 0, 0
 
     def begin(self, batch: torch.Tensor) -> None:
@@ -310,7 +311,7 @@ class _Reducer:
     def _order_statistics(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         if rows.numel() < self.top_k:
             raise UsageError(f"top_k is {self.top_k}, and a hidden state has only {rows.numel()} values")
-        values, indices = order_statistics(rows, self.top_k)
+        values, indices = order_statistics(rows, self.top_k, self._scratch)
         return (values if values.dtype == torch.float64 else values.float()), indices
 
     def require_complete(self, name: str) -> None:

@@ -154,9 +154,7 @@ class Objective:
         """The loss of `at` alone, (P,)."""
         return self.project(self.hypothesis.nonlinear_at(u), series)[-1]
 
-    def _sloping(
-        self, u: Array, series: NDArray[np.intp]
-    ) -> tuple[Orthonormal, Array, Array, Array, Array, Array]:
+    def _sloping(self, u: Array, series: NDArray[np.intp]) -> tuple[Orthonormal, Array, Array, Array, Array, Array]:
         """(columns, coefficients (P, k), F (P,), (d(W Phi)/du) c (q, P, m), slope (P, q), the penalty's part of it)."""
         theta = self.hypothesis.nonlinear_at(u)
         basis, left, linear, loss = self.project(theta, series)
