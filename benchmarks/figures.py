@@ -6,6 +6,9 @@ The dataset is a part of tiny-suite (37 steps a model), fitted first. CPU second
 time that passes, so that a busy machine says much the same; on idle cores `--jobs` divides them. With --against, the
 `src` folder of another version of madyn draws the same pictures after this one, and the last line is the ratio. Both
 take minutes, so that what is known is printed as it is known; --only "*/series/*" compares some of them in seconds.
+
+Measured on two shared cores, one process: 68 CPU seconds for 561 pictures, 21 of them for the 333 of steps (89 for all
+by the version before, in the same run, where each axis' small ticks were drawn one by one).
 """
 
 from __future__ import annotations
