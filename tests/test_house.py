@@ -16,9 +16,9 @@ PACKAGE = Path(madyn.__file__).parent
 # From what knows nothing to what knows all; rooms on one line do not know each other.
 ORDER = [
     {"errors", "regular", "telemetry", "typing"},
-    {"arrays", "streams", "paths"},
+    {"arrays", "streams", "paths", "features"},
     {"architecture", "massive"},
-    {"suites", "sharing"},
+    {"suites", "sharing", "settings"},
     {"hub", "terminal", "processes"},
     {"stopping"},
     {"text"},

@@ -47,7 +47,7 @@ class RemoteCheckpoint:
     """What one revision of a repository holds.
 
     Attributes:
-        form: the one of `weights.FORMS` that is wanted of it.
+        form: the one of `settings.FORMS` that is wanted of it.
         revision: the name that it was asked for by, which messages say; the commit's hash where there is none.
     """
 

@@ -23,7 +23,7 @@ def find_checkpoint(
     """One checkpoint: a folder, a GGUF file, or a model of the Hub at a revision (its main one by default).
 
     Args:
-        form: which of the forms that weights are stored in is read, one of `weights.FORMS`.
+        form: which of the forms that weights are stored in is read, one of `settings.FORMS`.
 
     Raises:
         CheckpointError: there is no such folder or file, and the name could not be one of the Hub.
@@ -42,7 +42,7 @@ def find_checkpoints(
     Args:
         revisions: a regular expression with a group named `step`, for revisions or folders named in a way of their own,
             such as `r"ckpt_(?P<step>\d+)k"`; the ways in use are tried if not given.
-        form: which of the forms that weights are stored in is read, one of `weights.FORMS`.
+        form: which of the forms that weights are stored in is read, one of `settings.FORMS`.
 
     Raises:
         UsageError: the expression is none, or has no such group.

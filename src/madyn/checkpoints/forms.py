@@ -21,7 +21,7 @@ class Form:
 
     Attributes:
         label: what it is called for a reader: the file's name, or `model-*-of-00003.safetensors`.
-        ending: "safetensors" or "bin", as in `weights.FORMS`.
+        ending: "safetensors" or "bin", as in `settings.FORMS`.
         files: those that are there; `missing` the shards that are not.
     """
 
@@ -62,7 +62,7 @@ def stored_forms(names: Iterable[str]) -> list[Form]:
 
 
 def wanted_form(names: Iterable[str], form: str) -> Form | None:
-    """The form that is read where `form`, one of `weights.FORMS`, is asked for; None where there is none.
+    """The form that is read where `form`, one of `settings.FORMS`, is asked for; None where there is none.
 
     Where `takes_index` the names do not tell, and it is the first in order.
     """

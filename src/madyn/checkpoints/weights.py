@@ -30,9 +30,6 @@ _LFS_POINTER = b"version https://git-lfs"
 
 ReadIndex = Callable[[str], bytes]
 
-FORMS = ("auto", "safetensors", "bin")
-"""What a user may ask for where a checkpoint is stored in several forms: the first that is there, or one of the two."""
-
 
 def weight_files(names: Iterable[str], form: str = "auto", read_index: ReadIndex | None = None) -> list[str]:
     """The weight files among a folder's files: those that transformers would read, and no others.
@@ -41,7 +38,7 @@ def weight_files(names: Iterable[str], form: str = "auto", read_index: ReadIndex
     save beside those of the last, which only the index tells apart.
 
     Args:
-        form: one of `FORMS`.
+        form: one of `settings.FORMS`.
         read_index: gives the content of an index file; asked only where the names alone do not tell.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Options that several commands share, each declared once.
+"""Options that several commands share, each declared once; what sets a field is declared with the field (see `spread`).
 
 `--out` is in every command the place where what the command makes is written: one file where it makes one table, else a
 folder. A command that only reads (compare, forecast, predict, evaluate, effects, design) writes nothing without it;
@@ -44,14 +44,6 @@ OutFolderOption = Annotated[
 OutTableOption = Annotated[
     Path | None, typer.Option("--out", parser=path, help=f"{OUT}a CSV file; nothing is if not given.")
 ]
-ProbeOption = Annotated[
-    str,
-    typer.Option(
-        "--probe",
-        help="Text to measure on: stdlib, redpajama, a text or JSONL file, or OWNER/NAME?config=C&split=S&column=T of "
-        "the Hub; #held-out or #train after it takes a part.",
-    ),
-]
 TokenizerOption = Annotated[
     str | None,
     typer.Option(
@@ -63,9 +55,6 @@ TokensOption = Annotated[
     typer.Option(
         "--tokens", parser=path, help="Token ids to measure on in place of text: a file of numpy.save, (B, S)."
     ),
-]
-LengthOption = Annotated[
-    int | None, typer.Option("--length", help="Tokens a sequence; else the context, at most 2048.")
 ]
 BosOption = Annotated[
     str,
@@ -84,29 +73,6 @@ ScanBosOption = Annotated[
         "--bos start.",
     ),
 ]
-DocumentsOption = Annotated[int, typer.Option("--documents", help="How many are drawn from the text.")]
-SeedOption = Annotated[int, typer.Option("--seed", help="Seed of the drawing of documents.")]
-DtypeOption = Annotated[str, typer.Option("--dtype", help="float32, bfloat16, float16 or float64.")]
-DeviceOption = Annotated[
-    str | None, typer.Option("--device", help="A torch device; CUDA if there is one, else the CPU.")
-]
-BatchOption = Annotated[
-    int, typer.Option("--batch-size", help="Sequences forwarded together; more than 1 may change the last bits.")
-]
-LayersOption = Annotated[
-    str | None,
-    typer.Option("--layers", help="Path of the list of layers in the model, such as model.layers; found if not given."),
-]
-StreamOption = Annotated[
-    bool | None,
-    typer.Option(
-        "--stream/--no-stream",
-        help="Weights pass through layer by layer; by default where they would not fit in memory.",
-    ),
-]
-ExcludeOption = Annotated[
-    str, typer.Option("--exclude-positions", help="Positions left out of everything: 0, or 0,5, or 0-3.")
-]
 RevisionsOption = Annotated[
     str | None,
     typer.Option(
@@ -117,37 +83,9 @@ StepsOption = Annotated[
     str | None,
     typer.Option("--steps", help="paper, all, or 0,1,2,...; by default paper for Pythia, all for other models."),
 ]
-KeepCacheOption = Annotated[
-    int | None,
-    typer.Option("--keep-cache", help="Downloaded checkpoints to keep on disk, besides the next; by default all."),
-]
-DecoderOnlyOption = Annotated[
-    bool,
-    typer.Option(
-        "--decoder-only",
-        help="Do not download weights that the decoder does not need (its head). What is downloaded in part cannot be "
-        "held against the file's hash.",
-    ),
-]
 ModelsArgument = Annotated[
     list[str], typer.Argument(metavar="MODEL...", help="Folders of checkpoints, or names of the Hub.")
 ]
-WeightsOption = Annotated[
-    str,
-    typer.Option(
-        "--weights",
-        help="auto, safetensors or bin: which is read of checkpoints that are stored in both, where one is not what it "
-        "should be.",
-    ),
-]
-AllowDuplicatesOption = Annotated[
-    bool,
-    typer.Option(
-        "--allow-duplicates",
-        help="Measure checkpoints that hold the weights of another step, or say another step inside.",
-    ),
-]
-TrustOption = Annotated[bool, typer.Option("--trust-remote-code", help="Run the code that comes with a model.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON value and nothing else, for programs.")]
 
 

@@ -32,7 +32,7 @@ from madyn.dataset.training import read_record
 from madyn.errors import DatasetError, TextError, UsageError
 from madyn.lab.suites import LabSuite
 from madyn.lab.tokenizer import load_tokenizer, train_tokenizer
-from madyn.sweep.settings import Probe
+from madyn.settings import Probe
 from madyn.terminal import note
 from madyn.text import BLANK_LINE, Text, hash_tokens, read_text, token_sequences, tokenize
 

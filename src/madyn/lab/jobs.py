@@ -21,8 +21,9 @@ from madyn.dataset.training import TrainingRecord, hash_plan, read_record, write
 from madyn.errors import DatasetError, MadynError, StorageError, UsageError
 from madyn.lab.corpora import Corpus
 from madyn.lab.suites import LabSuite, Run
+from madyn.settings import Probe, Settings
 from madyn.sweep.claims import claim
-from madyn.sweep.settings import Probe, Settings, versions
+from madyn.sweep.machine import versions
 from madyn.terminal import note
 
 

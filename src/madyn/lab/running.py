@@ -27,7 +27,7 @@ from madyn.lab.corpora import Corpus, prepare_corpus, probe_of
 from madyn.lab.jobs import Job, in_training, train_and_measure
 from madyn.lab.suites import LabSuite, Run, read_suite
 from madyn.processes import DiedError, Workers
-from madyn.sweep.settings import resolve_device
+from madyn.sweep.machine import resolve_device
 from madyn.terminal import counted, few, note, progress_display
 
 

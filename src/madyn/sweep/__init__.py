@@ -1,8 +1,8 @@
 """Sweeps: checkpoints x probe -> dataset."""
 
+from madyn.settings import Probe, Settings
 from madyn.sweep.costs import ModelCost, SweepCost, plan_costs
 from madyn.sweep.scanning import scan_checkpoint, scan_with_and_without_bos
-from madyn.sweep.settings import Probe, Settings
 from madyn.sweep.tracing import TraceReport, trace
 from madyn.sweep.verifying import verify_checkpoints
 

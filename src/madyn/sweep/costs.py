@@ -18,9 +18,10 @@ from madyn.architecture import Architecture
 from madyn.checkpoints.building import build_model
 from madyn.dataset.files import root_path
 from madyn.errors import ArchitectureError, one_line
+from madyn.settings import Probe, Settings
 from madyn.sweep.inputs import given_inputs, named_tokenizer, probe_of_inputs, refuse_typos
+from madyn.sweep.machine import resolve_device, torch_dtype
 from madyn.sweep.planning import ModelPlan, Steps, plan_models
-from madyn.sweep.settings import Probe, Settings, resolve_device, torch_dtype
 from madyn.sweep.startup import StartUp
 from madyn.sweep.units import SHARE_OF_MEMORY, free_memory
 from madyn.sweep.verifying import apart, compare_all, report_lines

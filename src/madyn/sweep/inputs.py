@@ -13,9 +13,9 @@ from madyn.checkpoints import Checkpoint
 from madyn.checkpoints.tokenizers import find_tokenizer, refuse_no_tokenizer
 from madyn.dataset import manifest
 from madyn.errors import ArchitectureError, CheckpointError, MadynError, TextError, UsageError
+from madyn.settings import GIVEN, Probe
 from madyn.sweep.images import refuse_without_images
 from madyn.sweep.remarks import bos_remark
-from madyn.sweep.settings import GIVEN, Probe
 from madyn.text import Text, cut_windows, hash_tokens, refuse_no_source, spelt_remark
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ from madyn.checkpoints import Checkpoint, Checkpoints, find_checkpoints
 from madyn.checkpoints.naming import describe_left_out
 from madyn.dataset import layout, manifest
 from madyn.errors import UsageError
+from madyn.settings import Settings
 from madyn.sharing import list_steps
 from madyn.suites import PYTHIA
-from madyn.sweep.settings import Settings
 from madyn.sweep.sources import refuse_other_source
 from madyn.terminal import note
 

@@ -11,13 +11,13 @@ from madyn.checkpoints import Checkpoint
 from madyn.checkpoints.verifying import verify
 from madyn.errors import MadynError
 from madyn.massive import FALSE_ALARMS, judge_tails, massive_published
+from madyn.settings import Probe, Settings
 from madyn.sweep.images import read_images
 from madyn.sweep.inputs import (
     Inputs,
     measured_length,
 )
 from madyn.sweep.remarks import overflow_remark
-from madyn.sweep.settings import Probe, Settings
 from madyn.sweep.subjects import Subject
 from madyn.sweep.units import Loaded
 

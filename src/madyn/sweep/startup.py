@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from madyn.errors import MadynError
-from madyn.sweep.settings import Probe
+from madyn.settings import Probe
 from madyn.text import is_here, read_text, tokenize
 
 if TYPE_CHECKING:

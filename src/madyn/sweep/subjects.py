@@ -9,9 +9,10 @@ from typing import Any
 from madyn.architecture import Architecture
 from madyn.checkpoints import Checkpoint, find_checkpoint
 from madyn.errors import CheckpointError, MadynError
+from madyn.settings import Probe, Settings
 from madyn.sweep.images import refuse_without_images
 from madyn.sweep.inputs import Inputs, describe_inputs, given_inputs, inputs_for, named_tokenizer, refuse_typos
-from madyn.sweep.settings import Probe, Settings, resolve_device, torch_dtype
+from madyn.sweep.machine import resolve_device, torch_dtype
 from madyn.sweep.units import Loaded, load_model
 from madyn.text import read_text
 

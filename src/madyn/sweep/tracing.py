@@ -23,6 +23,7 @@ from madyn.dataset.leftovers import sweep
 from madyn.dataset.locking import tracing
 from madyn.dataset.partial import make_folder
 from madyn.errors import MadynError, ProbeMismatchError, UsageError, listed
+from madyn.settings import GIVEN, Probe, Settings
 from madyn.sweep.engines import Engine, choose_engine, revisit
 from madyn.sweep.inputs import (
     Inputs,
@@ -35,7 +36,6 @@ from madyn.sweep.inputs import (
     refuse_typos,
 )
 from madyn.sweep.planning import ModelPlan, Steps, plan_models, take_share
-from madyn.sweep.settings import GIVEN, Probe, Settings
 from madyn.sweep.units import Outcome, Work, start_unit
 from madyn.sweep.verifying import apart, compare_all, report_lines
 from madyn.terminal import counted, data_size, few, progress_display

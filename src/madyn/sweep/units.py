@@ -21,10 +21,11 @@ from madyn.dataset import layout, manifest
 from madyn.dataset.files import create_bytes, encode_json, is_there, root_path, write_bytes
 from madyn.dataset.statistics import encode_statistics
 from madyn.errors import ArchitectureError, CheckpointError, DatasetError, MadynError, StorageError, UsageError
+from madyn.settings import Probe, Settings
 from madyn.sweep.claims import claim
 from madyn.sweep.inputs import measured_length
+from madyn.sweep.machine import resolve_device, torch_dtype, versions
 from madyn.sweep.remarks import overflow_remark
-from madyn.sweep.settings import Probe, Settings, resolve_device, torch_dtype, versions
 from madyn.text import hash_tokens
 
 if TYPE_CHECKING:

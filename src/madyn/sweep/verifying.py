@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from madyn.checkpoints.verifying import Verification, verify
 from madyn.errors import listed
+from madyn.settings import Settings
 from madyn.sharing import list_steps
 from madyn.sweep.planning import ModelPlan, Steps, plan_models
-from madyn.sweep.settings import Settings
 from madyn.terminal import progress_display
 
 if TYPE_CHECKING:

@@ -27,8 +27,8 @@ from madyn.errors import MOST_SEED, TextError, UsageError, check_range, one_line
 from madyn.hub import hub_errors
 from madyn.paths import describe_missing, exists, means_path
 from madyn.regular import open_gzip, open_regular
+from madyn.settings import PAPER_DOCUMENTS
 
-PAPER_DOCUMENTS = 500
 REDPAJAMA = "togethercomputer/RedPajama-Data-1T-Sample"
 
 _HELD_OUT_SHARE = 20  # one document in so many is held out

@@ -49,7 +49,7 @@ class Checkpoint:
         revision: its name within the source, for one that has names; a revision on the Hub.
         commit: the hash that the revision stood for when it was found, and that is loaded; None where it is not known.
         trust_remote_code: run the code that comes with the model.
-        form: which of the forms that its weights are stored in is read, one of `weights.FORMS`.
+        form: which of the forms that its weights are stored in is read, one of `settings.FORMS`.
     """
 
     source: str

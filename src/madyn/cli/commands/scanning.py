@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -9,26 +10,18 @@ import typer
 
 from madyn.cli.command import Command
 from madyn.cli.options import (
-    BatchOption,
-    DeviceOption,
-    DtypeOption,
-    ExcludeOption,
     JsonOption,
-    LayersOption,
-    ProbeOption,
     ScanBosOption,
-    SeedOption,
-    StreamOption,
     TokenizerOption,
     TokensOption,
-    TrustOption,
-    WeightsOption,
     WithBos,
     path,
     read_tokens,
     refuse_beside_images,
     starts_with_bos,
 )
+from madyn.cli.spread import Fields
+from madyn.settings import Probe, Settings
 from madyn.terminal import print_json
 
 SCAN_DOCUMENTS = 50  # enough text for a scan; the 500 of a sweep take longer to tokenise than to measure
@@ -38,25 +31,29 @@ def scan(
     context: typer.Context,
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A folder, a GGUF file, or a name of the Hub.")],
     revision: Annotated[str | None, typer.Option("--revision", help="Revision of a model of the Hub.")] = None,
-    probe: ProbeOption = "stdlib",
-    sequences: Annotated[int, typer.Option("--sequences", help="How many.")] = 4,
-    length: Annotated[int | None, typer.Option("--length", help="Tokens a sequence; at most 512 if not given.")] = None,
+    *,
+    probe: Annotated[
+        Probe,
+        Fields(
+            "text",
+            "sequences",
+            "length",
+            "seed",
+            "exclude_positions",
+            defaults={"sequences": 4},
+            words={"length": "Tokens a sequence; at most 512 if not given."},
+        ),
+    ],
     bos: ScanBosOption = "none",
-    seed: SeedOption = 0,
     tokenizer: TokenizerOption = None,
     tokens: TokensOption = None,
     images: Annotated[
         Path | None,
         typer.Option("--images", parser=path, help="A folder of images, for a vision model; --sequences of them."),
     ] = None,
-    dtype: DtypeOption = "float32",
-    device: DeviceOption = None,
-    batch_size: BatchOption = 1,
-    exclude_positions: ExcludeOption = "",
-    layers: LayersOption = None,
-    stream: StreamOption = None,
-    weights: WeightsOption = "auto",
-    trust_remote_code: TrustOption = False,
+    settings: Annotated[
+        Settings, Fields("dtype", "device", "batch_size", "layers", "stream", "weights", "trust_remote_code")
+    ],
     as_json: JsonOption = False,
 ) -> None:
     """Measure one checkpoint, layer by layer. [dim]madyn scan EleutherAI/pythia-70m --revision step1000[/dim]
@@ -66,20 +63,11 @@ def scan(
     docs/json.md.
     """
     from madyn.summaries import print_scan, print_scans_by_bos, scan_records
-    from madyn.sweep import Probe, Settings, scan_checkpoint, scan_with_and_without_bos
+    from madyn.sweep import scan_checkpoint, scan_with_and_without_bos
 
     ids = read_tokens(context, tokens, "probe", "sequences", "length", "bos", "seed", "images")
     start = starts_with_bos(bos, both=True)
-    settings = Settings(
-        dtype=dtype,
-        device=device,
-        batch_size=batch_size,
-        trust_remote_code=trust_remote_code,
-        layers=layers,
-        stream=stream,
-        weights=weights,
-    )
-    text = Probe(probe, sequences, length, start, SCAN_DOCUMENTS, seed, exclude_positions)
+    text = replace(probe, bos=start, documents=SCAN_DOCUMENTS)
     if bos == "both":
         refuse_beside_images(context, images, "bos")
         pair = scan_with_and_without_bos(model, revision, probe=text, settings=settings, tokenizer=tokenizer)

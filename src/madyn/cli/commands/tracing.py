@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -9,31 +10,18 @@ import typer
 from madyn.cli.command import Command
 from madyn.cli.options import (
     OUT,
-    AllowDuplicatesOption,
-    BatchOption,
     BosOption,
-    DecoderOnlyOption,
-    DeviceOption,
-    DocumentsOption,
-    DtypeOption,
-    ExcludeOption,
-    KeepCacheOption,
-    LayersOption,
-    LengthOption,
     ModelsArgument,
-    ProbeOption,
     RevisionsOption,
-    SeedOption,
     StepsOption,
-    StreamOption,
     TokenizerOption,
     TokensOption,
-    TrustOption,
-    WeightsOption,
     WithBos,
     read_tokens,
     starts_with_bos,
 )
+from madyn.cli.spread import Fields
+from madyn.settings import Probe, Settings
 
 
 def trace(
@@ -46,28 +34,17 @@ def trace(
             help=f"{OUT}the dataset's folder, or a URL such as s3://bucket/name. What it holds is not measured again.",
         ),
     ],
+    *,
     steps: StepsOption = None,
-    probe: ProbeOption = "stdlib",
-    sequences: Annotated[int, typer.Option("--sequences", help="How many.")] = 10,
-    length: LengthOption = None,
+    probe: Annotated[
+        Probe, Fields("text", "sequences", "length", "documents", "seed", "exclude_positions", "positions")
+    ],
     bos: BosOption = "none",
-    documents: DocumentsOption = 500,
-    seed: SeedOption = 0,
     tokenizer: TokenizerOption = None,
     tokens: TokensOption = None,
     name: Annotated[str | None, typer.Option("--name", help="The model's directory in the dataset.")] = None,
-    dtype: DtypeOption = "float32",
-    device: DeviceOption = None,
-    batch_size: BatchOption = 1,
-    exclude_positions: ExcludeOption = "",
-    positions: Annotated[
-        str, typer.Option("--positions", help='Groups of positions measured by themselves too: "0;1-15;16-".')
-    ] = "",
-    layers: LayersOption = None,
     revisions: RevisionsOption = None,
-    stream: StreamOption = None,
-    keep_cache: KeepCacheOption = None,
-    decoder_only: DecoderOnlyOption = False,
+    settings: Annotated[Settings, Fields()],
     engine: Annotated[str, typer.Option("--engine", help="local, ray, or ray://HOST:PORT.")] = "local",
     jobs: Annotated[int, typer.Option("--jobs", help="Processes of the local engine.")] = 1,
     cpus: Annotated[int, typer.Option("--cpus", help="CPUs that a checkpoint takes of a Ray cluster.")] = 1,
@@ -75,20 +52,16 @@ def trace(
     shard: Annotated[
         str | None, typer.Option("--shard", help="i/N, i from 1: this share of the checkpoints, for array jobs.")
     ] = None,
-    weights: WeightsOption = "auto",
-    allow_duplicates: AllowDuplicatesOption = False,
-    trust_remote_code: TrustOption = False,
 ) -> None:
     """Measure training checkpoints into a dataset. [dim]madyn trace EleutherAI/pythia-14m --out pythia/[/dim]"""
     from madyn.summaries import print_trace
-    from madyn.sweep import Probe, Settings
     from madyn.sweep import trace as run
 
     report = run(
         models,
         out,
         steps=steps,
-        probe=Probe(probe, sequences, length, starts_with_bos(bos), documents, seed, exclude_positions, positions),
+        probe=replace(probe, bos=starts_with_bos(bos)),
         name=name,
         revisions=revisions,
         engine=engine,
@@ -98,18 +71,7 @@ def trace(
         shard=shard,
         tokenizer=tokenizer,
         inputs=read_tokens(context, tokens, "probe", "sequences", "length", "bos", "documents", "seed", "tokenizer"),
-        settings=Settings(
-            dtype=dtype,
-            device=device,
-            batch_size=batch_size,
-            trust_remote_code=trust_remote_code,
-            layers=layers,
-            stream=stream,
-            keep_cache=keep_cache,
-            decoder_only=decoder_only,
-            weights=weights,
-            allow_duplicates=allow_duplicates,
-        ),
+        settings=settings,
     )
     print_trace(report)
     if report.failures:

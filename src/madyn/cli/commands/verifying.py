@@ -7,13 +7,16 @@ from typing import Annotated
 import typer
 
 from madyn.cli.command import Command
-from madyn.cli.options import JsonOption, ModelsArgument, RevisionsOption, StepsOption, WeightsOption
+from madyn.cli.options import JsonOption, ModelsArgument, RevisionsOption, StepsOption
+from madyn.cli.spread import Fields
+from madyn.settings import Settings
 
 
 def verify(
     models: ModelsArgument,
     steps: StepsOption = None,
-    weights: WeightsOption = "auto",
+    *,
+    settings: Annotated[Settings, Fields("weights")],
     revisions: RevisionsOption = None,
     pull_requests: Annotated[
         bool,
@@ -32,7 +35,9 @@ def verify(
     from madyn.sweep.verifying import verify_checkpoints
     from madyn.terminal import print_json
 
-    found = verify_checkpoints(models, steps, weights=weights, revisions=revisions, pull_requests=pull_requests)
+    found = verify_checkpoints(
+        models, steps, weights=settings.weights, revisions=revisions, pull_requests=pull_requests
+    )
     if as_json:
         print_json([one.to_dict() for one in found])
     else:
