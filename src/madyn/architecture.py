@@ -1,41 +1,105 @@
-"""The shape of a model: what is known of it before it is trained.
+"""The shape of a model: what is known of it before it is trained, and the one table of its features.
 
 `Architecture` holds the numbers that the published table keeps for each model and that the predictor reads. It is
 filled from a Hugging Face config in any of the spellings in use, because transformers has renamed most of these
-settings at least once (`rotary_pct` became `partial_rotary_factor`, which moved into `rope_parameters`). A new
-feature of an architecture is one more field here, with its spellings beside it.
+settings at least once (`rotary_pct` became `partial_rotary_factor`, which moved into `rope_parameters`).
+
+A feature of an architecture is one entry in the body of a class here, and what stands in the entry is all that the
+other rooms are told of it: a field with `feature(...)`, or a ratio of fields with `@derived(...)`, its formula below.
+From the entries are made the reading of configs, the columns of the parameter table, the predictor's inputs, the
+factors of effects, the axes of the design search with the options of the command line, and what a suite file of the lab
+may say and how it reaches transformers. An entry in `Shape` is of all of these; one in `Architecture` is of all but the
+lab, which is told by others or has one value for it.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import MISSING, dataclass
 from typing import Any
 
 from madyn.errors import ArchitectureError, quoted
+from madyn.features import NAME, POSITIVE_OR_NONE, SHARE, Feature, derived, derived_of, feature, features_of
 
-# Beyond any model's: so that a wrong number in a file costs neither memory nor time.
-_LARGEST_SIZE = 1 << 40
-_LARGEST = {"num_hidden_layers": 10_000, "num_attention_heads": 1 << 24, "hidden_size": 1 << 28}
+# Beyond any model's.
 _LARGEST_BASE = 1e18
+_WIDEST = 1 << 31
 
-OPTIONS: Mapping[str, str] = {
-    "--layers": "num_hidden_layers",
-    "--hidden-size": "hidden_size",
-    "--heads": "num_attention_heads",
-    "--head-size": "head_size",
-    "--mlp-ratio": "mlp_ratio",
-}
-"""The field that an option of the command line stands for."""
+CARD = (
+    "num_hidden_layers", "hidden_size", "intermediate_size", "num_attention_heads", "rotary_pct", "rotary_emb_base",
+    "vocab_size", "max_position_embeddings",
+)  # fmt: skip
+"""The columns of the published table that describe a model. They are as they were published, so that a new feature is
+none of them; files list them in this order, and whatever else there is behind them."""
 
 
-def _feature(*spellings: str, **kwargs: Any) -> Any:
-    """A dataclass field that also knows the other names that configs give it, in the order they are tried."""
-    return field(metadata={"spellings": spellings}, **kwargs)
+def _rotary_base(config: ConfigReader) -> Any:
+    return config.rope_parameters().get("rope_theta", config.first("rotary_emb_base", "rope_theta"))
+
+
+def _rotary_share(config: ConfigReader) -> Any:
+    names = ("rotary_pct", "partial_rotary_factor")
+    share = config.rope_parameters().get("partial_rotary_factor", config.first(*names))
+    return share if share is not None else 0.0 if _rotary_base(config) is None else 1.0
+
+
+def _inner_size(ratio: Any, shape: Mapping[str, Any]) -> Any:
+    """The MLP's width; a ratio of whole numbers may be rounded as far as floats round it."""
+    width = shape["hidden_size"]
+    try:
+        size = float(ratio) * float(width)
+    except OverflowError:
+        size = math.inf
+    except (TypeError, ValueError):
+        raise ArchitectureError(f"mlp_ratio is {ratio!r:.40} and hidden_size {width!r:.40}; both are numbers") from None
+    whole = round(size) if math.isfinite(size) else 0
+    if not 0 < whole < _WIDEST or abs(size - whole) >= 1e-6 * max(1.0, size):
+        given = f"mlp_ratio is {quoted(ratio)}, and hidden_size {quoted(width)}"
+        raise ArchitectureError(f"{given}: the MLP's width is {quoted(size)}; it is a whole number below 2^31")
+    return whole
 
 
 @dataclass(frozen=True, kw_only=True)
-class Architecture:
+class Shape:
+    """The part of a model's shape that the lab can build, too. See `Feature` for what an entry says."""
+
+    hidden_size: int = feature(
+        "n_embd", "d_model", "dim", "n_embed", words="hidden size", about="Features of the hidden state",
+        most=1 << 28, factor="width", example="64..128", most_searched=1_000_000, aliases=("--width",),
+        setting="hidden_size",
+    )  # fmt: skip
+    num_hidden_layers: int = feature(
+        "n_layer", "n_layers", "num_layers", words="layers", about="How many", most=10_000, factor="depth",
+        example="2..8", most_searched=1_000, setting="num_hidden_layers",
+    )  # fmt: skip
+    num_attention_heads: int = feature(
+        "n_head", "n_heads", "num_heads", words="heads", about="Attention heads", most=1 << 24, factor="heads",
+        example="1..8", setting="num_attention_heads",
+    )  # fmt: skip
+    intermediate_size: int = feature(
+        "n_inner", "ffn_dim", "ffn_hidden_size", "d_ff", "hidden_dim", default=0, words="MLP width", scale=None,
+        setting="intermediate_size",
+    )  # fmt: skip
+    rotary_pct: float = feature(
+        "partial_rotary_factor", default=0.25, words="rotary share", kind=SHARE, read=_rotary_share, scale="itself",
+        setting="rope_parameters.partial_rotary_factor", tag="r",
+    )  # fmt: skip
+
+    @derived(words="head size", about="Features of a head", scale=None, example="16..64", after="num_attention_heads")
+    def head_size(self) -> int:
+        return self.hidden_size // self.num_attention_heads
+
+    @derived(
+        words="MLP ratio", about="Inner over hidden size", factor="MLP ratio", example="2..4", most_searched=1_000,
+        after="intermediate_size", gives="intermediate_size", solve=_inner_size, usual=4,
+    )  # fmt: skip
+    def mlp_ratio(self) -> float:
+        return self.intermediate_size / self.hidden_size
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture(Shape):
     """The shape of a transformer.
 
     Only the number of layers, the hidden size and the number of heads have no default; the others default to what the
@@ -48,35 +112,24 @@ class Architecture:
     512
     """
 
-    num_hidden_layers: int = _feature("n_layer", "n_layers", "num_layers")
-    hidden_size: int = _feature("n_embd", "d_model", "dim", "n_embed")
-    intermediate_size: int = _feature("n_inner", "ffn_dim", "ffn_hidden_size", "d_ff", "hidden_dim", default=0)
-    num_attention_heads: int = _feature("n_head", "n_heads", "num_heads")
-    rotary_pct: float = _feature("partial_rotary_factor", default=0.25)
-    rotary_emb_base: float | None = _feature("rope_theta", default=10000.0)
-    vocab_size: int = _feature(default=50304)
-    max_position_embeddings: int = _feature("n_positions", "n_ctx", "max_seq_len", "max_sequence_length", default=2048)
-    model_type: str = _feature(default="gpt_neox")
+    rotary_emb_base: float | None = feature(
+        "rope_theta", default=10000.0, words="rotary base", kind=POSITIVE_OR_NONE, most=_LARGEST_BASE, read=_rotary_base
+    )
+    vocab_size: int = feature(default=50304, words="vocabulary")
+    max_position_embeddings: int = feature(
+        "n_positions", "n_ctx", "max_seq_len", "max_sequence_length", default=2048, words="context"
+    )
+    model_type: str = feature(
+        default="gpt_neox", words="model type", kind=NAME, most=255, scale=None,
+        read=lambda config: config.first("model_type") or "unknown",
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         if self.intermediate_size == 0:
-            object.__setattr__(self, "intermediate_size", 4 * _whole("hidden_size", self.hidden_size))
-        for f in fields(self):
-            if f.type == "int":
-                object.__setattr__(self, f.name, _whole(f.name, getattr(self, f.name)))
-        for name in ("rotary_pct", "rotary_emb_base"):
-            value = getattr(self, name)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
-                raise ArchitectureError(f"{name} is {quoted(value)}; it must be a number")
-        if not isinstance(self.model_type, str) or len(self.model_type) > 255:
-            raise ArchitectureError(f"model_type is {quoted(self.model_type)}; it must be a name")
-        if not 0 <= self.rotary_pct <= 1:
-            raise ArchitectureError(f"rotary_pct is {quoted(self.rotary_pct)}; it is a share of each head, from 0 to 1")
-        if self.rotary_emb_base is not None and not 0 < self.rotary_emb_base <= _LARGEST_BASE:
-            raise ArchitectureError(
-                f"rotary_emb_base is {quoted(self.rotary_emb_base)}; it must be positive and at most "
-                f"{_LARGEST_BASE:g}, or None"
-            )
+            usual = DERIVED["mlp_ratio"].usual
+            object.__setattr__(self, "intermediate_size", usual * FIELDS["hidden_size"].check(self.hidden_size))
+        for name, one in FIELDS.items():
+            object.__setattr__(self, name, one.check(getattr(self, name)))
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Architecture:
@@ -85,12 +138,10 @@ class Architecture:
         Raises:
             ArchitectureError: a name is not a field, or a field without a default is absent.
         """
-        known = [f.name for f in fields(cls)]
-        unknown = sorted(set(values) - set(known))
+        unknown = sorted(set(values) - set(FIELDS))
         if unknown:
-            raise ArchitectureError(f"unknown in an architecture: {', '.join(unknown)}; known: {', '.join(known)}")
-        required = ("num_hidden_layers", "hidden_size", "num_attention_heads")
-        missing = [name for name in required if values.get(name) is None]
+            raise ArchitectureError(f"unknown in an architecture: {', '.join(unknown)}; known: {', '.join(FIELDS)}")
+        missing = [name for name in REQUIRED if values.get(name) is None]
         if missing:
             raise ArchitectureError(f"an architecture needs {', '.join(missing)}")
         return cls(**values)
@@ -109,27 +160,21 @@ class Architecture:
         >>> Architecture.from_config({"n_layer": 12, "n_embd": 768, "n_head": 12, "vocab_size": 50257}).rotary_pct
         0.0
         """
-        read = _Reader(config)
+        reader = ConfigReader(config)
         values: dict[str, Any] = {}
-        for f in fields(cls):
-            found = read.first(f.name, *f.metadata["spellings"])
-            if found is not None:
-                values[f.name] = found
-        missing = [n for n in ("num_hidden_layers", "hidden_size", "num_attention_heads") if n not in values]
+        for name, one in FIELDS.items():
+            found = one.read(reader) if one.read else reader.first(name, *one.spellings)
+            if found is not None or one.read:
+                values[name] = found
+        missing = [name for name in REQUIRED if name not in values]
         if missing:
-            kind = read.first("model_type") or type(config).__name__
+            kind = reader.first("model_type") or type(config).__name__
             raise ArchitectureError(f"the config of this model ({kind}) does not give {', '.join(missing)}")
-        rope = read.rope_parameters()
-        values["rotary_emb_base"] = rope.get("rope_theta", read.first("rotary_emb_base", "rope_theta"))
-        share = rope.get("partial_rotary_factor", read.first("rotary_pct", "partial_rotary_factor"))
-        has_rotary = values["rotary_emb_base"] is not None
-        values["rotary_pct"] = share if share is not None else (1.0 if has_rotary else 0.0)
-        values.setdefault("model_type", "unknown")
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
         """The fields by name, as plain Python values."""
-        return asdict(self)
+        return {name: getattr(self, name) for name in FIELDS}
 
     @property
     def num_parameters(self) -> int:
@@ -145,7 +190,7 @@ class Architecture:
         return self.num_hidden_layers * (attention + mlp + norms) + 2 * d + 2 * self.vocab_size * d
 
 
-class _Reader:
+class ConfigReader:
     """Looks names up in a config object or in the dict of a config.json, at its text part if it has one."""
 
     def __init__(self, config: Any) -> None:
@@ -177,12 +222,54 @@ class _Reader:
         return groups[0] if groups and "rope_theta" not in rope else rope
 
 
-def _whole(name: str, value: Any) -> int:
-    try:
-        number = int(value)
-    except (TypeError, ValueError, OverflowError):
-        number = 0
-    largest = _LARGEST.get(name, _LARGEST_SIZE)
-    if number < 1 or number != value or number > largest:
-        raise ArchitectureError(f"{name} is {quoted(value)}; it must be a positive whole number, {largest:,} at most")
-    return number
+# The table -----------------------------------------------------------------------------------------------------------
+
+
+def _card_first(features: Mapping[str, Feature]) -> dict[str, Feature]:
+    return {
+        name: features[name] for name in sorted(features, key=(*CARD, *(n for n in features if n not in CARD)).index)
+    }
+
+
+FIELDS: Mapping[str, Feature] = _card_first(features_of(Architecture))
+"""The fields of an architecture, those of the card first."""
+
+DERIVED: Mapping[str, Feature] = derived_of(Shape)
+"""The features that have a formula."""
+
+FEATURES: Mapping[str, Feature] = {
+    one.name: one
+    for name, own in features_of(Architecture).items()
+    for one in (own, *(d for d in DERIVED.values() if d.after == name))
+}
+"""All features, in the order in which the predictor and effects have them, which decides the last bits of results."""
+
+REQUIRED = tuple(name for name in FIELDS if Architecture.__dataclass_fields__[name].default is MISSING)
+"""The fields that have no default."""
+
+SEARCHED: Mapping[str, Feature] = {name: one for name, one in _card_first(FEATURES).items() if one.example}
+"""The features that designs are searched over, each with an option of the command line."""
+
+
+def stand_in(name: str) -> Feature | None:
+    """The derived feature that may be given for a field."""
+    return next((one for one in DERIVED.values() if one.gives == name), None)
+
+
+def solved(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values by field, where some may be given by what stands in for the field.
+
+    Raises:
+        ArchitectureError: a field is given and what stands in for it, too, or what is given makes no value of it.
+
+    >>> solved({"hidden_size": 64, "mlp_ratio": 2.5})
+    {'hidden_size': 64, 'intermediate_size': 160}
+    """
+    found = {name: value for name, value in values.items() if value is not None}
+    for one in DERIVED.values():
+        if one.solve is None or one.name not in found:
+            continue
+        if one.gives in found:
+            raise ArchitectureError(f"give {one.name} or {one.gives}, not both")
+        found[one.gives] = one.solve(found.pop(one.name), found)
+    return found

@@ -23,9 +23,9 @@ from madyn.curves.hypotheses.separable import SeparableModel
 from madyn.dataset import Dataset, open_to_write
 from madyn.dataset.fit_files import (
     PARAMETER_COLUMNS,
-    SHAPE_COLUMNS,
     read_fit_records,
     read_table_rows,
+    shape_cells,
     write_fit_records,
     write_parameter_table,
 )
@@ -330,13 +330,14 @@ def _row(
     fitted = {name: popt.get(name) for name in PARAMETER_COLUMNS.values()}
     t_peak, height = peak(**{name: np.nan if value is None else value for name, value in fitted.items()})
     provenance = record.get("provenance") or {}
+    of_card, ours = shape_cells(shape)
     return {
         "model": model,
         "layer_index": layer,
         "layer_index_norm": layer / (layers - 1) if layers > 1 else 0.0,
-        **{name: shape.get(name) for name in SHAPE_COLUMNS},
+        **of_card,
         **{column: fitted[name] for column, name in PARAMETER_COLUMNS.items()},
-        "model_type": shape.get("model_type"),
+        **ours,
         "r2": record.get("r2"),
         "aic": record.get("aic"),
         "peak_step": _finite(t_peak),

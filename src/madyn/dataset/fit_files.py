@@ -20,6 +20,7 @@ from annotated_types import MaxLen
 # From typing_extensions pydantic reads it on every Python; it comes with pydantic.
 from typing_extensions import TypedDict
 
+from madyn.architecture import CARD, FIELDS
 from madyn.dataset import json_text, layout, seals, table_cells
 from madyn.dataset.files import is_there, read_bytes, write_text
 from madyn.dataset.schema import Line, Name, Number, hold_as, read_as
@@ -64,17 +65,11 @@ RECORD_KEYS = ("param_names", "popt", "pcov", "r2", "aic", "residuals")
 PARAMETER_COLUMNS = {"param_A": "A1", "param_λ": "A2", "param_γ": "beta", "param_t0": "tau0", "param_K": "K"}
 """The columns of the table, and the parameter of the reparam curve that stands in each (the card's naming)."""
 
-SHAPE_COLUMNS = (
-    "num_hidden_layers", "hidden_size", "intermediate_size", "num_attention_heads", "rotary_pct", "rotary_emb_base",
-    "vocab_size", "max_position_embeddings",
-)  # fmt: skip
-"""The columns of the table that describe the model."""
-
-CARD_COLUMNS = ("model", "layer_index", "layer_index_norm", *SHAPE_COLUMNS, *PARAMETER_COLUMNS)
+CARD_COLUMNS = ("model", "layer_index", "layer_index_norm", *CARD, *PARAMETER_COLUMNS)
 
 _TEXT_COLUMNS = (
     "model",
-    "model_type",
+    *(name for name, one in FIELDS.items() if one.kind.cell == "text"),
     "message",
     "method",
     "ratio_of",
@@ -89,8 +84,7 @@ _KINDS = {
     "model": "name",
     "layer_index": "index",
     "layer_index_norm": "number",
-    **dict.fromkeys(SHAPE_COLUMNS, "size"),
-    "rotary_pct": "number",
+    **{name: one.kind.cell for name, one in FIELDS.items() if one.kind.cell != "text"},
     **dict.fromkeys(PARAMETER_COLUMNS, "number"),
     **dict.fromkeys(("r2", "aic", "peak_step", "peak_height"), "number"),
     "last_step": "size",
@@ -218,6 +212,22 @@ def write_parameter_table(root: Path, rows: Sequence[Mapping[str, Any]]) -> None
     for row in rows:
         writer.writerow({name: table_cells.written(value, name in _TEXT_COLUMNS) for name, value in row.items()})
     write_text(layout.inside(root, root / layout.PARAMETER_TABLE), text.getvalue())
+
+
+def shape_cells(shape: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The cells that describe a model: those of the card's columns, and those that stand behind the parameters.
+
+    Args:
+        shape: the fields of an architecture as far as they are known.
+    """
+    cells = {name: shape.get(name) for name in FIELDS}
+    return {name: cells.pop(name) for name in CARD}, cells
+
+
+def shape_of(row: Mapping[str, str]) -> dict[str, Any]:
+    """The fields of an architecture from a row as `read_table_rows` gives it; None for one that is not there."""
+    given = {name: one.kind.cell == "text" for name, one in FIELDS.items() if name in row}
+    return {name: (row[name] or None) if is_text else as_number(row[name]) for name, is_text in given.items()}
 
 
 def read_table_rows(root: Path) -> list[dict[str, Any]]:

@@ -20,7 +20,6 @@ from madyn.dataset.labelled import labelled_fits, labelled_statistics
 from madyn.dataset.leftovers import sweep
 from madyn.dataset.remote import is_shipped, locate, match_remote
 from madyn.dataset.statistics import MAX_BYTES, parse_statistics, read_statistics
-from madyn.dataset.table_cells import as_number
 from madyn.dataset.training import TrainingRecord, read_record
 from madyn.errors import ArchitectureError, DatasetError, UsageError, listed, one_of, quoted
 from madyn.suites import PYTHIA
@@ -347,9 +346,7 @@ class Dataset:
         except DatasetError as e:
             table, damaged = {}, [*damaged, str(e)]
         if table.get(model, {}).get("hidden_size"):
-            row = {name: as_number(cell) for name, cell in table[model].items() if name in fit_files.SHAPE_COLUMNS}
-            kind = {"model_type": table[model].get("model_type") or None}
-            return Architecture.from_config({**row, **kind})
+            return Architecture.from_config(fit_files.shape_of(table[model]))
         for name, architecture in PYTHIA.architectures.items():
             if layout.directory_name(name) == model:
                 return architecture

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from madyn.architecture import Architecture
+from madyn.architecture import FEATURES, Architecture
 from madyn.curves import sampled
 from madyn.dataset import Dataset, open_dataset
 from madyn.errors import DatasetError
@@ -24,12 +24,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-FACTORS: Mapping[str, Callable[[Architecture], float]] = {
-    "width": lambda a: a.hidden_size,
-    "depth": lambda a: a.num_hidden_layers,
-    "heads": lambda a: a.num_attention_heads,
-    "MLP ratio": lambda a: a.intermediate_size / a.hidden_size,
-}
+FACTORS: Mapping[str, Callable[[Architecture], float]] = {one.factor: one.of for one in FEATURES.values() if one.factor}
 """What is varied, by name: each positive, and taken by its logarithm."""
 
 EQUAL_LOSS_REACHED = 0.9  # the share of the models that reach the loss at which all are compared

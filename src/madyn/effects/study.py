@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from madyn.architecture import FIELDS, Shape, stand_in
 from madyn.dataset import Dataset, open_dataset
 from madyn.effects.layers import class_counts, layer_table, location_table, mean_growth, rank_correlations
 from madyn.effects.responses import RESPONSES, model_responses, whole_family
 from madyn.effects.sizes import effect_sizes, variance_shares
 from madyn.errors import DatasetError
+from madyn.features import features_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -84,12 +86,18 @@ def by_response(responses: pd.DataFrame, make: Callable[[pd.DataFrame, str], pd.
     return made
 
 
-def _wiring(dataset: Dataset, model: str) -> list[object]:
-    record = dataset.training(model)
+def _else(dataset: Dataset, model: str) -> dict[str, object]:
+    """What a model is that is no factor: its kind, the rest of its shape, and the wiring where the lab built it."""
+    record, shape = dataset.training(model), dataset.architecture(model)
     plan = record.plan.get("blueprint", {}) if record else {}
-    shape = dataset.architecture(model)
-    return [*(plan.get(name) for name in ("residual", "norm", "norm_placement", "activation")), shape.model_type,
-            shape.rotary_pct]  # fmt: skip
+    rest = {one.words: one.of(shape) for name, one in features_of(Shape).items() if not _is_studied(name)}
+    wiring = {name: value for name, value in plan.items() if name not in FIELDS}
+    return {"model type": shape.model_type, **rest, **wiring}
+
+
+def _is_studied(name: str) -> bool:
+    """A field is a factor, or what stands in for it is one."""
+    return bool((stand_in(name) or FIELDS[name]).factor)
 
 
 def study_effects(dataset: str | Path | Dataset) -> Study:
@@ -111,11 +119,16 @@ def study_effects(dataset: str | Path | Dataset) -> Study:
         responses, layers, class_counts(layers), mean_growth(layers, numbers), rank_correlations(layers, responses)
     )
     study.missing.update(left_out)
-    wirings = {str(_wiring(dataset, model)) for model in dataset}
-    if len(wirings) > 1:
+    others = [_else(dataset, model) for model in dataset]
+    differ = [
+        name
+        for name in dict.fromkeys(name for one in others for name in one)
+        if len({str(one.get(name)) for one in others}) > 1
+    ]
+    if differ:
         study.missing["effects of wiring"] = (
-            "residual, norm, placement, activation or rotary share differ between models; only the factors named have "
-            "effects here, and the rest counts as other architecture"
+            f"{', '.join(differ)} differ between models; only the factors named have effects here, and the rest counts "
+            "as other architecture"
         )
 
     def attempt(name: str, make: Callable[[], Any]) -> Any:

@@ -1,22 +1,25 @@
 """What a model of the lab is built from: its shape, and how its layers are wired.
 
 Every wiring is a class of transformers' own, so that what is measured is what people use. Which class has which
-wiring is one table, `_KINDS`; a wiring that no class has is refused, with those that there are.
+wiring is one table, `_KINDS`; a wiring that no class has is refused, with those that there are. The shape is that of
+the table in `architecture`, whose entries say which setting of transformers builds them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
-from madyn.errors import UsageError
+from madyn.architecture import Shape
+from madyn.errors import ArchitectureError, UsageError
+from madyn.features import SIZE, features_of
 
 _LARGEST = 1 << 20  # of any size: what a lab trains is small
 
 
 @dataclass(frozen=True, kw_only=True)
-class Blueprint:
+class Blueprint(Shape):
     """A shape and a wiring.
 
     Attributes:
@@ -30,31 +33,30 @@ class Blueprint:
         UsageError: no such model can be built.
     """
 
-    hidden_size: int
-    num_hidden_layers: int
-    num_attention_heads: int
-    intermediate_size: int
-    rotary_pct: float = 0.25
     residual: Literal["parallel", "sequential"] = "parallel"
     norm: Literal["layernorm", "rmsnorm"] = "layernorm"
     norm_placement: Literal["pre", "sandwich"] = "pre"
     activation: Literal["gelu", "swiglu"] = "gelu"
 
     def __post_init__(self) -> None:
-        for name in ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"):
-            if not 1 <= getattr(self, name) <= _LARGEST:
-                raise UsageError(f"{name} is {getattr(self, name)!r:.40}; it is from 1 to {_LARGEST}")
+        for name, one in _BUILT.items():
+            value = getattr(self, name)
+            if one.kind is SIZE and not 1 <= value <= _LARGEST:
+                raise UsageError(f"{name} is {value!r:.40}; it is from 1 to {_LARGEST}")
+            try:
+                one.check(value)
+            except ArchitectureError as e:
+                raise UsageError(str(e)) from e
         if self.hidden_size % self.num_attention_heads:
             raise UsageError(
                 f"num_attention_heads is {self.num_attention_heads}, which does not divide hidden_size "
                 f"{self.hidden_size}; it may be {_listed(_divisors(self.hidden_size))}"
             )
-        head = self.hidden_size // self.num_attention_heads
-        rotated = self.rotary_pct * head
+        rotated = self.rotary_pct * self.head_size
         if not 0 < self.rotary_pct <= 1 or rotated % 2:
             raise UsageError(
-                f"rotary_pct is {self.rotary_pct}: it would rotate {rotated:g} of the {head} features of a head, and "
-                "it must be an even whole number of them, at least 2"
+                f"rotary_pct is {self.rotary_pct}: it would rotate {rotated:g} of the {self.head_size} features of a "
+                "head, and it must be an even whole number of them, at least 2"
             )
         if self.wiring not in _KINDS:
             known = "; ".join(", ".join(wiring) for wiring in _KINDS)
@@ -82,12 +84,24 @@ class Blueprint:
         """
         shape = f"{self.num_hidden_layers}x{self.hidden_size}_h{self.num_attention_heads}_m{self.intermediate_size}"
         sequential = "_sequential" if self.kind.residual_is_free and self.residual == "sequential" else ""
-        usual = 1.0 if self.kind.rotates_whole_heads else 0.25
-        rotary = "" if self.rotary_pct == usual else f"_r{self.rotary_pct:g}"
-        return f"{self.kind.name}_{shape}{sequential}{rotary}"
+        return f"{self.kind.name}_{shape}{sequential}{''.join(self._unusual())}"
+
+    def _unusual(self) -> Iterator[str]:
+        """What of the rest of the shape is not as most blueprints have it."""
+        for name, one in _BUILT.items():
+            usual = Blueprint.__dataclass_fields__[name].default
+            if name in ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size"):
+                continue  # said of each
+            if name == "rotary_pct" and self.kind.rotates_whole_heads:
+                usual = 1.0
+            if one.of(self) != usual:
+                yield f"_{one.tag or name}{one.of(self):g}"
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+
+_BUILT = features_of(Blueprint)
 
 
 def build_model(blueprint: Blueprint, seed: int, vocab_size: int, length: int, bos_token_id: int) -> Any:
@@ -99,24 +113,22 @@ def build_model(blueprint: Blueprint, seed: int, vocab_size: int, length: int, b
     import torch
 
     torch.manual_seed(seed)
-    return blueprint.kind.build(
-        blueprint,
-        {
-            "hidden_size": blueprint.hidden_size,
-            "num_hidden_layers": blueprint.num_hidden_layers,
-            "num_attention_heads": blueprint.num_attention_heads,
-            "intermediate_size": blueprint.intermediate_size,
-            "vocab_size": vocab_size,
-            "max_position_embeddings": length,
-            "bos_token_id": bos_token_id,
-            "eos_token_id": bos_token_id,
-            "pad_token_id": None,
-            "tie_word_embeddings": False,
-            "rope_parameters": {
-                "rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": blueprint.rotary_pct,
-            },
-        },
-    )  # fmt: skip
+    settings: dict[str, Any] = {
+        "vocab_size": vocab_size,
+        "max_position_embeddings": length,
+        "bos_token_id": bos_token_id,
+        "eos_token_id": bos_token_id,
+        "pad_token_id": None,
+        "tie_word_embeddings": False,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
+    }
+    for one in _BUILT.values():
+        *groups, name = one.setting.split(".")
+        place = settings
+        for group in groups:
+            place = place.setdefault(group, {})
+        place[name] = one.of(blueprint)
+    return blueprint.kind.build(settings | blueprint.kind.own(blueprint))
 
 
 @dataclass(frozen=True)
@@ -125,57 +137,56 @@ class Kind:
 
     Attributes:
         name: the beginning of its models' names.
-        build: makes a model from a blueprint and the settings that all classes have.
+        classes: the names of its config and its model in transformers.
+        own: the settings that it has besides those of all classes.
         rotates_whole_heads: it knows no share of rotated features.
         residual_is_free: it has both kinds of residual.
     """
 
     name: str
-    build: Callable[[Blueprint, Mapping[str, Any]], Any]
+    classes: tuple[str, str]
+    own: Callable[[Blueprint], dict[str, Any]]
     rotates_whole_heads: bool = False
     residual_is_free: bool = False
 
+    def build(self, settings: Mapping[str, Any]) -> Any:
+        """A model with these settings.
 
-def _neox(blueprint: Blueprint, settings: Mapping[str, Any]) -> Any:
-    from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
+        Raises:
+            UsageError: the class has no such setting; transformers itself would pass it over.
+        """
+        import transformers
 
-    return GPTNeoXForCausalLM(
-        GPTNeoXConfig(**settings, use_parallel_residual=blueprint.residual == "parallel", hidden_act="gelu")
-    )
-
-
-def _stablelm(blueprint: Blueprint, settings: Mapping[str, Any]) -> Any:
-    from transformers import StableLmConfig, StableLmForCausalLM
-
-    heads = blueprint.num_attention_heads
-    parallel = blueprint.residual == "parallel"
-    return StableLmForCausalLM(
-        StableLmConfig(**settings, num_key_value_heads=heads, use_parallel_residual=parallel, hidden_act="silu")
-    )
+        config, model = (getattr(transformers, name) for name in self.classes)
+        known = {f.name for f in fields(config)}
+        strange = next((name for name in settings if name not in known), None)
+        if strange is not None:
+            raise UsageError(f"{self.classes[0]} of transformers has no setting {strange}: no {self.name} has that")
+        return model(config(**settings))
 
 
-def _llama(blueprint: Blueprint, settings: Mapping[str, Any]) -> Any:
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    return LlamaForCausalLM(LlamaConfig(**settings, hidden_act="silu"))
+def _parallel(blueprint: Blueprint) -> dict[str, Any]:
+    return {"use_parallel_residual": blueprint.residual == "parallel"}
 
 
-def _arcee(blueprint: Blueprint, settings: Mapping[str, Any]) -> Any:
-    from transformers import ArceeConfig, ArceeForCausalLM
-
-    return ArceeForCausalLM(ArceeConfig(**settings, hidden_act="gelu"))
+def _all_keys(blueprint: Blueprint) -> dict[str, Any]:
+    return {"num_key_value_heads": blueprint.num_attention_heads}
 
 
-def _glm4(blueprint: Blueprint, settings: Mapping[str, Any]) -> Any:
-    from transformers import Glm4Config, Glm4ForCausalLM
-
-    heads = blueprint.num_attention_heads
-    head = blueprint.hidden_size // heads
-    return Glm4ForCausalLM(Glm4Config(**settings, num_key_value_heads=heads, head_dim=head, hidden_act="silu"))
-
-
-_NEOX = Kind("neox", _neox, residual_is_free=True)
-_STABLELM = Kind("stablelm", _stablelm, residual_is_free=True)
+_NEOX = Kind(
+    "neox", ("GPTNeoXConfig", "GPTNeoXForCausalLM"), lambda b: {**_parallel(b), "hidden_act": "gelu"},
+    residual_is_free=True,
+)  # fmt: skip
+_STABLELM = Kind(
+    "stablelm", ("StableLmConfig", "StableLmForCausalLM"),
+    lambda b: {**_all_keys(b), **_parallel(b), "hidden_act": "silu"}, residual_is_free=True,
+)  # fmt: skip
+_LLAMA = Kind("llama", ("LlamaConfig", "LlamaForCausalLM"), lambda b: {"hidden_act": "silu"}, rotates_whole_heads=True)
+_ARCEE = Kind("arcee", ("ArceeConfig", "ArceeForCausalLM"), lambda b: {"hidden_act": "gelu"}, rotates_whole_heads=True)
+_GLM4 = Kind(
+    "glm4", ("Glm4Config", "Glm4ForCausalLM"),
+    lambda b: {**_all_keys(b), "head_dim": b.head_size, "hidden_act": "silu"},
+)  # fmt: skip
 
 # By residual, norm, norm_placement and activation.
 _KINDS: dict[tuple[str, str, str, str], Kind] = {
@@ -183,9 +194,9 @@ _KINDS: dict[tuple[str, str, str, str], Kind] = {
     ("sequential", "layernorm", "pre", "gelu"): _NEOX,
     ("parallel", "layernorm", "pre", "swiglu"): _STABLELM,
     ("sequential", "layernorm", "pre", "swiglu"): _STABLELM,
-    ("sequential", "rmsnorm", "pre", "swiglu"): Kind("llama", _llama, rotates_whole_heads=True),
-    ("sequential", "rmsnorm", "pre", "gelu"): Kind("arcee", _arcee, rotates_whole_heads=True),
-    ("sequential", "rmsnorm", "sandwich", "swiglu"): Kind("glm4", _glm4),
+    ("sequential", "rmsnorm", "pre", "swiglu"): _LLAMA,
+    ("sequential", "rmsnorm", "pre", "gelu"): _ARCEE,
+    ("sequential", "rmsnorm", "sandwich", "swiglu"): _GLM4,
 }
 
 

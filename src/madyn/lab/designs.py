@@ -15,12 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from madyn.errors import UsageError, quoted
+from madyn.architecture import DERIVED, REQUIRED, solved
+from madyn.errors import ArchitectureError, UsageError
+from madyn.features import features_of
 from madyn.lab.blueprints import Blueprint
 
 _TRIALS = 400
 _CANDIDATES = 200_000
-_WIDEST = 1 << 31  # no MLP is
 
 Levels = Mapping[str, Sequence[Any]]
 
@@ -29,7 +30,7 @@ def draw_design(factors: Levels, fixed: Mapping[str, Any], count: int, seed: int
     """Distinct architectures that spread over the factors' levels.
 
     Args:
-        factors: the levels of each factor; a factor is a field of `Blueprint`, or `mlp_ratio`.
+        factors: the levels of each factor; a factor is a field of `Blueprint`, or what stands in for one.
         fixed: fields that all have in common.
 
     Raises:
@@ -103,33 +104,20 @@ def _feasible(factors: Levels, fixed: Mapping[str, Any]) -> list[tuple[dict[str,
 
 
 def complete_shape(values: Mapping[str, Any]) -> Blueprint:
-    """A blueprint from its fields, the MLP's width given by itself or as `mlp_ratio`, a multiple of the hidden size.
+    """A blueprint from its fields, or from what stands in for one: the MLP's width, say, given as `mlp_ratio`.
 
     Raises:
         UsageError: a size is missing, or no such model can be built.
     """
-    fields = dict(values)
-    ratio = fields.pop("mlp_ratio", None)
-    needed = ("hidden_size", "num_hidden_layers", "num_attention_heads")
-    missing = [name for name in needed if fields.get(name) is None]
+    given = {name: value for name, value in values.items() if value is not None}
+    missing = [name for name in features_of(Blueprint) if name in REQUIRED and name not in given]
     if missing:
         raise UsageError(f"a model needs {', '.join(missing)}")
-    if fields.get("intermediate_size") is None:
-        fields["intermediate_size"] = _width_of_mlp(fields["hidden_size"], 4 if ratio is None else ratio)
-    elif ratio is not None:
-        raise UsageError("give mlp_ratio or intermediate_size, not both")
-    return Blueprint(**fields)
-
-
-def _width_of_mlp(hidden: Any, ratio: Any) -> int:
+    usual = {one.name: one.usual for one in DERIVED.values() if one.gives and one.gives not in given}
     try:
-        width = ratio * hidden
-    except OverflowError:
-        width = math.inf
-    if not 0 < width < _WIDEST or width != int(width):
-        given = f"mlp_ratio is {quoted(ratio)}, and hidden_size {quoted(hidden)}"
-        raise UsageError(f"{given}: the MLP's width is {quoted(width)}; it is a whole number below 2^31")
-    return int(width)
+        return Blueprint(**solved({**usual, **given}))
+    except ArchitectureError as e:
+        raise UsageError(str(e)) from e
 
 
 def _choose(shares: np.ndarray, places: np.ndarray, count: int, seed: int) -> list[int]:

@@ -11,10 +11,11 @@ import json
 import tomllib
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, make_dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, get_type_hints
+from typing import Any, ClassVar, get_type_hints
 
+from madyn.architecture import DERIVED, FEATURES, stand_in
 from madyn.dataset.layout import check_name, same_name
 from madyn.dataset.shipped import shipped_names, shipped_suite
 from madyn.errors import UsageError, one_line, quoted
@@ -98,8 +99,24 @@ class Measuring:
         _refuse_seeds([self.seed])
 
 
+def _said_of_a_model() -> list[tuple[str, Any, Any]]:
+    """What a suite says of an architecture, each with its type and what it is by default: the fields of `Blueprint`,
+    and behind each what stands in for it; of two that say one thing, neither is said by default."""
+    types, said = get_type_hints(Blueprint), []
+    for f in fields(Blueprint):
+        other = stand_in(f.name)
+        if other is None:
+            said.append((f.name, types[f.name], field(default=f.default)))
+        else:
+            said += [(f.name, types[f.name] | None, None), (other.name, float | None, None)]
+    return said
+
+
+_Said: Any = make_dataclass("_Said", _said_of_a_model(), frozen=True, kw_only=True)
+
+
 @dataclass(frozen=True, kw_only=True)
-class ModelEntry:
+class ModelEntry(_Said):
     """One architecture, and the seeds that it is trained with. Fields that are not given are those of `Blueprint`.
 
     Attributes:
@@ -109,16 +126,6 @@ class ModelEntry:
 
     __pydantic_config__: ClassVar = _STRICT
 
-    hidden_size: int
-    num_hidden_layers: int
-    num_attention_heads: int
-    intermediate_size: int | None = None
-    mlp_ratio: float | None = None
-    rotary_pct: float = 0.25
-    residual: Literal["parallel", "sequential"] = "parallel"
-    norm: Literal["layernorm", "rmsnorm"] = "layernorm"
-    norm_placement: Literal["pre", "sandwich"] = "pre"
-    activation: Literal["gelu", "swiglu"] = "gelu"
     name: str | None = None
     seeds: list[int] = field(default_factory=lambda: [0])
 
@@ -130,8 +137,7 @@ class ModelEntry:
         _refuse_seeds(self.seeds)
 
     def blueprint(self) -> Blueprint:
-        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("name", "seeds")}
-        return complete_shape(values)
+        return complete_shape({f.name: getattr(self, f.name) for f in fields(_Said)})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,7 +162,7 @@ class Design:
     repeats: int = 3
 
     def __post_init__(self) -> None:
-        known = [f.name for f in fields(ModelEntry) if f.name not in ("name", "seeds")]
+        known = [f.name for f in fields(_Said)]
         for name in (*self.factors, *self.fixed):
             if name not in known:
                 raise UsageError(f"{name} is no field of an architecture; they are {', '.join(known)}")
@@ -306,14 +312,14 @@ def suite_from_dict(content: dict[str, Any], where: str = "suite") -> LabSuite:
 
 
 def design_correlation(runs: Sequence[Run]) -> float:
-    """The largest correlation between the logarithms of width, depth, heads and MLP ratio over the architectures."""
+    """The largest correlation between the logarithms of the factors over the architectures."""
     points = [_point(blueprint) for blueprint in dict.fromkeys(run.blueprint for run in runs)]
-    names = ("hidden_size", "num_hidden_layers", "num_attention_heads", "mlp_ratio")
+    names = [name for name, one in FEATURES.items() if one.factor]
     return largest_correlation(coordinates(points, {name: sorted({p[name] for p in points}) for name in names}))
 
 
 def _point(blueprint: Blueprint) -> dict[str, Any]:
-    return {**blueprint.to_dict(), "mlp_ratio": blueprint.intermediate_size / blueprint.hidden_size}
+    return {**blueprint.to_dict(), **{name: one.of(blueprint) for name, one in DERIVED.items()}}
 
 
 def _check_level(name: str, level: Level) -> None:

@@ -1,7 +1,8 @@
 """The shapes that a search looks at: all on a grid within limits that could be built.
 
 The grid has the whole numbers of layers, the widths that are multiples of what the family's are, the heads that divide
-them, and the MLP ratios of the family and the whole numbers among them; where that is too many, fewer are taken,
+them, the MLP ratios of the family and the whole numbers among them, and of every other size what the family has of it;
+where that is too many, fewer are taken,
 evenly, and a note says so.
 """
 
@@ -9,15 +10,16 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, make_dataclass, replace
 from itertools import product
 from typing import Any
 
 import numpy as np
 
-from madyn.architecture import Architecture
+from madyn.architecture import FIELDS, SEARCHED, Architecture
 from madyn.errors import UsageError
+from madyn.features import Feature
 from madyn.prediction.inputs import divisors
 from madyn.prediction.predictor import Predictor
 
@@ -28,27 +30,33 @@ _OPEN: Range = (None, None)
 
 _LAYERS_AT_MOST = 50_000  # in all shapes together: five seconds on one core for the shipped suite
 _LEVELS_AT_MOST = 40  # of one size
-_MOST = {"layers": 1_000, "hidden size": 1_000_000, "MLP ratio": 1_000}  # beyond is no question about transformers
 
-AXES: Mapping[str, Callable[[Architecture], float]] = {
-    "layers": lambda a: a.num_hidden_layers,
-    "hidden size": lambda a: a.hidden_size,
-    "heads": lambda a: a.num_attention_heads,
-    "head size": lambda a: a.hidden_size // a.num_attention_heads,
-    "MLP ratio": lambda a: a.intermediate_size / a.hidden_size,
-}
-"""What is searched over. A range that is not given is that of the models that were learned from."""
+AXES: Mapping[str, Feature] = {one.words: one for one in SEARCHED.values()}
+"""What is searched over, by its words. A range that is not given is that of the models that were learned from."""
 
-SEARCHED = ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size")
+_ON_THE_GRID = ("num_hidden_layers", "hidden_size", "num_attention_heads", "head_size", "mlp_ratio")
+"""The axes whose values hang together; each other one is searched at the values that the models have."""
+
+VARIED = (
+    *(one.name for one in SEARCHED.values() if one.formula is None),
+    *(one.gives for one in SEARCHED.values() if one.gives),
+)
+"""The fields of an architecture that a search varies."""
+
+
+_Sizes: Any = make_dataclass(
+    "_Sizes", [(one.keyword, Range, _OPEN) for one in AXES.values()], frozen=True, kw_only=True
+)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limits:
+class Limits(_Sizes):
     """What a design may be.
 
     Attributes:
+        layers, hidden_size, heads, head_size, mlp_ratio: and every other size that is searched over, by its words with
+            _ for a space; an open end is that of the models that were learned from.
         parameters: their number; open by default.
-        layers, hidden_size, heads, head_size, mlp_ratio: an open end is that of the models that were learned from.
         width_multiple: hidden sizes are multiples of it; by default the greatest common divisor of the trained ones.
         max_loss: the predicted held-out loss, nats a token, is at most this.
         below: the 95 % quantile of the largest ratio of any layer at any step is below this.
@@ -58,11 +66,6 @@ class Limits:
     """
 
     parameters: Range = _OPEN
-    layers: Range = _OPEN
-    hidden_size: Range = _OPEN
-    heads: Range = _OPEN
-    head_size: Range = _OPEN
-    mlp_ratio: Range = _OPEN
     width_multiple: int | None = None
     max_loss: float | None = None
     below: float | None = None
@@ -81,8 +84,7 @@ class Limits:
 
     @property
     def axes(self) -> Mapping[str, Range]:
-        ranges = (self.layers, self.hidden_size, self.heads, self.head_size, self.mlp_ratio)
-        return dict(zip(AXES, ranges, strict=True))
+        return {words: getattr(self, one.keyword) for words, one in AXES.items()}
 
 
 TO_EXTRAPOLATE = "with --extrapolate (extrapolate=True) it is answered, and marked as such"
@@ -92,7 +94,7 @@ def bounds_of(limits: Limits, family: Sequence[Architecture], extrapolate: bool)
     """The range of each axis; one that is not given is the family's."""
     ranges, refused = {}, []
     for name, (low, high) in limits.axes.items():
-        own = [float(AXES[name](architecture)) for architecture in family]
+        own = [float(AXES[name].of(architecture)) for architecture in family]
         least, most = min(own), max(own)
         low = low if low is not None else least if high is None else min(least, high)
         high = high if high is not None else max(most, low)
@@ -101,9 +103,9 @@ def bounds_of(limits: Limits, family: Sequence[Architecture], extrapolate: bool)
             refused.append(f"{name} {span(low, high)}, where the data have {span(least, most)}")
     if refused and not extrapolate:
         raise UsageError(f"outside what was learned from: {'; '.join(refused)}; {TO_EXTRAPOLATE}")
-    for name, most in _MOST.items():
-        if ranges[name][1] > most:
-            raise UsageError(f"{name} {span(*ranges[name])}: nothing above {most:,} is searched")
+    for name, one in AXES.items():
+        if ranges[name][1] > one.most_searched:
+            raise UsageError(f"{name} {span(*ranges[name])}: nothing above {one.most_searched:,} is searched")
     return ranges
 
 
@@ -114,9 +116,8 @@ def candidates(
     family: Sequence[Architecture],
 ) -> tuple[list[Architecture], list[str]]:
     """The shapes to predict, and notes on them."""
-    points, notes = _grid(limits, bounds, family)
+    sizes, notes = _grid(limits, bounds, family)
     common, said = _common(family)
-    sizes = [dict(zip(SEARCHED, point, strict=True)) for point in points]
     base = predictor.architecture(**common, **sizes[0])
     shapes = [replace(base, **changed) for changed in sizes]
     verdicts = [_faults(shape, limits, bounds) for shape in shapes]
@@ -141,17 +142,17 @@ def candidates(
 def _common(family: Sequence[Architecture]) -> tuple[dict[str, Any], list[str]]:
     """What the models differ in besides what is searched, as most of them have it, and a note on each."""
     usual: dict[str, Any] = {}
-    for f in fields(Architecture):
-        counts = Counter(getattr(architecture, f.name) for architecture in family)
-        if f.name not in SEARCHED and len(counts) > 1:
-            usual[f.name] = counts.most_common(1)[0][0]
+    for name in FIELDS:
+        counts = Counter(getattr(architecture, name) for architecture in family)
+        if name not in VARIED and len(counts) > 1:
+            usual[name] = counts.most_common(1)[0][0]
     return usual, [f"{name} varies among the models; the designs have {value}." for name, value in usual.items()]
 
 
 def _grid(
     limits: Limits, bounds: Mapping[str, tuple[float, float]], family: Sequence[Architecture]
-) -> tuple[list[tuple[int, int, int, int]], list[str]]:
-    """Layers, hidden size, heads and inner size of every point of the grid, and a note where a range is thinned.
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """The fields that are varied at every point of the grid, and a note where a range is thinned.
 
     Heads divide the hidden size. MLP ratios are those of the family and the whole numbers among them.
     """
@@ -161,7 +162,7 @@ def _grid(
     widths = [int(low)] if exactly else _levels(low, high, multiple)
     layers = _levels(*bounds["layers"])
     low, high = bounds["MLP ratio"]
-    usual = {AXES["MLP ratio"](architecture) for architecture in family}
+    usual = {architecture.mlp_ratio for architecture in family}
     ratios = sorted(
         {r for r in usual if low <= r <= high} | set(_levels(low, high)) | ({low} if low == high else set())
     )
@@ -175,9 +176,16 @@ def _grid(
     ):
         if not some:
             raise UsageError(f"no design: {why}")
+    others = [_values(one, bounds[words], family) for words, one in AXES.items() if one.name not in _ON_THE_GRID]
     points = [
-        (depth, width, heads, round(ratio * width))
-        for depth, (width, heads), ratio in product(layers, pairs, ratios)
+        {
+            "num_hidden_layers": depth,
+            "hidden_size": width,
+            "num_attention_heads": heads,
+            "intermediate_size": round(ratio * width),
+            **dict(more),
+        }
+        for (depth, (width, heads), ratio), more in product(product(layers, pairs, ratios), product(*others))
         if abs(ratio * width - round(ratio * width)) < 1e-6 and round(ratio * width) > 0
     ]
     if not points:
@@ -188,6 +196,15 @@ def _grid(
         for name, values, step in sizes
         if (values[-1] - values[0]) // step >= _LEVELS_AT_MOST
     ]
+
+
+def _values(one: Feature, ends: tuple[float, float], family: Sequence[Architecture]) -> list[tuple[str, Any]]:
+    """What a feature of its own is searched at, with its name: what the family has, or the one value that is wanted."""
+    low, high = ends
+    found = {one.of(a) for a in family if low <= one.of(a) <= high} | ({low} if low == high else set())
+    if not found:
+        raise UsageError(f"no design: {one.words} {span(low, high)} holds none of the data's")
+    return [(one.name, value) for value in sorted(found)]
 
 
 def _levels(low: float, high: float, multiple: int = 1) -> list[int]:
@@ -201,7 +218,7 @@ def _levels(low: float, high: float, multiple: int = 1) -> list[int]:
 
 def _faults(shape: Architecture, limits: Limits, bounds: Mapping[str, tuple[float, float]]) -> list[str]:
     """Which constraints a shape of the grid breaks."""
-    head = shape.hidden_size // shape.num_attention_heads
+    head = shape.head_size
     rotated = shape.rotary_pct * head
     least, most = limits.parameters
     faults = []

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from madyn.architecture import Architecture
+from madyn.architecture import SEARCHED, Architecture
 from madyn.errors import UsageError
-from madyn.prediction.candidates import AXES, SEARCHED, TO_EXTRAPOLATE, Limits, bounds_of, candidates, none_left, span
+from madyn.prediction.candidates import TO_EXTRAPOLATE, VARIED, Limits, bounds_of, candidates, none_left, span
 from madyn.prediction.conformal import one_spread
 from madyn.prediction.derived import LARGEST_LOG, in_units, quantity
 from madyn.prediction.inputs import Subject
@@ -42,7 +42,7 @@ class Designs:
     Attributes:
         objective: what is wanted, in words: "lowest max ratio".
         against: "held-out loss", or "parameters" where no losses are known; less is better.
-        table: a row a design: the fields of its architecture that were searched, head_size, mlp_ratio, parameters;
+        table: a row a design: the fields of its architecture that were varied, head_size, mlp_ratio, parameters;
             objective_lower, objective, objective_upper and loss_lower, loss, loss_upper (the median and a 90 % interval
             for a single run; nan where no losses are known); nearest (a trained model), distance (in standard
             deviations of the features; 0 is the same shape), nearest_objective and nearest_loss (means over its seeds;
@@ -178,9 +178,11 @@ def design(
 
 
 _ENDS = ("_lower", "", "_upper")
+_DERIVED = tuple(name for name, one in SEARCHED.items() if one.formula is not None)
 _COLUMNS = (
-    *SEARCHED,
-    *("head_size", "mlp_ratio", "parameters"),
+    *VARIED,
+    *_DERIVED,
+    "parameters",
     *(f"objective{end}" for end in _ENDS),
     *(f"loss{end}" for end in _ENDS),
     *("nearest", "distance", "nearest_objective", "nearest_loss", "outside"),
@@ -316,7 +318,7 @@ def _table(
 
     table, last = predictor.state.table, predictor.training.steps
     cells = dict(zip(table.rows["model"].to_numpy(), table.rows["cell"].to_numpy(), strict=True))
-    heads = [AXES["head size"](subject.architecture) for subject in table.subjects.values()]
+    heads = [subject.architecture.head_size for subject in table.subjects.values()]
     rows = []
     for subject in subjects:
         shape = subject.architecture
@@ -324,15 +326,13 @@ def _table(
         seeds = [model for model, cell in cells.items() if cell == cells[nearest]]
         losses = [table.losses[model] for model in seeds if model in table.losses]
         outside = predictor.outside(subject) + predictor.unvaried(subject)
-        head = shape.hidden_size // shape.num_attention_heads
+        head = shape.head_size
         if not min(heads) <= head <= max(heads):
             outside.append(f"head size is {head}, outside {span(min(heads), max(heads))}")
         values = objective.in_units(np.array([seen[model] for model in seeds]), last)
         rows.append(
             {
-                **{name: getattr(shape, name) for name in SEARCHED},
-                "head_size": head,
-                "mlp_ratio": shape.intermediate_size / shape.hidden_size,
+                **{name: getattr(shape, name) for name in (*VARIED, *_DERIVED)},
                 "parameters": shape.num_parameters,
                 "nearest": nearest,
                 "distance": distance,

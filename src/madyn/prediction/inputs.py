@@ -2,7 +2,7 @@
 
 Sizes go in by their logarithm to base 2, since what doubling a size does is what a suite can show. Only what varies
 between the models of a dataset is learned from; what all have in common is remembered, so that a request that departs
-from it can be told. Adding a feature is adding one entry here.
+from it can be told. The features of a shape are those of the table in `architecture`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from annotated_types import Gt
 from numpy.typing import ArrayLike
 from typing_extensions import TypedDict
 
-from madyn.architecture import OPTIONS, Architecture
+from madyn.architecture import FEATURES, FIELDS, REQUIRED, SEARCHED, Architecture, solved, stand_in
 from madyn.arrays import read_row
 from madyn.dataset.schema import Positive, Step, hold_as
 from madyn.errors import ArchitectureError, DatasetError, UsageError, one_line
@@ -67,14 +67,7 @@ def _log2(value: float | None) -> float:
 
 
 SHAPE: Mapping[str, Callable[[Subject], float]] = {
-    "hidden size": lambda s: _log2(s.architecture.hidden_size),
-    "layers": lambda s: _log2(s.architecture.num_hidden_layers),
-    "heads": lambda s: _log2(s.architecture.num_attention_heads),
-    "MLP ratio": lambda s: _log2(s.architecture.intermediate_size / s.architecture.hidden_size),
-    "rotary share": lambda s: s.architecture.rotary_pct,
-    "rotary base": lambda s: _log2(s.architecture.rotary_emb_base),
-    "vocabulary": lambda s: _log2(s.architecture.vocab_size),
-    "context": lambda s: _log2(s.architecture.max_position_embeddings),
+    one.words: lambda s, told=one.input_of: told(s.architecture) for one in FEATURES.values() if one.scale
 }
 """What a feature of the shape is, by name; sizes by their logarithm to base 2."""
 
@@ -90,7 +83,7 @@ OF_MODEL: Mapping[str, Callable[[Subject], float]] = {**SHAPE, **TRAINING}
 DEPTH = "depth"
 """The layer's relative depth l/(L-1): 0 is the first layer, 1 the last; 0 where there is one layer only."""
 
-LINEAR = ("rotary share", DEPTH)
+LINEAR = (*(one.words for one in FEATURES.values() if one.scale == "itself"), DEPTH)
 """The features that stand for themselves; all others are logarithms to base 2."""
 
 
@@ -151,7 +144,7 @@ def complete(values: Mapping[str, Any], family: Iterable[Architecture]) -> Archi
     """An architecture from the fields that are given and, for the others, what all of a family have in common.
 
     Args:
-        values: fields by name; `mlp_ratio` may stand for `intermediate_size`.
+        values: fields by name, or what stands in for one, as `mlp_ratio` does for `intermediate_size`.
         family: the architectures of the models that are learned from.
 
     Raises:
@@ -160,52 +153,36 @@ def complete(values: Mapping[str, Any], family: Iterable[Architecture]) -> Archi
     """
     family = list(family)
     given = {name: value for name, value in values.items() if value is not None}
-    ratio = given.pop("mlp_ratio", None)
     missing = []
-    for name in (f.name for f in fields(Architecture) if f.name != "intermediate_size"):
-        common = {getattr(a, name) for a in family}
-        if name not in given and len(common) == 1 and name not in _ALWAYS_GIVEN:
-            given[name] = common.pop()
-        elif name not in given:
-            missing.append((name, common))
-    if ratio is not None and "intermediate_size" in given:
-        raise ArchitectureError("give mlp_ratio or intermediate_size, not both")
-    if ratio is None and "intermediate_size" not in given:
-        ratios = {a.intermediate_size / a.hidden_size for a in family}
-        if len(ratios) == 1:
-            ratio = ratios.pop()
+    for name in _ASKED:
+        one = stand_in(name) or FIELDS[name]
+        if name in given or one.name in given:
+            continue
+        common = {one.of(a) for a in family}
+        if len(common) == 1 and name not in REQUIRED:
+            given[one.name] = common.pop()
         else:
-            missing.append(("mlp_ratio", ratios))
+            missing.append((one.name, common))
     if missing:
         example = min(family, key=lambda a: abs(a.num_parameters - np.median([b.num_parameters for b in family])))
-        shown = {name: getattr(example, name) for name in (*_ALWAYS_GIVEN, "intermediate_size")}
+        shown = {name: getattr(example, name) for name in _EXAMPLE}
         had = "; ".join(f"{name} {', '.join(_word(v) for v in sorted(vs, key=_word_order))}" for name, vs in missing)
         raise ArchitectureError(
             f"an architecture needs {', '.join(_with_option(name) for name, _ in missing)}; the models of this dataset "
             f"have {had}; one of them is {json.dumps(shown)}"
         )
-    if ratio is not None:
-        given["intermediate_size"] = _inner_size(ratio, given["hidden_size"])
-    architecture = Architecture.from_dict(given)
+    architecture = Architecture.from_dict(solved(given))
     check_possible(architecture)
     return architecture
 
 
-_ALWAYS_GIVEN = ("num_hidden_layers", "hidden_size", "num_attention_heads")
-
-
-def _inner_size(ratio: Any, width: Any) -> Any:
-    try:
-        size = float(ratio) * float(width)
-        return round(size) if abs(size - round(size)) < 1e-6 * max(1.0, abs(size)) else size
-    except (TypeError, ValueError, OverflowError):
-        raise ArchitectureError(f"mlp_ratio is {ratio!r:.40} and hidden_size {width!r:.40}; both are numbers") from None
+_ASKED = sorted(FIELDS, key=lambda name: stand_in(name) is not None)  # what follows from others comes last
+_EXAMPLE = [name for name in _ASKED if name in REQUIRED or stand_in(name)]
 
 
 def _with_option(name: str) -> str:
     """A field, and the option of the command line that gives it."""
-    option = next((option for option, field in OPTIONS.items() if field == name), None)
-    return name if option is None else f"{name} ({option})"
+    return f"{name} ({SEARCHED[name].option})" if name in SEARCHED else name
 
 
 def _word(value: Any) -> str:

@@ -6,13 +6,14 @@ Nothing in such a file is executed: the fit is made again from its numbers, and 
 from __future__ import annotations
 
 import warnings
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, fields, make_dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import numpy as np
 from annotated_types import Ge, Le, MaxLen
 
+from madyn.architecture import Architecture
 from madyn.dataset.schema import MAX_STEP, Count, Line, Number, Step
 from madyn.errors import DatasetError, MadynError, one_line
 from madyn.prediction.approaches import approach_named
@@ -112,19 +113,22 @@ _MOST_ROWS = 5000
 """Layers that a predictor is fitted to: its matrix has their square."""
 
 
-@dataclass(frozen=True)
-class _Shape:
-    """An architecture as it is written; what is missing is refused by `Architecture`."""
+_NUMBER: Any = Number  # which a type checker does not join with None outside of annotations
+_VALUES = {int: Size, float: Number, float | None: _NUMBER | None, str: Line}
 
-    num_hidden_layers: Size
-    hidden_size: Size
-    num_attention_heads: Size
-    intermediate_size: Size = 0
-    rotary_pct: Number = 0.25
-    rotary_emb_base: Number | None = 10000.0
-    vocab_size: Size = 50304
-    max_position_embeddings: Size = 2048
-    model_type: Line = "gpt_neox"
+if TYPE_CHECKING:
+    _Shape = Any
+else:
+    _Shape = make_dataclass(
+        "_Shape",
+        [
+            (f.name, _VALUES[get_type_hints(Architecture)[f.name]], field(default=f.default))
+            for f in fields(Architecture)
+        ],
+        frozen=True,
+        kw_only=True,
+    )
+    """An architecture as it is written; what is missing is refused by `Architecture`."""
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from madyn.architecture import SEARCHED
 from madyn.summaries.numbers import band
 from madyn.terminal import console, print_table
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from madyn.prediction.design_search import Designs
     from madyn.prediction.losses import Evidence
 
+_SIZES = [one for one in SEARCHED.values() if one.is_given]
 _DETERMINED = 20.0  # an interval wider than this many times the value says nothing
 
 
@@ -28,7 +30,7 @@ def print_designs(designs: Designs, limit: int = 12) -> None:
         f"{designs.objective} against {designs.against}: {found} of {designs.searched:,} shapes are beaten by no other"
         + (f", {len(rows)} shown" if len(rows) < found else "")
     )
-    columns = ["", "layers", "hidden size", "heads", "MLP ratio", "parameters", f"{name} (90 %)"]
+    columns = ["", *(one.words for one in _SIZES), "parameters", f"{name} (90 %)"]
     columns += ["held-out loss (90 %)"] if has_loss else []
     print_table(title, columns, [_design(number, row, has_loss) for number, row in rows])
     columns = ["", "nearest trained model", "distance", f"its {name}", "its loss"]
@@ -50,10 +52,10 @@ def print_designs(designs: Designs, limit: int = 12) -> None:
 
 
 def _design(number: int, row: Mapping[str, Any], has_loss: bool) -> list[Any]:
-    sizes = [row[name] for name in ("num_hidden_layers", "hidden_size", "num_attention_heads")]
+    sizes = [f"{row[one.name]:g}" if isinstance(row[one.name], float) else row[one.name] for one in _SIZES]
     ends = ("", "_lower", "_upper")
     wanted, loss = ([row[f"{what}{end}"] for end in ends] for what in ("objective", "loss"))
-    cells = [number, *sizes, f"{row['mlp_ratio']:g}", row["parameters"], band(*wanted, known=_DETERMINED * wanted[0])]
+    cells = [number, *sizes, row["parameters"], band(*wanted, known=_DETERMINED * wanted[0])]
     return [*cells, band(*loss)] if has_loss else cells
 
 

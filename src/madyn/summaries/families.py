@@ -21,6 +21,7 @@ _MOST = 25
 
 def print_suite_costs(suite: LabSuite, costs: Sequence[RunCost], jobs: int | None, threads: int) -> None:
     """What a suite will take, a row a model and the sum; how far its factors depend on one another."""
+    from madyn.effects import FACTORS
     from madyn.lab.running import models_at_once
     from madyn.lab.suites import design_correlation
 
@@ -37,9 +38,10 @@ def print_suite_costs(suite: LabSuite, costs: Sequence[RunCost], jobs: int | Non
     )
     architectures = len({c.run.blueprint for c in costs})
     if architectures > 2:
+        *names, last = FACTORS
         console.print(
-            f"{architectures} architectures; the largest correlation between the logarithms of width, depth, heads and "
-            f"MLP ratio is {design_correlation([c.run for c in costs]):.2f}"
+            f"{architectures} architectures; the largest correlation between the logarithms of "
+            f"{', '.join(names)} and {last} is {design_correlation([c.run for c in costs]):.2f}"
         )
 
 

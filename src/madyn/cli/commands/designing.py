@@ -8,9 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
+from madyn.architecture import SEARCHED
 from madyn.cli.command import Command
 from madyn.cli.options import JsonOption, OutTableOption, say_written
-from madyn.cli.shapes import DESIGNED, OPTIONS, shape_fields
+from madyn.cli.shapes import DESIGNED, RANGES, shape_fields
 from madyn.errors import UsageError
 from madyn.terminal import print_json
 
@@ -39,13 +40,8 @@ def design(
             "below. What is not given is what the suite has.",
         ),
     ] = None,
-    layers: Annotated[str | None, typer.Option("--layers", help="How many, as 2..8.")] = None,
-    hidden_size: Annotated[
-        str | None, typer.Option("--hidden-size", "--width", help="Features of the hidden state, as 64..128.")
-    ] = None,
-    heads: Annotated[str | None, typer.Option("--heads", help="Attention heads, as 1..8.")] = None,
-    head_size: Annotated[str | None, typer.Option("--head-size", help="Features of a head, as 16..64.")] = None,
-    mlp_ratio: Annotated[str | None, typer.Option("--mlp-ratio", help="Inner over hidden size, as 2..4.")] = None,
+    *,
+    sizes: Annotated[dict[str, str], RANGES],
     width_multiple: Annotated[
         int | None, typer.Option("--width-multiple", help="Hidden sizes are multiples of this.")
     ] = None,
@@ -78,17 +74,17 @@ def design(
     from madyn.prediction.design_search import design
     from madyn.summaries import print_designs
 
-    options = {"--layers": layers, "--hidden-size": hidden_size, "--heads": heads, "--head-size": head_size,
-               "--mlp-ratio": mlp_ratio}  # fmt: skip
-    said = shape_fields(architecture, options, DESIGNED)
-    names = {field: option for option, field in OPTIONS.items()}
-    sizes = {field: parse_range(_as_text(field, value), names[field]) for field, value in said.items()}
+    said = shape_fields(architecture, sizes, DESIGNED)
+    ranges = {
+        SEARCHED[name].keyword: parse_range(_as_text(name, value), SEARCHED[name].option)
+        for name, value in said.items()
+    }
     limits = Limits(
         parameters=parse_range(params, "--params"),
         width_multiple=width_multiple,
         max_loss=max_loss,
         below=below,
-        **{_LIMITS[field]: ends for field, ends in sizes.items()},
+        **ranges,
     )
     if suite is not None and predictor is not None:
         raise UsageError("give --suite or --predictor, not both")
@@ -107,15 +103,6 @@ def design(
 
 
 COMMAND = Command(design, panel="Predict")
-
-
-_LIMITS = {
-    "num_hidden_layers": "layers",
-    "hidden_size": "hidden_size",
-    "num_attention_heads": "heads",
-    "head_size": "head_size",
-    "mlp_ratio": "mlp_ratio",
-}
 
 
 def _as_text(field: str, value: Any) -> str:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from madyn.cli.command import Command
 from madyn.cli.options import JsonOption, OutTableOption, say_written
-from madyn.cli.shapes import PREDICTED, shape_fields
+from madyn.cli.shapes import NUMBERS, PREDICTED, shape_fields
 from madyn.errors import UsageError
 from madyn.terminal import print_json
 
@@ -26,10 +26,8 @@ def predict(
             "options below. What is not given is what the dataset's models have in common.",
         ),
     ] = None,
-    layers: Annotated[int | None, typer.Option("--layers", help="How many.")] = None,
-    hidden_size: Annotated[int | None, typer.Option("--hidden-size", help="Features of the hidden state.")] = None,
-    heads: Annotated[int | None, typer.Option("--heads", help="Attention heads.")] = None,
-    mlp_ratio: Annotated[float | None, typer.Option("--mlp-ratio", help="Inner over hidden size.")] = None,
+    *,
+    sizes: Annotated[dict[str, Any], NUMBERS],
     steps: Annotated[
         str | None, typer.Option("--steps", help="Steps to predict at, as 0,100,1000; the dataset's own by default.")
     ] = None,
@@ -52,12 +50,12 @@ def predict(
     from madyn.prediction import Predictor
     from madyn.summaries import prediction_tables, print_prediction
 
-    options = {"--layers": layers, "--hidden-size": hidden_size, "--heads": heads, "--mlp-ratio": mlp_ratio}
-    fields = shape_fields(architecture, options, PREDICTED)
+    fields = shape_fields(architecture, sizes, PREDICTED)
     asked = bool(fields) or architecture is not None
     if not asked and save is None:
+        options = ", ".join(one.option for one in NUMBERS.features)
         raise UsageError(
-            "give an architecture (--layers, --hidden-size, --heads, --mlp-ratio, or --architecture), or --save; "
+            f"give an architecture ({options}, or --architecture), or --save; "
             "`madyn evaluate` says how far to believe a prediction"
         )
     if not asked and (as_json or parameters or (out, steps, training_steps) != (None, None, None)):
