@@ -14,7 +14,6 @@ import typer
 from madyn import __version__, terminal
 from madyn.cli import commands
 from madyn.cli.command import Command
-from madyn.cli.spread import spread
 from madyn.cli.voice import QuietOption, VerboseOption, enter_voice, raise_voice
 from madyn.errors import MadynError
 from madyn.stopping import stoppable
@@ -47,7 +46,7 @@ def _found() -> list[Command]:
 
 
 for one in _found():
-    app.command(rich_help_panel=one.panel, cls=one.kind)(spread(one.function))
+    app.command(rich_help_panel=one.panel, cls=one.kind)(one.function)
 enter_voice(app)
 
 

@@ -8,9 +8,10 @@ again when the function is called, is all that it takes: nothing of typer's is r
 
 from __future__ import annotations
 
+import functools
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from typing import Annotated, Any, NamedTuple, get_args, get_origin
 
@@ -90,15 +91,20 @@ def spread(function: Callable[..., Any]) -> Callable[..., Any]:
     if not gathered:
         return function
 
+    @functools.wraps(function)
     def run(**values: Any) -> Any:
         for name, (found, own) in gathered.items():
             values[name] = found.gather({each: values.pop(each) for each in own})
         return function(**values)
 
-    run.__name__, run.__doc__, run.__module__ = function.__name__, function.__doc__, function.__module__
-    run.__annotations__ = {p.name: p.annotation for p in parameters}
-    run.__signature__ = signature.replace(parameters=parameters)  # pyright: ignore[reportFunctionMemberAccess]
-    return run
+    return signed(run, parameters)
+
+
+def signed(command: Callable[..., Any], parameters: Sequence[inspect.Parameter]) -> Callable[..., Any]:
+    """The command with this signature, which is what typer reads its options from."""
+    command.__signature__ = inspect.Signature(parameters)  # pyright: ignore[reportFunctionMemberAccess]
+    command.__annotations__ = {p.name: p.annotation for p in parameters}
+    return command
 
 
 def _spread_of(annotation: Any) -> Spread | None:

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from madyn import terminal
+from madyn.cli.spread import signed
 from madyn.errors import UsageError
 
 VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Say everything: all rows, every detail.")]
@@ -51,7 +52,4 @@ def _with_voice(function: Callable[..., Any]) -> Callable[..., Any]:
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=option)
         for name, option in options.items()
     ]
-    # What typer reads a command's options from.
-    command.__signature__ = own.replace(parameters=[*own.parameters.values(), *added])  # pyright: ignore[reportAttributeAccessIssue]
-    command.__annotations__ = {**function.__annotations__, **options}
-    return command
+    return signed(command, [*own.parameters.values(), *added])
