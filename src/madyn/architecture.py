@@ -20,7 +20,7 @@ from dataclasses import MISSING, dataclass
 from typing import Any
 
 from madyn.errors import ArchitectureError, quoted
-from madyn.features import NAME, POSITIVE_OR_NONE, SHARE, Feature, derived, derived_of, feature, features_of
+from madyn.features import SHARE, Feature, derived, derived_of, feature, features_of
 
 # Beyond any model's.
 _LARGEST_BASE = 1e18
@@ -113,14 +113,14 @@ class Architecture(Shape):
     """
 
     rotary_emb_base: float | None = feature(
-        "rope_theta", default=10000.0, words="rotary base", kind=POSITIVE_OR_NONE, most=_LARGEST_BASE, read=_rotary_base
+        "rope_theta", default=10000.0, words="rotary base", most=_LARGEST_BASE, read=_rotary_base
     )
     vocab_size: int = feature(default=50304, words="vocabulary")
     max_position_embeddings: int = feature(
         "n_positions", "n_ctx", "max_seq_len", "max_sequence_length", default=2048, words="context"
     )
     model_type: str = feature(
-        default="gpt_neox", words="model type", kind=NAME, most=255, scale=None,
+        default="gpt_neox", words="model type", most=255, scale=None,
         read=lambda config: config.first("model_type") or "unknown",
     )  # fmt: skip
 

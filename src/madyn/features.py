@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_type_hints
 
 from madyn.errors import ArchitectureError, quoted
 
@@ -22,7 +22,7 @@ class Kind(NamedTuple):
 
     Attributes:
         check: the value as it is kept, from name, value and the largest there is. Raises ArchitectureError.
-        cell: what a cell of the parameter table holds; see `table_cells.refuse_values`.
+        cell: see `Feature.cell`.
     """
 
     check: Callable[[str, Any, float], Any]
@@ -75,6 +75,8 @@ POSITIVE = Kind(_positive, "size")
 POSITIVE_OR_NONE = Kind(_positive_or_none, "size")
 NAME = Kind(_words, "text")
 
+_BY_TYPE: Mapping[Any, Kind] = {int: SIZE, float: POSITIVE, float | None: POSITIVE_OR_NONE, str: NAME}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Feature:
@@ -83,7 +85,7 @@ class Feature:
     Attributes:
         words: what readers call it, "hidden size"; with - for each space it is the option of the command line.
         about: what it is, in the help of that option.
-        kind: what its values are, and `most` the largest there is.
+        kind: what its values are: by the field's type, if it does not say; and `most` the largest there is.
         spellings: other names that configs give it, in the order they are tried; `read`, where that is not all there is
             to finding it, reads it from a config, None where it is not there.
         scale: whether the predictor is told its logarithm to base 2, it itself, or nothing of it.
@@ -100,7 +102,7 @@ class Feature:
 
     words: str
     about: str = ""
-    kind: Kind = SIZE
+    kind: Kind | None = None
     most: float = _LARGEST_SIZE
     spellings: tuple[str, ...] = ()
     read: Callable[[Any], Any] | None = None
@@ -146,7 +148,14 @@ class Feature:
 
     def check(self, value: Any) -> Any:
         """The value as it is kept. Raises ArchitectureError."""
+        assert self.kind is not None, "set when the table is made"
         return self.kind.check(self.name, value, self.most)
+
+    @property
+    def cell(self) -> str:
+        """What a cell of the parameter table holds of it; see `table_cells.refuse_values`."""
+        assert self.kind is not None, "set when the table is made"
+        return self.kind.cell
 
 
 class Derived(property):
@@ -173,7 +182,9 @@ def derived(**told: Any) -> Callable[[Callable[[Any], Any]], Derived]:
 
 def features_of(kind: type) -> dict[str, Feature]:
     """The features that are fields of a dataclass, by name, in the order that they are declared in."""
-    return {f.name: replace(f.metadata["feature"], name=f.name) for f in fields(kind) if "feature" in f.metadata}
+    types = get_type_hints(kind)
+    told = {f.name: f.metadata["feature"] for f in fields(kind) if "feature" in f.metadata}
+    return {name: replace(one, name=name, kind=one.kind or _BY_TYPE[types[name]]) for name, one in told.items()}
 
 
 def derived_of(kind: type) -> dict[str, Feature]:

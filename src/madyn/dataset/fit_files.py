@@ -69,7 +69,7 @@ CARD_COLUMNS = ("model", "layer_index", "layer_index_norm", *CARD, *PARAMETER_CO
 
 _TEXT_COLUMNS = (
     "model",
-    *(name for name, one in FIELDS.items() if one.kind.cell == "text"),
+    *(name for name, one in FIELDS.items() if one.cell == "text"),
     "message",
     "method",
     "ratio_of",
@@ -84,7 +84,7 @@ _KINDS = {
     "model": "name",
     "layer_index": "index",
     "layer_index_norm": "number",
-    **{name: one.kind.cell for name, one in FIELDS.items() if one.kind.cell != "text"},
+    **{name: one.cell for name, one in FIELDS.items() if one.cell != "text"},
     **dict.fromkeys(PARAMETER_COLUMNS, "number"),
     **dict.fromkeys(("r2", "aic", "peak_step", "peak_height"), "number"),
     "last_step": "size",
@@ -226,7 +226,7 @@ def shape_cells(shape: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any
 
 def shape_of(row: Mapping[str, str]) -> dict[str, Any]:
     """The fields of an architecture from a row as `read_table_rows` gives it; None for one that is not there."""
-    given = {name: one.kind.cell == "text" for name, one in FIELDS.items() if name in row}
+    given = {name: one.cell == "text" for name, one in FIELDS.items() if name in row}
     return {name: (row[name] or None) if is_text else as_number(row[name]) for name, is_text in given.items()}
 
 
