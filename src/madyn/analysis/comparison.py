@@ -55,6 +55,7 @@ class Comparison:
 
     @property
     def hypotheses(self) -> list[str]:
+        """The names of what was compared, in the order that was asked for."""
         return list(dict.fromkeys(self.layers["hypothesis"]))
 
     @property

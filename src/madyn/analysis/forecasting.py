@@ -46,6 +46,9 @@ def forecast(
 ) -> xr.Dataset:
     """Forecast every layer of a model from what was measured up to step `at`.
 
+    Each layer's trajectory up to there gives a posterior of the curve; the bands are what the curve and its noise may
+    do later.
+
     Args:
         dataset: a dataset, or its folder, or a dataset of the Hub.
         model: its directory's name.

@@ -62,7 +62,7 @@ def curve_quantities(
     at: ArrayLike = (),
     noise: ArrayLike | None = None,
 ) -> xr.Dataset:
-    """Quantities of curves, as they are defined above.
+    """Quantities of curves: peak, top, half-rise, plateau and class, as `madyn.curves.responses` defines them.
 
     Args:
         hypothesis: the curve; or fits, of which the curves, and the last step seen, are taken.

@@ -84,6 +84,7 @@ class Limits(_Sizes):
 
     @property
     def axes(self) -> Mapping[str, Range]:
+        """The ranges by the names of `AXES`; None where an end is open."""
         return {words: getattr(self, one.keyword) for words, one in AXES.items()}
 
 

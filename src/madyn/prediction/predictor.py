@@ -94,7 +94,11 @@ class Predictor:
         return self.fit_table(curve_table(open_dataset(dataset)))
 
     def fit_table(self, table: CurveTable) -> Self:
-        """Learn from curves."""
+        """Learn from the curves of a table, as `curve_table` makes it of a dataset.
+
+        Raises:
+            DatasetError: the table holds a single layer.
+        """
         self._state = fit_calibrated(table, self.approach, self.seed)
         return self
 
@@ -176,7 +180,9 @@ class Predictor:
         )
 
     def log_curves(self, subjects: Sequence[Subject]) -> list[tuple[Array, Array]]:
-        """Log curves and their scaled standard deviations, both (layers, P), of each of several models.
+        """Log curves and their calibrated standard deviations, both (layers, P), of each of several models.
+
+        P are the positions in a run of the table that was learned from (`state.table.positions`).
 
         Raises:
             ArchitectureError: one cannot be built.
@@ -199,8 +205,12 @@ class Predictor:
 
         Returns:
             a row a layer and quantity: layer, quantity, and the quantiles lower (0.05), value (0.5) and upper (0.95).
-            "peak chance" is the probability that the layer has a peak (see `derived`), without an interval; "peak step"
-            is the step of its peak, if it has one.
+            "peak chance" is the probability that the layer has a peak, a ratio at least a tenth above that of the last
+            step, and has no interval; "peak step" is the step of its peak, if it has one.
+
+        Raises:
+            UsageError: the predictor is not fitted.
+            ArchitectureError: no such model can be built.
         """
         import pandas as pd
 
@@ -232,6 +242,10 @@ class Predictor:
         Returns:
             a row a layer: layer, beta, tau0, A1, A2, K (in steps and units of the ratio), and r2 of that fit. The
             parameters trade off against each other; the curve is what was predicted.
+
+        Raises:
+            UsageError: the predictor is not fitted.
+            ArchitectureError: no such model can be built.
         """
         import pandas as pd
 

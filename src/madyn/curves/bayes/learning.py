@@ -47,14 +47,15 @@ def learn_prior(
     last_step: float | None = None,
     positive: bool = False,
 ) -> Prior:
-    """A prior learned from finished runs, for a run of which the part up to the share `seen` is known.
+    """A prior learned from finished runs, for a run of which the part up to step `seen` is known.
 
     Args:
         t: steps, (n,), or one row for each series, in any order. None where y is labelled with its steps.
         y: trajectories of finished runs, (S, n); nan is a missing point. Masks and labels are read as in `fit_curves`.
         hypothesis: the curve.
         runs: which run each series is of, S labels in their order; each series is a run of its own by default.
-        seen: the step up to which the young run is seen, in the steps of `t`; it sets the units.
+        seen: the step up to which the young run is seen, in the steps of `t`; values are
+            divided by their level there, and bands are widened as far as those of the finished runs needed.
         last_step: of the finished runs; by default their last step measured.
         positive: whether values cannot be below 0, as |h| and its ratios cannot; see `Prior.positive`.
 

@@ -54,7 +54,9 @@ def posterior(
     prior: Prior | None = None,
     last_step: float | None = None,
 ) -> Posterior:
-    """The posterior distribution of a curve, given each series.
+    """The posterior distribution of a curve's parameters and of its noise, for each series by itself.
+
+    It is computed, not sampled: the same series give the same numbers.
 
     Args:
         t: steps, (n,), or one row for each series, of y's shape; in any order. None where y is labelled with its steps.
@@ -62,7 +64,8 @@ def posterior(
         hypothesis: the name of a hypothesis without a penalty, or a `SeparableModel`. original is reparam's curve in
             other parameters, and only `sample` and `interval` tell them apart.
         prior: by default `Prior.default(hypothesis)`, which is wide; `learn_prior` makes one from finished runs.
-        last_step: of the run, as planned; by default the last step of each series. A prior speaks of shares of the run.
+        last_step: of the run, as planned; by default the last step of each series. A prior is one over curves whose
+            time is the share of the run that is over, so that a wrong last step gives a wrong posterior.
 
     Raises:
         UsageError: shapes do not match, steps are negative or not finite, the prior is one of another curve, or the
@@ -106,9 +109,9 @@ class Posterior:
         hypothesis: the curve.
         prior: that went in.
         shape: the leading shape of y.
-        message: (...), why there is no posterior, where all results are nan; else "".
+        message: (...), why a series has no posterior: all results for it are nan; "" for one that has.
 
-    The leading dimensions of what it gives are those that y had, where y was labelled.
+    Results have the leading dimensions of y, by its names where y was labelled.
     """
 
     hypothesis: SeparableModel
@@ -132,14 +135,32 @@ class Posterior:
         return self._collected(lambda part: part.mix.log_evidence, ())
 
     def sample(self, n: int, seed: int = 0) -> Array:
-        """Independent draws of the parameters, (..., n, p), in the order of `hypothesis.param_names`."""
+        """Independent draws of the parameters, (..., n, p), in the order of `hypothesis.param_names`.
+
+        Args:
+            n: how many of each series.
+            seed: of the random numbers.
+
+        Raises:
+            UsageError: n or the seed is no whole number, or is negative.
+        """
         n, seed = count_of(n, "the number of draws", MOST_DRAWS), count_of(seed, "seed")
         return self._collected(
             lambda part: self._as_asked(part.draws(n, np.random.default_rng(seed))), (n, self.hypothesis.num_params)
         )
 
     def interval(self, level: float = 0.9) -> xr.Dataset:
-        """Median and central interval of each parameter: dims are those of y's leading shape, then parameter."""
+        """Median and central interval of each parameter, in steps and the values' unit.
+
+        Args:
+            level: the probability of each interval, between 0 and 1.
+
+        Returns:
+            median, lower and upper; dims are those of y's leading shape, then parameter.
+
+        Raises:
+            UsageError: level is no probability.
+        """
         tails, p = _tails(level), self.hypothesis.num_params
         lower, median, upper = self._summed(
             lambda draws: _quantiles(self._as_asked(draws), tails, -2, "linear"), (p,), len(tails)
@@ -151,26 +172,51 @@ class Posterior:
         )
 
     def value(self, t: ArrayLike, level: float = 0.9) -> xr.Dataset:
-        """Median and central interval of the curve itself, without noise, at steps t: dims ..., then step."""
+        """Median and central interval of the curve itself, without noise.
+
+        Args:
+            t: (m,) steps.
+            level: the probability of each interval, at each step by itself.
+
+        Returns:
+            median, lower and upper, in the values' unit; dims are those of y's leading shape, then step.
+
+        Raises:
+            UsageError: a step is not finite, or negative where the curve counts training steps, or level is no
+                probability.
+        """
         return self._over_steps(t, level, noisy=False)
 
     def forecast(self, t_new: ArrayLike, level: float = 0.9) -> xr.Dataset:
-        """Median and central interval of what would be measured at steps t_new: dims ..., then step.
+        """Median and central interval of what would be measured.
 
-        After the last point seen the noise goes on from that point's; at a step before it, the band is for a
-        measurement with noise of its own.
+        Noise is correlated from step to step. So after the last point seen the band starts from how far that point lies
+        off the curve; at a step before it, the band is that of a fresh measurement.
 
         Args:
             t_new: (m,) steps.
             level: the probability of each band, at each step by itself.
+
+        Returns:
+            median, lower and upper, in the values' unit; dims are those of y's leading shape, then step.
+
+        Raises:
+            UsageError: as `value`.
         """
         return self._over_steps(t_new, level, noisy=True)
 
     def plateau(self, level: float = 0.9) -> xr.Dataset:
-        """Median and central interval of what the curve tends to; dims are those of y's leading shape.
+        """Median and central interval of what the curve tends to as the step grows for ever.
+
+        Args:
+            level: the probability of the interval.
+
+        Returns:
+            median, lower and upper, in the values' unit, infinite where the curve grows for ever; dims are those of y's
+            leading shape.
 
         Raises:
-            UsageError: it is not known what the curve tends to.
+            UsageError: it is not known what the curve tends to, or level is no probability.
         """
         tails = _tails(level)
 
@@ -191,8 +237,15 @@ class Posterior:
 
         The run ends at its planned last step; see `madyn.curves.responses` for the definitions.
 
+        Args:
+            level: the probability of each interval.
+            at: (m,) steps at which the curve's value is wanted.
+
+        Returns:
+            what `quantity_intervals` returns.
+
         Raises:
-            UsageError: the series' runs end at different steps.
+            UsageError: the series' runs end at different steps, or level is no probability.
         """
         ends = {part.time.start + part.time.length for part in self.parts}
         if len(ends) > 1:
@@ -203,10 +256,17 @@ class Posterior:
     def peak(self, level: float = 0.9) -> xr.Dataset:
         """Step and height of the curve's maximum, and whether it lies inside the run.
 
+        Args:
+            level: the probability of each interval.
+
         Returns:
             median, lower and upper of dims (..., quantity), the quantities step and height, given that the maximum lies
             inside the run, after step 0 and not after its last; `inside` (...), the probability of that; and `ahead`
             (...), that it lies inside and after the last point seen. nan where `inside` is below 1 %.
+
+        Raises:
+            UsageError: there is no formula for the curve's maximum (`quantities` looks for it), or level is no
+                probability.
         """
         tails = _tails(level)
         lower, median, upper = np.moveaxis(self._collected(lambda part: self._peaks(part, tails)[0], (3, 2)), -2, 0)

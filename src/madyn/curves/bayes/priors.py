@@ -47,10 +47,10 @@ class Prior:
     Attributes:
         hypothesis: the curve.
         mean: (q,), of the nonlinear parameters' search coordinates.
-        cov: (q, q).
+        cov: (q, q), their covariance.
         linear_mean: (k,), of the scaled coefficients at `mean`.
         linear_slope: (k, q), how their mean moves with the search coordinates.
-        linear_cov: (k, k), about that mean.
+        linear_cov: (k, k), their covariance about that mean.
         log_sigma: (mean, standard deviation) of the logarithm of the noise, in units of the scale.
         lengths: probabilities of the correlation lengths `LENGTHS`.
         proportional_share: of the noise's variance, the share that goes with the squared curve, from 0 to below 1.
@@ -59,9 +59,10 @@ class Prior:
             seen; "given", for `center` and `scale`.
         center: see `units`.
         scale: see `units`.
-        widening: by which the bands of a forecast are widened about their median, where finished runs called for it.
-        positive: whether a measurement cannot be below 0, as |h| cannot. The curve's normal distributions do not know
-            that; forecasts, values, plateaus and peaks' heights are then given that they are not below 0 themselves.
+        widening: the factor, 1 or more, by which the bands of a forecast are widened about their median, as those of
+            finished runs that were left out proved too narrow.
+        positive: whether a measurement cannot be below 0, as |h| cannot. The curve's normal distributions reach below 0
+            all the same; forecasts, values, plateaus and peaks' heights are then those of the part that lies above it.
         source: where it comes from, in words.
     """
 
@@ -120,10 +121,16 @@ class Prior:
     @classmethod
     @renamed(model="hypothesis")
     def default(cls, hypothesis: str | SeparableModel = "reparam") -> Prior:
-        """Wide, for any curve: nonlinear parameters within the middle of the box, coefficients within a few ranges.
+        """A wide prior, for any curve: nonlinear parameters about the middle of the box, coefficients of a few ranges.
 
         The standard deviation of a search coordinate is a sixth of its box; of a coefficient, three times the range
         seen; the noise is 3 % of the range, within a factor e.
+
+        Args:
+            hypothesis: the curve; for original, the prior is one of reparam, the same curve.
+
+        Raises:
+            UsageError: the curve is unknown, or has a penalty.
         """
         hypothesis = curve_of(hypothesis)
         low, high = hypothesis.search_box.T
@@ -142,7 +149,15 @@ class Prior:
         )
 
     def given(self, center: float = 0.0, scale: float = 1.0) -> Prior:
-        """The same prior for series whose units are known, and not taken from what was seen of them."""
+        """The same prior for series whose units are known, and not taken from what was seen of them.
+
+        Args:
+            center: what is subtracted from values; 0 for a curve without a K, which cannot follow a shift.
+            scale: what they are divided by, above 0.
+
+        Raises:
+            UsageError: a number is not as said.
+        """
         return replace(self, units="given", center=center, scale=scale)
 
     def own_units(self, time: RunTime, n: int) -> Units:
@@ -168,8 +183,12 @@ class Prior:
             seed: of the random numbers.
             last_step: of the run; the last of `t` by default.
 
+        Returns:
+            the series `y` (n, m) and the curves `curve` (n, m) that they are noise about, and the curves' parameters
+            `params` (n, p).
+
         Raises:
-            UsageError: the steps are not finite and ascending.
+            UsageError: the steps are not finite and ascending, or go beyond the run, or a number is negative.
         """
         n, seed = count_of(n, "the number of series", MOST_DRAWS), count_of(seed, "seed")
         rng = np.random.default_rng(seed)

@@ -94,6 +94,9 @@ class Fits(FitArrays):
         Args:
             index: of one series in the leading shape; by default all of them, the first ten in full.
 
+        Raises:
+            UsageError: there is no such series.
+
         >>> t = np.arange(0, 30_000, 1000)
         >>> print(fit_curves(t, 7 * (1 - np.exp(-t / 5000)) + 0.1 * np.sin(t), hypothesis="step1").summary())
         step1, 30 points, method varpro: R2 = 0.9985...
@@ -178,9 +181,19 @@ def fit_each(
     method: str = "varpro",
     robust: Literal["huber", "student"] | None = None,
 ) -> list[Fits]:
-    """`fit_curves` for several curves, a `Fits` each; the same curves in other parameters are searched for once.
+    """`fit_curves` for several curves; one that is another in other parameters is not searched for again.
 
     The curves are shared among the processor's cores.
+
+    Args:
+        t, y, method, robust: as for `fit_curves`.
+        hypotheses: names in `HYPOTHESES`, or curves of your own.
+
+    Returns:
+        fits of each, in the order of `hypotheses`.
+
+    Raises:
+        UsageError: as `fit_curves`.
     """
     chosen = resolve(hypotheses)
     names = {hypothesis.name for hypothesis in chosen} if method == "varpro" else set()
