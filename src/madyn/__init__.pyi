@@ -3,6 +3,7 @@ from . import checking as checking
 from . import curves as curves
 from . import dataset as dataset
 from . import effects as effects
+from . import intervention as intervention
 from . import lab as lab
 from . import massive as massive
 from . import measurement as measurement
@@ -18,6 +19,8 @@ from .curves.fitting.fits import fit_curves as fit_curves
 from .dataset.view import open_dataset as open_dataset
 from .errors import MadynError as MadynError
 from .figures.draw import draw_figures as draw_figures
+from .intervention.editing import intervene as intervene
+from .intervention.finding import massive_dimensions as massive_dimensions
 from .lab.running import run_suite as run_suite
 from .measurement.forward import measure as measure
 from .prediction.design_search import design as design
