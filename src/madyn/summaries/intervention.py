@@ -141,7 +141,7 @@ def write_report(effects: Effects, title: str, folder: Path) -> list[Path]:
         StorageError: a file cannot be written.
     """
     from madyn.dataset.files import write_text
-    from madyn.figures.interventions import effects_figure, layers_after_figure
+    from madyn.figures.pictures.interventions import effects_figure, layers_after_figure
     from madyn.figures.png import save_figure
 
     written = []

@@ -10,6 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from madyn.figures import style
+from madyn.figures.entries import picture
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,6 +21,7 @@ _ROW, _GROUP_GAP = 0.24, 0.5  # inches a kind of values; rows between settings
 _LINEAR = 1e-3  # nats below which the axis of changes is straight
 
 
+@picture("intervention_effects.png")
 def effects_figure(effects: Effects) -> Figure:
     """The change of the loss (or of the embedding) for every setting and kind of values, with 95 % intervals."""
     by = "divergence" if effects.kind == "embedding" else "change"
@@ -72,6 +74,7 @@ def _change_ticks(ax: Any, values: np.ndarray) -> None:
     style.set_ticks(ax.xaxis, ticks, [style.number(t) for t in ticks])
 
 
+@picture("intervention_layers.png")
 def layers_after_figure(by_layer: pd.DataFrame) -> Figure:
     """Largest and median |h| behind every layer: untouched, and from the changed layer on for each setting.
 
