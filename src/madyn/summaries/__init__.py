@@ -9,7 +9,7 @@ from madyn.summaries.fitting import fit_tables, print_fits
 from madyn.summaries.forecasting import print_forecast
 from madyn.summaries.intervention import print_intervention, write_report
 from madyn.summaries.prediction import prediction_tables, print_evaluation, print_prediction
-from madyn.summaries.scanning import print_scan, print_scans_by_bos, scan_records
+from madyn.summaries.scanning import print_features, print_scan, print_scans_by_bos, scan_records
 from madyn.summaries.sweeping import print_costs, print_trace
 from madyn.summaries.verifying import print_verifications
 
@@ -26,6 +26,7 @@ __all__ = [
     "print_drawing",
     "print_effects",
     "print_evaluation",
+    "print_features",
     "print_fits",
     "print_forecast",
     "print_intervention",

@@ -134,3 +134,30 @@ def _ranges(numbers: list[int]) -> str:
         else:
             runs.append([number])
     return ", ".join("-".join(str(end) for end in run) for run in runs)
+
+
+def print_features(table: pd.DataFrame, title: str) -> None:
+    """The features that carry massive values, as `madyn.intervention.features_of` gives them."""
+    about = table.attrs
+    if table.empty:
+        console.print(title, style="bold")
+        console.print(
+            f"no feature is massive ({about['rule']}); the largest value is {about['largest_ratio']:,.4g} times the "
+            "median of its layer"
+        )
+        return
+    rows: list[list[Any]] = [
+        [
+            row["feature"], f"{row['first']} to {row['last']} ({row['layers']})", row["position"], repr(row["token"]),
+            row["positions"], row["largest"], row["ratio"], f"{row['share']:.0%}",
+        ]
+        for row in table.to_dict("records")
+    ]  # fmt: skip
+    columns = ["feature", "layers", "position", "token", "positions", "largest |h|", "ratio", "sequences"]
+    print_table(title, columns, rows, left=["layers", "token"], most=25)
+    console.print(
+        f"massive: {about['rule']}, in any of {about['sequences']} sequences. layers: the first and the last in which "
+        "the feature is massive, and in how many; position and token: where it is most often, of so many positions; "
+        "sequences: the share in which it is massive there. Whoever edits or prunes the model leaves these features "
+        "alone, or tries `madyn intervene` first."
+    )

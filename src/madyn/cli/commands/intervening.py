@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 import typer
 
 from madyn.cli.command import Command
 from madyn.cli.options import (
-    DeviceOption,
-    DtypeOption,
     JsonOption,
-    LayersOption,
     OutFolderOption,
-    ProbeOption,
     ScanBosOption,
-    SeedOption,
     TokenizerOption,
     TokensOption,
-    TrustOption,
-    WeightsOption,
     WithBos,
     read_tokens,
     say_written,
     starts_with_bos,
 )
+from madyn.cli.spread import Fields
+from madyn.settings import Probe, Settings
 from madyn.terminal import print_json, progress_display
 
 _DOCUMENTS = 50
@@ -34,7 +30,8 @@ def intervene(
     context: typer.Context,
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A folder, a GGUF file, or a name of the Hub.")],
     revision: Annotated[str | None, typer.Option("--revision", help="Revision of a model of the Hub.")] = None,
-    settings: Annotated[
+    *,
+    given: Annotated[
         list[str] | None,
         typer.Option(
             "--set", help="What values are set to: zero, mean, scale:0.5, clip:100 or a number; may be given again."
@@ -50,18 +47,21 @@ def intervene(
     controls: Annotated[
         bool, typer.Option("--controls/--no-controls", help="Change as many other values in the same way too.")
     ] = True,
-    probe: ProbeOption = "stdlib",
-    sequences: Annotated[int, typer.Option("--sequences", help="How many.")] = 4,
-    length: Annotated[int | None, typer.Option("--length", help="Tokens a sequence; at most 512 if not given.")] = None,
+    probe: Annotated[
+        Probe,
+        Fields(
+            "text",
+            "sequences",
+            "length",
+            "seed",
+            defaults={"sequences": 4},
+            words={"length": "Tokens a sequence; at most 512 if not given."},
+        ),
+    ],
     bos: ScanBosOption = "none",
-    seed: SeedOption = 0,
     tokenizer: TokenizerOption = None,
     tokens: TokensOption = None,
-    dtype: DtypeOption = "float32",
-    device: DeviceOption = None,
-    layers: LayersOption = None,
-    weights: WeightsOption = "auto",
-    trust_remote_code: TrustOption = False,
+    settings: Annotated[Settings, Fields("dtype", "device", "layers", "weights", "trust_remote_code")],
     out: OutFolderOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -72,13 +72,11 @@ def intervene(
     """
     from madyn.intervention import measure_effects
     from madyn.summaries import print_intervention, write_report
-    from madyn.sweep import Probe, Settings
     from madyn.sweep.subjects import Subject
 
     ids = read_tokens(context, tokens, "probe", "sequences", "length", "bos", "seed")
-    how = Settings(dtype=dtype, device=device, trust_remote_code=trust_remote_code, layers=layers, weights=weights)
-    text = Probe(probe, sequences, length, starts_with_bos(bos), _DOCUMENTS, seed)
-    subject = Subject.find(model, revision, text, how, tokenizer, ids is not None)
+    text = replace(probe, bos=starts_with_bos(bos), documents=_DOCUMENTS)
+    subject = Subject.find(model, revision, text, settings, tokenizer, ids is not None)
     inputs, said = subject.prepare(subject.probe) if ids is None else subject.given(ids)
     loaded, remarks = subject.load_with_head()
     with progress_display() as progress:
@@ -86,14 +84,14 @@ def intervene(
         effects = measure_effects(
             loaded,
             inputs.values,
-            settings or ("zero", "mean"),
+            given or ("zero", "mean"),
             layer=int(layer) if layer.isdigit() else layer,
             top=top,
             positions=positions,
             controls=controls,
             tokenizer=subject.tokenizer,
-            layers=layers,
-            seed=seed,
+            layers=settings.layers,
+            seed=probe.seed,
             advance=lambda done, total: progress.update(task, completed=done, total=total),
         )
     effects.remarks.extend([*inputs.remarks, *remarks])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -21,6 +21,7 @@ from madyn.cli.options import (
     starts_with_bos,
 )
 from madyn.cli.spread import Fields
+from madyn.errors import UsageError
 from madyn.settings import Probe, Settings
 from madyn.terminal import print_json
 
@@ -54,13 +55,20 @@ def scan(
     settings: Annotated[
         Settings, Fields("dtype", "device", "batch_size", "layers", "stream", "weights", "trust_remote_code")
     ],
+    features: Annotated[
+        bool, typer.Option("--features", help="List the features that carry massive values, over all layers, instead.")
+    ] = False,
+    rule: Annotated[
+        str, typer.Option("--rule", help="With --features, what is massive: 1000x, ratio>300 (any number), or robust.")
+    ] = "1000x",
     as_json: JsonOption = False,
 ) -> None:
     """Measure one checkpoint, layer by layer. [dim]madyn scan EleutherAI/pythia-70m --revision step1000[/dim]
 
     --json prints {"model", "revision", "false_alarms", "scans"}: a scan (two with --bos both) is {"bos", "inputs",
     "sequences", "length", "remarks", "layers"}, a layer a record with the columns of `scan_checkpoint`; see
-    docs/json.md.
+    docs/json.md. With --features it is {"model", "revision", "inputs", "rule", "sequences", "largest_ratio",
+    "features", "dimensions"}: records with the columns of `madyn.intervention.features_of` and `massive_dimensions`.
     """
     from madyn.summaries import print_scan, print_scans_by_bos, scan_records
     from madyn.sweep import scan_checkpoint, scan_with_and_without_bos
@@ -68,6 +76,11 @@ def scan(
     ids = read_tokens(context, tokens, "probe", "sequences", "length", "bos", "seed", "images")
     start = starts_with_bos(bos, both=True)
     text = replace(probe, bos=start, documents=SCAN_DOCUMENTS)
+    if features:
+        if bos == "both" or images is not None:
+            raise UsageError("--features is of one reading of text: without --images, and --bos none or start")
+        _scan_features(model, revision, text, settings, tokenizer, ids, rule, as_json)
+        return
     if bos == "both":
         refuse_beside_images(context, images, "bos")
         pair = scan_with_and_without_bos(model, revision, probe=text, settings=settings, tokenizer=tokenizer)
@@ -85,6 +98,35 @@ def scan(
         print_scans_by_bos(tables[0][1], tables[1][1], title.removesuffix(", without BOS"))
     else:
         print_scan(tables[0][1], title)
+
+
+def _scan_features(
+    model: str,
+    revision: str | None,
+    probe: Probe,
+    settings: Settings,
+    tokenizer: str | None,
+    tokens: Any,
+    rule: str,
+    as_json: bool,
+) -> None:
+    from madyn.intervention import features_of, massive_dimensions
+    from madyn.summaries import print_features
+    from madyn.sweep.subjects import Subject
+
+    subject = Subject.find(model, revision, probe, settings, tokenizer, tokens is not None)
+    inputs, said = subject.prepare(subject.probe) if tokens is None else subject.given(tokens)
+    loaded = subject.load()
+    dimensions = massive_dimensions(
+        loaded.model, inputs.values, rule, tokenizer=subject.tokenizer, layers=loaded.layers
+    )
+    table = features_of(dimensions)
+    if as_json:
+        shown = {key: dimensions.attrs[key] for key in ("rule", "sequences", "largest_ratio")}
+        records = {"features": table.to_dict("records"), "dimensions": dimensions.to_dict("records")}
+        print_json({"model": model, "revision": revision, "inputs": said, **shown, **records})
+    else:
+        print_features(table, f"{model}{f' at {revision}' if revision else ''}, {said}")
 
 
 COMMAND = Command(scan, panel="Measure", kind=WithBos)
