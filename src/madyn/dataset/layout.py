@@ -38,8 +38,8 @@ _LONGEST_NAME = 200  # bytes; a file system takes 255, and a statistics file is 
 
 # What the layout calls its own, in upper or lower case: many file systems do not tell them apart.
 _TAKEN = frozenset(
-    ("manifest", "locations", "positions", "training", "analysis", "checkpoints", "stats", "params", "series",
-     "per_layer_evolution", "example_fits", "metrics", "probe.json", "readme.md", "license", PARAMETER_TABLE)
+    ("manifest", "locations", "positions", "training", "analysis", "intervention", "checkpoints", "stats", "params",
+     "series", "per_layer_evolution", "example_fits", "metrics", "probe.json", "readme.md", "license", PARAMETER_TABLE)
 )  # fmt: skip
 _DEVICES = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\..*)?", re.IGNORECASE)  # of Windows
 
@@ -186,6 +186,16 @@ def _by_step(pattern: re.Pattern[str], folder: Path) -> dict[int, Path]:
     found = [(int(m[1]), p) for p in list_folder(folder) if (m := pattern.fullmatch(p.name))]
     found.sort(key=lambda one: (one[0], -len(one[1].name), one[1].name))
     return {step: path for step, path in found if step <= MAX_STEP}
+
+
+def study_path(root: Path, model: str, step: int | None) -> Path:
+    """What a checkpoint showed when values of it were replaced; None: what the study of the model follows."""
+    folder = root / "intervention" / check_name(model)
+    return folder / ("site.json" if step is None else f"step{check_step(step)}.json")
+
+
+def study_files(root: Path, model: str) -> dict[int, Path]:
+    return _by_step(_MANIFEST_FILE, root / "intervention" / check_name(model))
 
 
 def probe_path(root: Path) -> Path:

@@ -16,7 +16,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from madyn.errors import UsageError, listed
-from madyn.intervention.places import MASSIVE, Places, choose_layer, choose_places, control_places, place_table
+from madyn.intervention.places import (
+    MASSIVE,
+    Places,
+    choose_layer,
+    choose_places,
+    control_places,
+    place_table,
+    places_at,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,6 +81,7 @@ def measure_effects(
     tokenizer: Any = None,
     layers: str | None = None,
     seed: int = 0,
+    at: tuple[Any, Any] | None = None,
     advance: Callable[[int, int], None] = lambda done, total: None,
 ) -> Effects:
     """Replace massive values where they arise and see what becomes of the model's predictions.
@@ -92,6 +101,8 @@ def measure_effects(
         tokenizer: shows tokens as text, tells delimiters, and gives the mask token of a masked model.
         layers: the path of the list of layers in the model; found if not given.
         seed: of the random controls and of the bootstrap.
+        at: with a layer by its number: the positions and features to change, each of shape (B, n), in place of the
+            largest values; what stands there is then what the table calls massive, whatever it is.
         advance: called with the forwards done and how many there are in all.
 
     Raises:
@@ -100,7 +111,7 @@ def measure_effects(
         ArchitectureError, NonFiniteError: as `madyn.measure` raises them.
     """
     return _Experiment(model, sequences, layers, tokenizer).run(
-        settings, layer, top, positions, controls, seed, advance
+        settings, layer, top, positions, controls, seed, at, advance
     )
 
 
@@ -125,6 +136,7 @@ class _Experiment:
         positions: str,
         controls: bool,
         seed: int,
+        at: tuple[Any, Any] | None,
         advance: Callable[[int, int], None],
     ) -> Effects:
         import pandas as pd
@@ -140,7 +152,11 @@ class _Experiment:
         stack, number_in_stack = find_layer(self.stacks, number)
         module, first = stack.modules[number_in_stack], number - number_in_stack
         hidden = hidden_states_behind(self.model, module, stack, self.ids)
-        massive = choose_places(hidden, top, positions, self._is_delimiter if positions == "delimiters" else None)
+        if at is None:
+            massive = choose_places(hidden, top, positions, self._is_delimiter if positions == "delimiters" else None)
+        else:
+            massive = places_at(hidden, *at)
+        top = massive.positions.shape[1]
         groups = {MASSIVE: massive, **(dict(control_places(hidden, massive, seed)) if controls else {})}
         arms = [(setting, kind, places) for setting in settings for kind, places in groups.items()]
         total, done = len(self.ids) * (1 + len(arms)), 0

@@ -41,6 +41,19 @@ class Places:
         return self.values.mean(axis=0)
 
 
+def places_at(hidden: list[torch.Tensor], positions: Any, features: Any) -> Places:
+    """What stands at places that were chosen before, each of shape (B, n).
+
+    Raises:
+        UsageError: there are other sequences, or no such position or feature.
+    """
+    rows = [*zip(np.asarray(positions), np.asarray(features), strict=True)]
+    inside = all(p.max() < len(state) and f.max() < state.shape[1] for state, (p, f) in zip(hidden, rows, strict=False))
+    if len(rows) != len(hidden) or not inside:
+        raise UsageError(f"places of {len(rows)} sequences, which are not all in the {len(hidden)} that were read")
+    return _places(hidden, rows)
+
+
 def choose_layer(measured: Measurement, layer: int | str) -> int:
     """The layer behind which values are changed: where massive activations arise, or the one that is asked for.
 
