@@ -50,7 +50,7 @@ class Stack:
 
     def hidden_state(self, output: Any, length: int) -> torch.Tensor | None:
         """What a layer hands on of sequences of a length, as (B, ..., d); None if its output holds no hidden state."""
-        hidden = _first_tensor(output)
+        hidden = first_tensor(output)
         if hidden is None or hidden.ndim < 3 or not hidden.is_floating_point():
             return None
         if hidden.ndim == 3:
@@ -219,7 +219,7 @@ def _run(
         return [], []
     calls: Calls = []
     recorded = {module for modules in lists.values() for module in modules}
-    with _leaving_no_hooks(model), _recording(recorded, calls), torch.no_grad():
+    with leaving_no_hooks(model), _recording(recorded, calls), torch.no_grad():
         outputs = model(**arguments, output_hidden_states=True)
     keys = ("hidden_states", "encoder_hidden_states", "decoder_hidden_states")
     found = [outputs.get(key) for key in keys] if isinstance(outputs, Mapping) else []
@@ -230,7 +230,7 @@ _CAPTURES = "_output_capturing_hooks_installed"
 
 
 @contextmanager
-def _leaving_no_hooks(model: nn.Module) -> Iterator[None]:
+def leaving_no_hooks(model: nn.Module) -> Iterator[None]:
     """transformers hooks a model for good when it is first asked for hidden states; this takes its hooks off again."""
     modules = list(model.modules())
     hooked = any(_CAPTURES in vars(module) for module in modules)
@@ -250,7 +250,7 @@ def _leaving_no_hooks(model: nn.Module) -> Iterator[None]:
 @contextmanager
 def _recording(modules: set[nn.Module], calls: Calls) -> Iterator[None]:
     def record(module: nn.Module, inputs: Any, output: Any) -> None:
-        hidden = _first_tensor(output)
+        hidden = first_tensor(output)
         if hidden is not None:
             # A copy: the next layer may work in place.
             calls.append((module, hidden.detach().clone()))
@@ -261,7 +261,7 @@ def _recording(modules: set[nn.Module], calls: Calls) -> Iterator[None]:
         yield
 
 
-def _first_tensor(output: Any) -> torch.Tensor | None:
+def first_tensor(output: Any) -> torch.Tensor | None:
     if isinstance(output, Mapping):
         output = tuple(output.values())
     if isinstance(output, (tuple, list)):

@@ -1,0 +1,47 @@
+"""Tiny models of many families, and a massive activation planted into one."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+SHAPE: dict[str, Any] = {
+    "vocab_size": 90, "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 48,
+    "max_position_embeddings": 64,
+}  # fmt: skip
+GROUPED = {**SHAPE, "num_key_value_heads": 2}
+FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
+    "gpt_neox": ("gpt_neox", SHAPE),
+    "llama": ("llama", GROUPED),
+    "gpt2": ("gpt2", {"vocab_size": 90, "n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 64}),
+    "gemma3": ("gemma3_text", {**GROUPED, "head_dim": 8, "sliding_window": 64}),
+    "glm4": ("glm4", {**GROUPED, "head_dim": 8, "pad_token_id": 0}),
+    "mixtral": ("mixtral", {**GROUPED, "num_local_experts": 3}),
+    "gpt_oss": ("gpt_oss", {**GROUPED, "head_dim": 8, "num_local_experts": 3, "num_experts_per_tok": 2}),
+    "phi3": ("phi3", {**GROUPED, "pad_token_id": 0}),
+    "opt": ("opt", {**SHAPE, "ffn_dim": 48, "word_embed_proj_dim": 32}),
+    "bloom": ("bloom", {**SHAPE, "n_layer": 3, "n_head": 4}),
+    "falcon": ("falcon", {**SHAPE, "new_decoder_architecture": False}),
+    "granite": ("granite", {**GROUPED, "residual_multiplier": 0.3}),
+    "mamba": ("mamba", {"vocab_size": 90, "hidden_size": 32, "num_hidden_layers": 3, "state_size": 4}),
+}
+IDS = np.random.default_rng(0).integers(5, 90, (2, 20))
+
+
+def build(family: str, **changes: Any) -> Any:
+    """A causal model with fresh weights, larger than usual: at a usual start attention is all but uniform."""
+    torch.manual_seed(0)
+    kind, shape = FAMILIES[family]
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **{**shape, **changes})).eval()
+    with torch.no_grad():
+        for name, values in model.named_parameters():
+            if values.ndim > 1 and "bias" not in name:
+                values.mul_(4)
+    return model
+
+
+def plant(model: Any, weight: str, index: tuple[int, ...], value: float) -> None:
+    """Set one entry of a weight."""
+    with torch.no_grad():
+        dict(model.named_parameters())[weight][index] = value
