@@ -63,6 +63,13 @@ class Passes:
         """A layer of the first stack."""
         return check_range("layer", value, 0, len(self.stacks[0].modules) - 1)
 
+    def feature(self, value: Any) -> int:
+        """A feature of the residual stream, whose width is that of the embedding or what the config says."""
+        config = getattr(self.part, "config", None)
+        config = config.get_text_config() if hasattr(config, "get_text_config") else config
+        width = getattr(config, "hidden_size", None)
+        return check_range("feature", value, 0, (width or 1 << 20) - 1)
+
     @torch.no_grad()
     def run(self, number: int, **arguments: Any) -> Any:
         """One forward of one sequence, without dropout; what the model gives."""
