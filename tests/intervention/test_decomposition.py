@@ -1,5 +1,7 @@
 """What is added to a coordinate: against sums by hand, in every wiring of a layer."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from families import IDS, build, plant
 from madyn.errors import ArchitectureError, UsageError
 from madyn.intervention.decomposition import decompose, writers
 from madyn.measurement import forward
+from madyn.measurement.layers import first_tensor
 
 DOWN = {
     "gpt_neox": ("gpt_neox.layers.1.mlp.dense_4h_to_h.weight", (5, 7)),
@@ -65,12 +68,10 @@ def test_each_part_is_what_its_module_adds():
     ):
         model = build(family)
         _, modules = states(model, 3, 5)
-        seen = {}
+        seen: dict[Any, Any] = {}
         hooks = [
             module.get_submodule(name).register_forward_hook(
-                lambda m, i, o, key=(layer, part), seen=seen: seen.update(
-                    {key: (o[0] if isinstance(o, tuple) else o)[0, 3, 5]}
-                )
+                lambda m, i, o, key=(layer, part), seen=seen: seen.update({key: first_tensor(o)[0, 3, 5]})
             )
             for layer, module in enumerate(modules)
             for part, name in (("attention", attention), ("mlp", mlp))
@@ -97,7 +98,7 @@ def test_a_state_space_model_has_a_mixer():
 
 def test_a_norm_behind_the_sum_is_given_as_a_whole():
     torch.manual_seed(0)
-    shape = {"vocab_size": 90, "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4}
+    shape: dict[str, Any] = {"vocab_size": 90, "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4}
     model = BertModel(BertConfig(**shape, intermediate_size=48)).eval()
     after, _ = states(model, 3, 5)
     found = decompose(model, IDS, 3, 5)
@@ -126,7 +127,7 @@ def test_half_precision_says_how_far_its_sums_are_off():
     model = build("llama")
     plant(model, *DOWN["llama"], 3000.0)
     found = decompose(model.bfloat16(), IDS, 3, 5)
-    assert found.part.tolist() == ["embedding", *["attention", "mlp"] * 3] * 2
+    assert found["part"].tolist() == ["embedding", *["attention", "mlp"] * 3] * 2
     assert "the model rounds its own sums" in found.attrs["remarks"][0]
 
 
@@ -150,7 +151,8 @@ def test_the_writers_are_named():
 
 def test_bad_input():
     model = build("gpt_neox")
-    for position, feature in ((20, 5), (-1, 5), (3, 32), (3, "a"), (1.5, 5)):
+    bad: Any = ((20, 5), (-1, 5), (3, 32), (3, "a"), (1.5, 5))
+    for position, feature in bad:
         with pytest.raises(UsageError, match=r"position is|feature is"):
             decompose(model, IDS, position, feature)
     with pytest.raises(UsageError, match="share is 0"):

@@ -65,7 +65,7 @@ class Passes:
 
     def feature(self, value: Any) -> int:
         """A feature of the residual stream, whose width is that of the embedding or what the config says."""
-        config = getattr(self.part, "config", None)
+        config: Any = getattr(self.part, "config", None)
         config = config.get_text_config() if hasattr(config, "get_text_config") else config
         width = getattr(config, "hidden_size", None)
         return check_range("feature", value, 0, (width or 1 << 20) - 1)
