@@ -45,3 +45,8 @@ def plant(model: Any, weight: str, index: tuple[int, ...], value: float) -> None
     """Set one entry of a weight."""
     with torch.no_grad():
         dict(model.named_parameters())[weight][index] = value
+
+
+def first(output: Any) -> Any:
+    """The hidden state among what a module gives."""
+    return output[0] if isinstance(output, tuple) else output

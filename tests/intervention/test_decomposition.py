@@ -7,11 +7,10 @@ import pytest
 import torch
 from transformers import BertConfig, BertModel, T5Config, T5Model
 
-from families import IDS, build, plant
+from families import IDS, build, first, plant
 from madyn.errors import ArchitectureError, UsageError
 from madyn.intervention.decomposition import decompose, writers
 from madyn.measurement import forward
-from madyn.measurement.layers import first_tensor
 
 DOWN = {
     "gpt_neox": ("gpt_neox.layers.1.mlp.dense_4h_to_h.weight", (5, 7)),
@@ -31,7 +30,7 @@ def states(model, position, feature):
     """The coordinate after every layer, and the layers' modules."""
     (stack,) = forward.stacks_of(model, IDS)
     found = []
-    hooks = [m.register_forward_hook(lambda m, i, o: found.append(o[0] if isinstance(o, tuple) else o))
+    hooks = [m.register_forward_hook(lambda m, i, o: found.append(first(o)))
              for m in stack.modules]  # fmt: skip
     with torch.no_grad():
         model(torch.as_tensor(IDS))
@@ -50,7 +49,7 @@ def test_the_parts_sum_to_the_coordinate(family):
     assert found.attrs["remarks"] == []
     for sequence in (0, 1):
         rows = found[found.sequence == sequence]
-        assert rows.part.tolist() == ["embedding", *["attention", "mlp"] * 3]
+        assert rows["part"].tolist() == ["embedding", *["attention", "mlp"] * 3]
         assert rows.layer.tolist() == [-1, 0, 0, 1, 1, 2, 2]
         np.testing.assert_allclose(rows["sum"], rows["value"].cumsum())
         np.testing.assert_allclose(rows["sum"].to_numpy()[2::2], after[sequence], rtol=1e-5, atol=1e-4)
@@ -71,7 +70,7 @@ def test_each_part_is_what_its_module_adds():
         seen: dict[Any, Any] = {}
         hooks = [
             module.get_submodule(name).register_forward_hook(
-                lambda m, i, o, key=(layer, part), seen=seen: seen.update({key: first_tensor(o)[0, 3, 5]})
+                lambda m, i, o, key=(layer, part), seen=seen: seen.update({key: first(o)[0, 3, 5]})
             )
             for layer, module in enumerate(modules)
             for part, name in (("attention", attention), ("mlp", mlp))
@@ -87,13 +86,13 @@ def test_each_part_is_what_its_module_adds():
 def test_a_constant_before_the_sum_is_in_the_part():
     model = build("granite", residual_multiplier=0.25)
     model_without = build("granite", residual_multiplier=1.0)
-    first, without = (decompose(one, IDS[:1], 3, 5) for one in (model, model_without))
-    assert first["value"][1] == pytest.approx(0.25 * without["value"][1], rel=1e-4)
+    first_part, without = (decompose(one, IDS[:1], 3, 5) for one in (model, model_without))
+    assert float(first_part["value"].iloc[1]) == pytest.approx(0.25 * float(without["value"].iloc[1]), rel=1e-4)
 
 
 def test_a_state_space_model_has_a_mixer():
     found = decompose(build("mamba"), IDS[:1], 3, 5)
-    assert found.part.tolist() == ["embedding", "mixer", "mixer", "mixer"]
+    assert [*found["part"]] == ["embedding", "mixer", "mixer", "mixer"]
 
 
 def test_a_norm_behind_the_sum_is_given_as_a_whole():
@@ -102,7 +101,7 @@ def test_a_norm_behind_the_sum_is_given_as_a_whole():
     model = BertModel(BertConfig(**shape, intermediate_size=48)).eval()
     after, _ = states(model, 3, 5)
     found = decompose(model, IDS, 3, 5)
-    assert found.part.tolist() == ["embedding", "layer", "layer", "layer"] * 2
+    assert [*found["part"]] == ["embedding", "layer", "layer", "layer"] * 2
     assert "change of layers 0, 1, 2" in found.attrs["remarks"][0]
     np.testing.assert_allclose(found["sum"].to_numpy().reshape(2, 4)[:, 1:], after, rtol=1e-5, atol=1e-6)
 
@@ -119,15 +118,15 @@ def test_what_changes_between_layers_is_a_part():
     handle = model.model.layers[0].register_forward_hook(cleared)
     found = decompose(model, IDS[:1], 3, 5)
     handle.remove()
-    assert found.part.tolist()[:5] == ["embedding", "attention", "mlp", "between", "attention"]
-    assert found["value"][3] == pytest.approx(-before["sum"][2], rel=1e-5)
+    assert list(found["part"])[:5] == ["embedding", "attention", "mlp", "between", "attention"]
+    assert float(found["value"].iloc[3]) == pytest.approx(-float(before["sum"].iloc[2]), rel=1e-5)
 
 
 def test_half_precision_says_how_far_its_sums_are_off():
     model = build("llama")
     plant(model, *DOWN["llama"], 3000.0)
     found = decompose(model.bfloat16(), IDS, 3, 5)
-    assert found["part"].tolist() == ["embedding", *["attention", "mlp"] * 3] * 2
+    assert [*found["part"]] == ["embedding", *["attention", "mlp"] * 3] * 2
     assert "the model rounds its own sums" in found.attrs["remarks"][0]
 
 

@@ -69,9 +69,9 @@ def test_experts_in_one_tensor(family, index):
     largest = found[found.weight >= 1000]
     assert 1 <= len(largest) <= 3
     assert (largest.weight == 1000 * (largest.expert + 1)).all()
-    assert {(row.row, row.column) for row in largest.itertuples()} == {index}
+    assert set(zip(largest["row"], largest["column"], strict=True)) == {index}
     table = decompose(model, IDS, 3, 5)
-    added = table[(table.layer == 1) & (table["part"] == "mlp")]["value"].mean()
+    added = float(np.mean(table[(table.layer == 1) & (table["part"] == "mlp")]["value"]))
     every = super_weights(model, IDS, 1, 3, 5, top=1000)
     biases = 0 if family == "mixtral" else abs(added) * 0.01
     assert every.contribution.sum() == pytest.approx(added, rel=1e-4, abs=biases)
