@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_decomposition import DOWN
 from torch import nn
 from transformers import GPT2Config, GPT2Model
 
@@ -13,6 +12,7 @@ from families import IDS, build, plant
 from madyn.errors import ArchitectureError, UsageError
 from madyn.intervention.decomposition import decompose
 from madyn.intervention.super_weights import compare_zeroing, super_weights, zeroed_weights
+from test_decomposition import DOWN
 
 
 @pytest.mark.parametrize("family", DOWN)

@@ -7,7 +7,7 @@ outcome is a file of its own, written when it is done: a study that was stopped 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,11 +19,13 @@ from madyn.dataset.files import is_there, root_path, write_json
 from madyn.dataset.schema import read_as
 from madyn.errors import ArchitectureError, CheckpointError, MadynError, UsageError, one_line
 from madyn.settings import Probe, Settings
+from madyn.terminal import few
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from madyn.checkpoints import Checkpoint
+    from madyn.sweep.planning import Steps
 
 _MOST_BYTES = 1 << 26
 
@@ -75,7 +77,7 @@ def follow_effects(
     model: str | Path,
     out: str | Path,
     *,
-    steps: Sequence[int] | None = None,
+    steps: Steps = "all",
     settings: Sequence[str | float] = ("zero", "mean"),
     layer: int | str = "auto",
     top: int = 1,
@@ -93,7 +95,7 @@ def follow_effects(
         model: a folder of checkpoints, or a model of the Hub with its revisions.
         out: a dataset's folder: a checkpoint's outcome goes to `intervention/MODEL/stepN.json` in it, and those that
             are there are not measured again.
-        steps: all there are if not given; ascending.
+        steps: as in `madyn.trace`: "all", "0,1,2", numbers.
         settings, layer, top, positions, controls: as in `measure_effects`, at the last step.
         probe, how, tokenizer: as in `madyn.sweep.scan_checkpoint`.
         revisions: a regular expression for names of checkpoints, as in `madyn.trace`.
@@ -108,10 +110,14 @@ def follow_effects(
         StorageError: the outcome cannot be written.
     """
     from madyn.checkpoints import find_checkpoints
+    from madyn.sweep.planning import choose_steps
 
     how = how or Settings()
     found = find_checkpoints(model, trust_remote_code=how.trust_remote_code, revisions=revisions, form=how.weights)
-    wanted = _chosen(found.by_step, steps, str(model))
+    wanted = sorted(set(choose_steps(steps, found)))
+    missing = [step for step in wanted if step not in found.by_step]
+    if missing:
+        raise CheckpointError(f"{model}: no checkpoint of step {missing[0]}; it has {few(map(str, found.by_step))}")
     root, name = root_path(out), layout.directory_name(found.name)
     ids, reader = _sequences(found.by_step[wanted[-1]], probe or Probe(sequences=4, documents=50), tokenizer, how)
     asked = {"settings": settings, "top": top, "positions": positions, "layer": layer, "controls": controls}
@@ -122,16 +128,6 @@ def follow_effects(
             write_json(path, asdict(_measured(found.by_step[step], step, site, ids, reader, how, controls)))
         advance(step, number, len(wanted))
     return read_study(root, name)
-
-
-def _chosen(by_step: Mapping[int, Checkpoint], steps: Sequence[int] | None, model: str) -> list[int]:
-    if steps is None:
-        return sorted(by_step)
-    missing = [step for step in steps if step not in by_step]
-    if missing or not steps:
-        known = ", ".join(map(str, sorted(by_step)[:6]))
-        raise CheckpointError(f"{model}: no checkpoint of step {missing[0] if missing else '?'}; it has {known}, ...")
-    return sorted(set(steps))
 
 
 def _sequences(checkpoint: Checkpoint, probe: Probe, tokenizer: Any, how: Settings) -> tuple[np.ndarray, Any]:
@@ -223,9 +219,7 @@ def _sink(model: Any, ids: np.ndarray, site: Site, how: Settings) -> float | Non
     return float(shares.groupby(["layer", "head"])["share"].sum().groupby("layer").mean().max())
 
 
-def _writer(
-    model: Any, ids: np.ndarray, site: Site, effects: Effects, how: Settings
-) -> tuple[str | None, float | None]:
+def _writer(model: Any, ids: np.ndarray, site: Site, total: float, how: Settings) -> tuple[str | None, float | None]:
     """The block that adds most to the coordinate up to the layer of the places, and its share of the value there."""
     from madyn.intervention.decomposition import decompose
 

@@ -7,7 +7,7 @@ from madyn.summaries.drawing import print_drawing, print_not_drawn
 from madyn.summaries.families import print_effects, print_lab, print_suite_costs
 from madyn.summaries.fitting import fit_tables, print_fits
 from madyn.summaries.forecasting import print_forecast
-from madyn.summaries.intervention import print_intervention, write_report
+from madyn.summaries.intervention import print_intervention, print_study, write_report, write_study
 from madyn.summaries.prediction import prediction_tables, print_evaluation, print_prediction
 from madyn.summaries.scanning import print_features, print_scan, print_scans_by_bos, scan_records
 from madyn.summaries.sweeping import print_costs, print_trace
@@ -36,9 +36,11 @@ __all__ = [
     "print_prediction",
     "print_scan",
     "print_scans_by_bos",
+    "print_study",
     "print_suite_costs",
     "print_trace",
     "print_verifications",
     "scan_records",
     "write_report",
+    "write_study",
 ]

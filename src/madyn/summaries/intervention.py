@@ -10,6 +10,8 @@ import numpy as np
 from madyn.terminal import console, counted, print_table
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from madyn.intervention.experiment import Effects
 
 _HARMLESS = 0.02  # nats a token: 2 % of perplexity
@@ -178,3 +180,67 @@ def _shown(value: Any) -> str:
     if value is None:
         return "-"
     return value if isinstance(value, str) else f"{value:,.4g}"
+
+
+def print_study(table: pd.DataFrame, title: str) -> None:
+    """What each checkpoint of a run showed, a row a step, and since when the model depends on the values."""
+    rows_of: Any = table
+    settings = list(dict.fromkeys(rows_of.loc[rows_of["kind"] == "massive", "set"]))
+    rows: list[list[Any]] = []
+    for step, one in rows_of.groupby("step"):
+        first = one.iloc[0]
+        if first["failure"] is not None and first["failure"] == first["failure"]:
+            rows.append([int(step), *([None] * (3 + 2 * len(settings))), first["failure"]])
+            continue
+        shown: list[Any] = [int(step), first["value"], first["ratio"], first["sink"]]
+        for setting in settings:
+            massive = one[(one["set"] == setting) & (one["kind"] == "massive")].iloc[0]
+            shown += [_finite(massive["change"]), _interval(massive, "change")]
+        rows.append([*shown, first["writer"] or "-"])
+    columns = ["step", "|value|", "ratio", "attention to it"]
+    for setting in settings:
+        columns += [f"{setting}: change of loss", "95 %"]
+    print_table(title, [*columns, "written by"], rows, left=["written by"])
+    about = table.attrs
+    console.print(
+        f"the values that are largest behind layer {about['layer']} at step {about['chosen_at']} (in the first "
+        f"sequence position {about['positions'][0]}, feature {about['features'][0]}), followed through the run; "
+        "ratio: to the median |h|; attention to it: the share that its position gets in the layer where that is largest; change of "
+        "loss: in nats a token; written by: the block that adds most to it"
+    )
+    for line in study_conclusions(table):
+        console.print(line)
+
+
+def study_conclusions(table: pd.DataFrame) -> list[str]:
+    """Since which step a model depends on the values, a sentence a setting."""
+    rows: Any = table
+    found = []
+    massive = rows[rows["kind"] == "massive"]
+    for setting, one in massive.groupby("set", sort=False):
+        needs = one[one["change_low"] > _HARMLESS].sort_values("step")
+        if needs.empty:
+            found.append(f"set to {setting}: at no step the loss rises by more than {_HARMLESS} nats for certain")
+            continue
+        since = needs["step"].iloc[0]
+        worst = one.loc[one["change"].idxmax()]
+        after = one[one["step"] >= since]
+        always = bool((after["change_low"] > _HARMLESS).all())
+        found.append(
+            f"set to {setting}: the model depends on these values {'from' if always else 'first at'} step {since} "
+            f"{'on' if always else '(not at every step after it)'}, most at step {worst['step']} "
+            f"({worst['change']:.3g} nats a token)"
+        )
+    return found
+
+
+def write_study(table: pd.DataFrame, folder: Path, model: str) -> list[Path]:
+    """The study as CSV and as a picture, in the dataset's folder `intervention/`."""
+    from madyn.dataset.files import write_text
+    from madyn.figures.pictures.interventions import study_figure
+    from madyn.figures.png import save_figure
+
+    written = [folder / "intervention" / f"{model}.csv", folder / "intervention" / f"{model}.png"]
+    write_text(written[0], table.to_csv(index=False))
+    save_figure(study_figure(table), written[1], dpi=150)
+    return written

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
@@ -11,6 +12,7 @@ from madyn.cli.command import Command
 from madyn.cli.options import (
     JsonOption,
     OutFolderOption,
+    RevisionsOption,
     ScanBosOption,
     TokenizerOption,
     TokensOption,
@@ -20,6 +22,7 @@ from madyn.cli.options import (
     starts_with_bos,
 )
 from madyn.cli.spread import Fields
+from madyn.errors import UsageError
 from madyn.settings import Probe, Settings
 from madyn.terminal import print_json, progress_display
 
@@ -62,6 +65,15 @@ def intervene(
     tokenizer: TokenizerOption = None,
     tokens: TokensOption = None,
     settings: Annotated[Settings, Fields("dtype", "device", "layers", "weights", "trust_remote_code")],
+    steps: Annotated[
+        str | None,
+        typer.Option(
+            "--steps",
+            help="Follow the values through a run's checkpoints: all, or 0,1,2,...; --out is then a dataset's folder, "
+            "and what is there already is not measured again.",
+        ),
+    ] = None,
+    revisions: RevisionsOption = None,
     out: OutFolderOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -74,6 +86,15 @@ def intervene(
     from madyn.summaries import print_intervention, write_report
     from madyn.sweep.subjects import Subject
 
+    if steps is not None:
+        asked = {"settings": given or ("zero", "mean"), "layer": _layer(layer), "top": top, "positions": positions}
+        text = replace(probe, bos=starts_with_bos(bos), documents=_DOCUMENTS)
+        if tokens is not None or revision is not None:
+            raise UsageError(
+                "--steps reads text, at the checkpoints of a run: it takes neither --tokens nor --revision"
+            )
+        _follow(model, steps, asked, controls, text, settings, tokenizer, revisions, out, as_json)
+        return
     ids = read_tokens(context, tokens, "probe", "sequences", "length", "bos", "seed")
     text = replace(probe, bos=starts_with_bos(bos), documents=_DOCUMENTS)
     subject = Subject.find(model, revision, text, settings, tokenizer, ids is not None)
@@ -85,7 +106,7 @@ def intervene(
             loaded,
             inputs.values,
             given or ("zero", "mean"),
-            layer=int(layer) if layer.isdigit() else layer,
+            layer=_layer(layer),
             top=top,
             positions=positions,
             controls=controls,
@@ -111,6 +132,55 @@ def intervene(
         write_report(effects, title, out)
         if not as_json:
             say_written(out / "report.md")
+
+
+def _layer(given: str) -> int | str:
+    return int(given) if given.isdigit() else given
+
+
+def _follow(
+    model: str,
+    steps: str,
+    asked: dict[str, Any],
+    controls: bool,
+    probe: Probe,
+    settings: Settings,
+    tokenizer: str | None,
+    revisions: str | None,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    from madyn.dataset import layout
+    from madyn.intervention import follow_effects
+    from madyn.summaries import print_study, write_study
+    from madyn.terminal import count_wrong
+
+    if out is None:
+        raise UsageError("--steps measures many checkpoints; say with --out where the outcome of each is kept")
+    with progress_display() as progress:
+        task = progress.add_task("checkpoints", total=None)
+        table = follow_effects(
+            model,
+            out,
+            steps=steps,
+            controls=controls,
+            probe=probe,
+            how=settings,
+            tokenizer=tokenizer,
+            revisions=revisions,
+            advance=lambda step, done, total: progress.update(task, completed=done, total=total),
+            **asked,
+        )
+    name = layout.directory_name(model)
+    if as_json:
+        print_json({"model": model, **table.attrs, "steps": table.to_dict("records")})
+    else:
+        print_study(table, f"{model}, followed through training")
+    for path in write_study(table, out, name):
+        if not as_json:
+            say_written(path)
+    for failure in table["failure"].dropna():
+        count_wrong(str(failure))
 
 
 COMMAND = Command(intervene, panel="Measure", kind=WithBos)

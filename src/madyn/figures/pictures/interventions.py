@@ -11,6 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from madyn.figures import style
 from madyn.figures.entries import picture
+from madyn.figures.steps import STEP_LABEL, step_axis
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -103,3 +104,65 @@ def layers_after_figure(by_layer: pd.DataFrame) -> Figure:
     ax.set_ylabel("|h| (mean over sequences)")
     style.legend_right(fig, handles, ax)
     return fig
+
+
+@picture("intervention_study.png")
+def study_figure(table: pd.DataFrame) -> Figure:
+    """A study over checkpoints: what replacing the values changes at each step, beside its controls, and their size.
+
+    Above, the change of the loss for each setting of massive values with its 95 % interval, and grey from the smallest
+    to the largest of the controls of all settings. Below, the values' ratio to the median, and the share of attention
+    that their position gets.
+
+    Args:
+        table: as `madyn.intervention.read_study` gives it.
+    """
+    rows: Any = table[table["failure"].isna()] if "failure" in table else table
+    steps = np.sort(rows["step"].unique())
+    fig, axes = style.new_figure(5.6, 4.6, 2, 1, margins=(0.75, 1.55, 0.5, 0.2), gaps=(0.5, 0.25), sharex=True)
+    above, below = axes[:, 0]
+    controls = rows[~rows["kind"].isin(["", "massive"])]
+    if len(controls):
+        reach = controls.groupby("step")["change"].agg(["min", "max"])
+        above.fill_between(reach.index, reach["min"], reach["max"], color="0.8", linewidth=0, label="controls")
+    massive = rows[rows["kind"] == "massive"]
+    for i, (setting, one) in enumerate(massive.groupby("set", sort=False)):
+        look = {"color": style.COLOURS[(1, 0, 2, 3)[i % 4]], "marker": style.MARKERS[i]}
+        above.plot(one["step"], one["change"], label=f"set: {setting}", **look)
+        above.fill_between(
+            one["step"], one["change_low"], one["change_high"], color=look["color"], alpha=0.2, linewidth=0
+        )
+    above.set_yscale("symlog", linthresh=0.01)
+    changes = massive[["change", "change_low", "change_high"]].to_numpy(float)
+    _loss_ticks(above, changes[np.isfinite(changes)])
+    above.axhline(0, color="0.5", linewidth=0.7)
+    above.set_ylabel("change of the loss\n(nats a token)")
+    by_step = rows.drop_duplicates("step").sort_values("step")
+    below.plot(by_step["step"], by_step["ratio"], color="black", marker="o", label="value / median")
+    style.value_axis(below.yaxis, style.value_limits(by_step["ratio"]))
+    below.set_ylabel("value / median |h|")
+    below.set_xlabel(STEP_LABEL)
+    handles = [*below.get_lines()]
+    if by_step["sink"].notna().any():
+        right = below.twinx()
+        right.plot(
+            by_step["step"], 100 * by_step["sink"], color=style.COLOURS[2], marker="^", label="attention to it (%)"
+        )
+        right.set_ylim(0, 100)
+        right.set_ylabel("attention to its position (%)")
+        right.grid(False)
+        handles += right.get_lines()
+    step_axis(below.xaxis, steps)
+    style.legend_right(fig, above.get_legend_handles_labels()[0], above)
+    below.legend(handles=handles, loc="upper left")
+    return fig
+
+
+def _loss_ticks(ax: Any, values: np.ndarray) -> None:
+    high = max(float(values.max()) if values.size else 0.0, 0.02)
+    low = min(float(values.min()) if values.size else 0.0, 0.0)
+    up = [10.0**p for p in range(-2, int(np.ceil(np.log10(high))) + 1)]
+    down = [-t for t in up if low < -t / 3]
+    ax.set_ylim(min(1.5 * low, -0.005), 1.8 * high)
+    ticks = [*reversed(down), 0.0, *(t for t in up if t <= 1.8 * high)]
+    style.set_ticks(ax.yaxis, ticks, [style.number(t) for t in ticks])
