@@ -205,8 +205,8 @@ def print_study(table: pd.DataFrame, title: str) -> None:
     console.print(
         f"the values that are largest behind layer {about['layer']} at step {about['chosen_at']} (in the first "
         f"sequence position {about['positions'][0]}, feature {about['features'][0]}), followed through the run; "
-        "ratio: to the median |h|; attention to it: the share that its position gets in the layer where that is largest; change of "
-        "loss: in nats a token; written by: the block that adds most to it"
+        "ratio: to the median |h|; attention to it: the share that its position gets in the layer where that is "
+        "largest; change of loss: in nats a token; written by: the block that adds most to it"
     )
     for line in study_conclusions(table):
         console.print(line)
