@@ -52,7 +52,7 @@ def test_the_parts_sum_to_the_coordinate(family):
         assert rows["part"].tolist() == ["embedding", *["attention", "mlp"] * 3]
         assert rows.layer.tolist() == [-1, 0, 0, 1, 1, 2, 2]
         np.testing.assert_allclose(rows["sum"], rows["value"].cumsum())
-        np.testing.assert_allclose(rows["sum"].to_numpy()[2::2], after[sequence], rtol=1e-5, atol=1e-4)
+        np.testing.assert_allclose(np.asarray(rows["sum"])[2::2], after[sequence], rtol=1e-5, atol=1e-4)
     if family in DOWN:
         largest = found.loc[found["value"].abs().idxmax()]
         assert (largest.layer, largest.part) == (1, "mlp")
@@ -103,7 +103,7 @@ def test_a_norm_behind_the_sum_is_given_as_a_whole():
     found = decompose(model, IDS, 3, 5)
     assert [*found["part"]] == ["embedding", "layer", "layer", "layer"] * 2
     assert "change of layers 0, 1, 2" in found.attrs["remarks"][0]
-    np.testing.assert_allclose(found["sum"].to_numpy().reshape(2, 4)[:, 1:], after, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(np.asarray(found["sum"]).reshape(2, 4)[:, 1:], after, rtol=1e-5, atol=1e-6)
 
 
 def test_what_changes_between_layers_is_a_part():

@@ -28,7 +28,7 @@ def test_the_planted_weight_is_found(family):
     assert first.share == pytest.approx(1, abs=0.1)
     assert len(found) == 5
     table = decompose(model, IDS[:1], 3, 5)
-    added = table[(table.layer == 1) & (table["part"] == "mlp")]["value"].mean()
+    added = float(np.mean(table.loc[(table["layer"] == 1) & (table["part"] == "mlp"), "value"]))
     assert found.attrs["mlp"] == pytest.approx(added)
     np.testing.assert_allclose(found.contribution, found.weight * found.activation)
     assert (np.diff(found.contribution.abs()) <= 0).all()
@@ -53,7 +53,7 @@ def test_contributions_are_weights_times_what_the_module_is_given(family):
     assert len(mine) == expected.shape[1]
     if family == "gemma3":  # the norm behind the MLP has a factor of its own in each sequence
         bare = decompose(model, IDS, 3, 5)
-        added = bare[(bare.layer == 1) & (bare["part"] == "mlp")]["value"].to_numpy()
+        added = np.asarray(bare.loc[(bare["layer"] == 1) & (bare["part"] == "mlp"), "value"])
         expected = expected * (added / expected.sum(1))[:, None]
     np.testing.assert_allclose(mine.contribution, expected.mean(0), rtol=1e-4, atol=1e-7)
 
@@ -71,7 +71,7 @@ def test_experts_in_one_tensor(family, index):
     assert (largest.weight == 1000 * (largest.expert + 1)).all()
     assert set(zip(largest["row"], largest["column"], strict=True)) == {index}
     table = decompose(model, IDS, 3, 5)
-    added = float(np.mean(table[(table.layer == 1) & (table["part"] == "mlp")]["value"]))
+    added = float(np.mean(table.loc[(table["layer"] == 1) & (table["part"] == "mlp"), "value"]))
     every = super_weights(model, IDS, 1, 3, 5, top=1000)
     biases = 0 if family == "mixtral" else abs(added) * 0.01
     assert every.contribution.sum() == pytest.approx(added, rel=1e-4, abs=biases)

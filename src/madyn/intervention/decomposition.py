@@ -18,6 +18,7 @@ from madyn.intervention.addends import LayerRun, layer_runs
 from madyn.intervention.passes import Passes
 from madyn.measurement.forward import Layers
 
+ROLES = ("layer", "part", "role", "value", "share", "sum")
 COLUMNS = ("sequence", "layer", "part", "value", "sum")
 _EXACT = 1e-5
 
@@ -120,7 +121,7 @@ def writers(table: pd.DataFrame, share: float = 0.1) -> pd.DataFrame:
     found["role"] = np.where(found["share"] > 0, "writes", "removes")
     after = means.groupby("layer")["sum"].last()
     kept = [int(layer) for layer in after.index[np.abs(after / peak) >= 1 - share]] if peak else []
-    found = pd.DataFrame(found[["layer", "part", "role", "value", "share", "sum"]].reset_index(drop=True))
+    found = pd.DataFrame(found, columns=pd.Index(ROLES)).reset_index(drop=True)
     found.attrs["remarks"] = [_said(found, peak, kept)]
     return found
 

@@ -69,7 +69,7 @@ def indicators(model: nn.Module, sequences: Any, site: tuple[int, int, int], *, 
     reads = [_read(passes, number, layer, position, feature) for number in range(len(passes.sequences))]
     found = {name: float(np.mean([read[name] for read in reads])) for name in reads[0]}
     shares = attention_shares(model, sequences, position, layers=layers)
-    behind = shares[shares["layer"] > layer]["share"].to_numpy(float)
+    behind = np.asarray(shares.loc[shares["layer"] > layer, "share"], float)
     found["sink_share"] = float(np.mean(behind)) if len(behind) else np.nan
     found["sink_heads"] = float(np.mean(behind > _SINK)) if len(behind) else np.nan
     found["reliance"] = found["sink_share"] * found["residual_share"]
