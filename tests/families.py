@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from madyn.measurement.forward import stacks_of
+
 SHAPE: dict[str, Any] = {
     "vocab_size": 90, "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 48,
     "max_position_embeddings": 64,
@@ -27,6 +29,20 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "mamba": ("mamba", {"vocab_size": 90, "hidden_size": 32, "num_hidden_layers": 3, "state_size": 4}),
 }
 IDS = np.random.default_rng(0).integers(5, 90, (2, 20))
+
+DOWN = {
+    "gpt_neox": ("gpt_neox.layers.1.mlp.dense_4h_to_h.weight", (5, 7)),
+    "llama": ("model.layers.1.mlp.down_proj.weight", (5, 7)),
+    "gpt2": ("transformer.h.1.mlp.c_proj.weight", (7, 5)),
+    "gemma3": ("model.layers.1.mlp.down_proj.weight", (5, 7)),
+    "glm4": ("model.layers.1.mlp.down_proj.weight", (5, 7)),
+    "phi3": ("model.layers.1.mlp.down_proj.weight", (5, 7)),
+    "opt": ("model.decoder.layers.1.fc2.weight", (5, 7)),
+    "bloom": ("transformer.h.1.mlp.dense_4h_to_h.weight", (5, 7)),
+    "falcon": ("transformer.h.1.mlp.dense_4h_to_h.weight", (5, 7)),
+    "granite": ("model.layers.1.mlp.down_proj.weight", (5, 7)),
+}
+"""An entry of the down projection of layer 1 that writes feature 5."""
 
 
 def build(family: str, **changes: Any) -> Any:
@@ -50,3 +66,16 @@ def plant(model: Any, weight: str, index: tuple[int, ...], value: float) -> None
 def first(output: Any) -> Any:
     """The hidden state among what a module gives."""
     return output[0] if isinstance(output, tuple) else output
+
+
+def states(model: Any, position: int, feature: int) -> tuple[Any, Any]:
+    """A coordinate after every layer, (B, L), and the layers."""
+    (stack,) = stacks_of(model, IDS)
+    found = []
+    hooks = [m.register_forward_hook(lambda m, i, o: found.append(first(o)))
+             for m in stack.modules]  # fmt: skip
+    with torch.no_grad():
+        model(torch.as_tensor(IDS))
+    for hook in hooks:
+        hook.remove()
+    return np.stack([one.double().numpy()[:, position, feature] for one in found], axis=1), stack.modules

@@ -7,36 +7,9 @@ import pytest
 import torch
 from transformers import BertConfig, BertModel, T5Config, T5Model
 
-from families import IDS, build, first, plant
+from families import DOWN, IDS, build, first, plant, states
 from madyn.errors import ArchitectureError, UsageError
 from madyn.intervention.decomposition import decompose, writers
-from madyn.measurement import forward
-
-DOWN = {
-    "gpt_neox": ("gpt_neox.layers.1.mlp.dense_4h_to_h.weight", (5, 7)),
-    "llama": ("model.layers.1.mlp.down_proj.weight", (5, 7)),
-    "gpt2": ("transformer.h.1.mlp.c_proj.weight", (7, 5)),
-    "gemma3": ("model.layers.1.mlp.down_proj.weight", (5, 7)),
-    "glm4": ("model.layers.1.mlp.down_proj.weight", (5, 7)),
-    "phi3": ("model.layers.1.mlp.down_proj.weight", (5, 7)),
-    "opt": ("model.decoder.layers.1.fc2.weight", (5, 7)),
-    "bloom": ("transformer.h.1.mlp.dense_4h_to_h.weight", (5, 7)),
-    "falcon": ("transformer.h.1.mlp.dense_4h_to_h.weight", (5, 7)),
-    "granite": ("model.layers.1.mlp.down_proj.weight", (5, 7)),
-}
-
-
-def states(model, position, feature):
-    """The coordinate after every layer, and the layers' modules."""
-    (stack,) = forward.stacks_of(model, IDS)
-    found = []
-    hooks = [m.register_forward_hook(lambda m, i, o: found.append(first(o)))
-             for m in stack.modules]  # fmt: skip
-    with torch.no_grad():
-        model(torch.as_tensor(IDS))
-    for hook in hooks:
-        hook.remove()
-    return np.stack([one.double().numpy()[:, position, feature] for one in found], axis=1), stack.modules
 
 
 @pytest.mark.parametrize("family", [*DOWN, "mixtral", "gpt_oss"])

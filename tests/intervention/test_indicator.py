@@ -8,7 +8,7 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from families import IDS, build, first, plant
+from families import DOWN, IDS, build, first, plant, states
 from madyn.errors import ArchitectureError, UsageError
 from madyn.intervention.attention import attention_shares
 from madyn.intervention.indicator import NAMES, indicators, separation, value_states

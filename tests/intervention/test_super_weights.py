@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from transformers import GPT2Config, GPT2Model
 
-from families import IDS, build, plant
+from families import DOWN, IDS, build, plant
 from madyn.errors import ArchitectureError, UsageError
 from madyn.intervention.decomposition import decompose
 from madyn.intervention.super_weights import compare_zeroing, super_weights, zeroed_weights
