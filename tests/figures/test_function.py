@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from madyn.figures.function import decomposition_by_layer, sink_heads
+from madyn.figures.pictures.function import decomposition_by_layer, sink_heads
 
 
 def shares(layers: int, heads: int, seed: int) -> pd.DataFrame:

@@ -13,7 +13,6 @@ from madyn.errors import ArchitectureError, UsageError
 from madyn.intervention.attention import attention_shares
 from madyn.intervention.indicator import NAMES, indicators, separation, value_states
 from madyn.intervention.passes import Passes
-from test_decomposition import DOWN, states
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt_neox", "gpt2", "gemma3", "phi3", "opt"])

@@ -12,7 +12,6 @@ from families import DOWN, IDS, build, plant
 from madyn.errors import ArchitectureError, UsageError
 from madyn.intervention.decomposition import decompose
 from madyn.intervention.super_weights import compare_zeroing, super_weights, zeroed_weights
-from test_decomposition import DOWN
 
 
 @pytest.mark.parametrize("family", DOWN)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-import matplotlib
 import numpy as np
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
@@ -14,6 +13,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from madyn.figures import style
+from madyn.figures.entries import picture
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,7 +22,7 @@ _PART_COLOURS = {"embedding": style.COLOURS[6], "attention": style.COLOURS[0], "
 _PART_NAMES = {"mlp": "MLP"}
 
 
-@matplotlib.rc_context(style.RC)
+@picture("sink_heads.png")
 def sink_heads(shares: Mapping[str, pd.DataFrame], title: str = "") -> Figure:
     """The share of its attention that each head gives to a position, a panel a condition, such as an intervention.
 
@@ -57,7 +57,7 @@ def sink_heads(shares: Mapping[str, pd.DataFrame], title: str = "") -> Figure:
     return fig
 
 
-@matplotlib.rc_context(style.RC)
+@picture("decomposition_by_layer.png")
 def decomposition_by_layer(table: pd.DataFrame, title: str = "") -> Figure:
     """What each layer's parts add to a coordinate of the residual stream, and what it is after each layer.
 
