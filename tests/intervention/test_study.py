@@ -1,6 +1,7 @@
 """A study over checkpoints: one place followed, each step a file, resumed, and what is wrong with one step told."""
 
 import json
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,7 @@ def run_folder(tmp_path_factory):
     return save_checkpoints(folder / "run", (0, 10, 20))
 
 
-def follow(folder, out, **changes):
+def follow(folder: Any, out: Any, **changes: Any) -> Any:
     probe = Probe(str(folder.parent / "text.txt"), sequences=3, length=24)
     return follow_effects(folder, out, **{"probe": probe, "layer": 1, "settings": ["zero"], **changes})
 
@@ -33,9 +34,8 @@ def test_one_place_is_followed_through_all_steps(run_folder, tmp_path):
     assert len(massive) == 3
     assert (massive["change_low"] <= massive["change_high"]).all()
     assert massive["sink"].between(0, 1).all()
-    assert (
-        massive["value"].iloc[-1] == massive["value"].max()
-    )  # at the last step it is the largest; there it was chosen
+    # At the last step it is the largest; there it was chosen.
+    assert massive["value"].iloc[-1] == massive["value"].max()
     assert read_study(tmp_path, "run").equals(table)
 
 
