@@ -66,9 +66,9 @@ def indicators(model: nn.Module, sequences: Any, site: tuple[int, int, int], *, 
     if len(given) != 3:
         raise UsageError(f"site has {len(given)} entries; it is a layer, a position and a feature")
     layer, position, feature = passes.layer(given[0]), passes.position(given[1], after=1), passes.feature(given[2])
+    shares = attention_shares(model, sequences, position, layers=layers)
     reads = [_read(passes, number, layer, position, feature) for number in range(len(passes.sequences))]
     found = {name: float(np.mean([read[name] for read in reads])) for name in reads[0]}
-    shares = attention_shares(model, sequences, position, layers=layers)
     behind = np.asarray(shares.loc[shares["layer"] > layer, "share"], float)
     found["sink_share"] = float(np.mean(behind)) if len(behind) else np.nan
     found["sink_heads"] = float(np.mean(behind > _SINK)) if len(behind) else np.nan

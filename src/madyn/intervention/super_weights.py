@@ -278,6 +278,8 @@ def compare_zeroing(
     if predictions.kind == "embedding":
         raise UsageError(f"{type(unwrap(model)).__name__} has no head that predicts tokens, so it has no loss")
     stack, length = passes.stacks[0], passes.shortest
+    if len(set(stack.modules)) < len(stack.modules):
+        raise ArchitectureError(f"the layers of {type(passes.part).__name__} are one module that runs again and again")
     rows = {}
     for name in ("untouched", "weights zeroed", "activation zeroed"):
         values: list[float] = []
