@@ -27,10 +27,11 @@ lint: setup
 	$(BIN)/ruff format --check
 	$(BIN)/pyright
 
-FAST := house dataset statistics_files schema arrays curves_hypotheses curves_peaks architecture reprs text
+FAST := house schema arrays architecture reprs dataset/dataset dataset/statistics_files curves/hypotheses curves/peaks \
+	text/text intervention/editing
 
 check: lint
-	$(BIN)/python -m pytest --quiet --numprocesses 2 -m "not slow" $(FAST:%=tests/test_%.py)
+	$(BIN)/python -m pytest --quiet --numprocesses 2 -m "not slow" $(foreach one,$(FAST),tests/$(if $(findstring /,$(one)),$(dir $(one)))test_$(notdir $(one)).py)
 
 test: lint
 	$(BIN)/python -m pytest --numprocesses 2 --cov --cov-report term:skip-covered --cov-fail-under 90

@@ -34,6 +34,15 @@ INSTEAD = {
     ),
     "madyn effects tiny-suite": ("madyn effects family/", "162 models"),
     "madyn effects tiny-suite --out page/": ("madyn effects family/ --out page/", "162 models"),
+    "madyn intervene MODEL --set zero --set mean --out report/": (
+        "madyn intervene EleutherAI/pythia-14m --layer 1 --length 16 --set zero --set mean --out report/",
+        "a model in which nothing is massive",
+    ),
+    "madyn intervene RUN/ --steps all --out DATASET/": (
+        "madyn intervene EleutherAI/pythia-14m --steps 0,1 --layer 1 --length 16 --out studied/",
+        "a model in which nothing is massive",
+    ),
+    "madyn scan MODEL --features": ("madyn scan EleutherAI/pythia-14m --length 16 --features", "a model of the Hub"),
     "madyn evaluate tiny-suite": ("madyn evaluate family/ --approach nearest", "three minutes"),
 }  # fmt: skip
 """Lines that are run in another form, and why."""

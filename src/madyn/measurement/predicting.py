@@ -83,18 +83,28 @@ class Predictions:
         if self.kind == "embedding":
             hidden = output.last_hidden_state if hasattr(output, "last_hidden_state") else output[0]
             return Reading(np.empty(0, int), np.empty(0), embedding=hidden[0].double().mean(dim=0))
-        logits, targets = output.logits[0], self._targets[sequence]
+        logits, targets = _logits(output, self.model)[0], self._targets[sequence]
         if self.kind == "causal":
             logits, targets, positions = logits[:-1], targets[1:], torch.arange(1, len(targets))
         else:
             logits, targets, positions = logits[self._masked], targets[self._masked], self._masked
+        if len(targets) and int(targets.max()) >= logits.shape[-1]:
+            raise UsageError(f"token {int(targets.max())} is none of the {logits.shape[-1]} that the model predicts")
         log_probs = torch.log_softmax(logits.float(), dim=-1)
         losses = -log_probs.gather(1, targets[:, None])[:, 0]
         return Reading(positions.cpu().numpy(), losses.double().cpu().numpy(), log_probs)
 
 
+def _logits(output: Any, model: Any) -> torch.Tensor:
+    """What a model gives for each position: its `logits`, or all that it gives where that is one tensor (B, S, V)."""
+    found = getattr(output, "logits", output)
+    if not isinstance(found, torch.Tensor) or found.ndim != 3:
+        raise UsageError(f"{type(model).__name__} gives no logits (B, S, V) that a loss could be taken of")
+    return found
+
+
 def kind_of(model: nn.Module) -> Kind:
-    """How a model is judged. A module that is not from transformers is taken for causal: it gives `logits`."""
+    """How a model is judged. A module that is not from transformers is taken for causal."""
     name = type(model).__name__
     if name.endswith("ForMaskedLM"):
         return "masked"
