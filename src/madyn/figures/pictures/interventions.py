@@ -70,7 +70,7 @@ def _change_ticks(ax: Any, values: np.ndarray) -> None:
     powers = range(int(np.log10(_LINEAR)), int(np.ceil(np.log10(reach))) + 1)
     up = [10.0**p for p in powers]
     down = [-t for t in up if values.size and values.min() < -t / 3]
-    ticks = [*reversed(down), 0.0, *up]
+    ticks = [*down[-1:], 0.0, *up]  # of those below 0 the last: there is seldom room for more
     ax.set_xlim(min(1.5 * min(down, default=0), -2 * _LINEAR), 2.2 * reach)
     style.set_ticks(ax.xaxis, ticks, [style.number(t) for t in ticks])
 
