@@ -28,8 +28,10 @@ def test_the_table_names_what_was_changed_and_concludes(folder, run, tmp_path):
     assert ["zero", "1", "massive"] in lines
     assert ["mean", "1", "random"] in lines
     names = {path.name for path in (tmp_path / "report").iterdir()}
-    tables = {"effects.csv", "by_layer.csv", "by_position.csv", "places.csv"}
-    assert names == {"report.md", "effects.png", "layers.png", *tables}
+    both = {f"{name}.{kind}" for name in ("effects", "parts", "attention") for kind in ("csv", "png")}
+    assert names == {"report.md", "layers.png", "by_layer.csv", "by_position.csv", "places.csv", *both}
+    assert f"layer {LAYER} mlp" in out or f"MLP of layer {LAYER}" in out or f"mlp of layer {LAYER}" in out
+    assert "attention to position 0" in out
     report = (tmp_path / "report" / "report.md").read_text()
     assert "| zero | 1 massive |" in report
     assert "![change of the loss](effects.png)" in report

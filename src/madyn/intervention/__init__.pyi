@@ -7,6 +7,8 @@ from .experiment import measure_effects as measure_effects
 from .finding import features_of as features_of
 from .finding import massive_dimensions as massive_dimensions
 from .indicator import indicators as indicators
+from .origin import Origin as Origin
+from .origin import find_origin as find_origin
 from .study import follow_effects as follow_effects
 from .study import read_study as read_study
 from .super_weights import compare_zeroing as compare_zeroing

@@ -13,17 +13,18 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from madyn.intervention.experiment import Effects
+    from madyn.intervention.origin import Origin
 
 _HARMLESS = 0.02  # nats a token: 2 % of perplexity
 
 
-def print_intervention(effects: Effects, title: str) -> None:
+def print_intervention(effects: Effects, title: str, origin: Origin | None = None) -> None:
     """The table of an experiment, and in words what it shows."""
     columns, rows = effect_rows(effects)
     print_table(title, columns, rows, left=["set", "values changed"])
     for line in explain_columns(effects):
         console.print(line)
-    for line in conclusions(effects):
+    for line in [*conclusions(effects), *(origin.sentences if origin else [])]:
         console.print(line)
     for remark in effects.remarks:
         console.print(f"note: {remark}")
@@ -136,34 +137,41 @@ def _beside(controls: list[float]) -> str:
     return f" (at most {largest:.2g} for as many other values)"
 
 
-def write_report(effects: Effects, title: str, folder: Path) -> list[Path]:
-    """A report to send: Markdown, the tables as CSV, and two pictures.
+def write_report(effects: Effects, title: str, folder: Path, origin: Origin | None = None) -> list[Path]:
+    """A report to send: Markdown, the tables as CSV, and pictures.
 
     Raises:
         StorageError: a file cannot be written.
     """
+    import pandas as pd
+
     from madyn.dataset.files import write_text
+    from madyn.figures.pictures.function import decomposition_by_layer, sink_heads
     from madyn.figures.pictures.interventions import effects_figure, layers_after_figure
     from madyn.figures.png import save_figure
 
     written = []
     tables = {"effects": effects.table, "by_layer": effects.by_layer, "by_position": effects.by_position,
               "places": effects.places}  # fmt: skip
+    pictures = {"effects": effects_figure(effects), "layers": layers_after_figure(effects.by_layer)}
+    if origin is not None and origin.parts is not None:
+        tables["parts"] = origin.parts
+        pictures["parts"] = decomposition_by_layer(origin.parts)
+    if origin is not None and origin.attention:
+        tables["attention"] = pd.concat(dict(origin.attention), names=["set"]).reset_index("set")
+        pictures["attention"] = sink_heads(origin.attention, f"attention to position {origin.position}")
     for name, table in tables.items():
         written.append(folder / f"{name}.csv")
         write_text(written[-1], table.to_csv(index=False))
-    for name, figure in (
-        ("effects", effects_figure(effects)),
-        ("layers", layers_after_figure(effects.by_layer)),
-    ):
+    for name, figure in pictures.items():
         written.append(folder / f"{name}.png")
         save_figure(figure, written[-1], dpi=150)
     written.append(folder / "report.md")
-    write_text(written[-1], report(effects, title))
+    write_text(written[-1], report(effects, title, origin))
     return written
 
 
-def report(effects: Effects, title: str) -> str:
+def report(effects: Effects, title: str, origin: Origin | None = None) -> str:
     """The report as Markdown, for a reader who was not there."""
     columns, rows = effect_rows(effects)
     lines = [f"# What massive activations do: {title}", "", *(f"- {line}" for line in conclusions(effects)), ""]
@@ -171,8 +179,12 @@ def report(effects: Effects, title: str) -> str:
     lines += ["| " + " | ".join(_shown(value) for value in row) + " |" for row in rows]
     lines += ["", *(f"{line}." for line in explain_columns(effects)), ""]
     lines += ["![change of the loss](effects.png)", "", "![largest and median by layer](layers.png)", ""]
+    if origin is not None:
+        lines += ["## Where it comes from, and what attends to it", "", *(f"- {one}" for one in origin.sentences), ""]
+        lines += ["![what each block adds](parts.png)", ""] if origin.parts is not None else []
+        lines += ["![attention by layer and head](attention.png)", ""] if origin.attention else []
     lines += [f"Note: {remark}." for remark in effects.remarks]
-    lines += ["", "Every number is in the CSV files beside this page: effects, by_layer, by_position, places.", ""]
+    lines += ["", "Every number is in the CSV files beside this page.", ""]
     return "\n".join(lines)
 
 

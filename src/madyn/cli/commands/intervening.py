@@ -50,6 +50,10 @@ def intervene(
     controls: Annotated[
         bool, typer.Option("--controls/--no-controls", help="Change as many other values in the same way too.")
     ] = True,
+    origin: Annotated[
+        bool,
+        typer.Option("--origin/--no-origin", help="Say which blocks write the values and what attends to them."),
+    ] = True,
     probe: Annotated[
         Probe,
         Fields(
@@ -80,9 +84,9 @@ def intervene(
     """What a model does without its massive activations. [dim]madyn intervene MODEL --set zero --set mean[/dim]
 
     --json prints {"model", "revision", "inputs", "layer", "kind", "sequences", "length", "effects", "by_layer",
-    "places", "remarks"}: lists of records with the columns of `madyn.intervention.Effects`; see docs/json.md.
+    "places", "origin", "remarks"}: lists of records with the columns of `madyn.intervention.Effects`; see docs/json.md.
     """
-    from madyn.intervention import measure_effects
+    from madyn.intervention import find_origin, measure_effects
     from madyn.summaries import print_intervention, write_report
     from madyn.sweep.subjects import Subject
 
@@ -116,6 +120,7 @@ def intervene(
             advance=lambda done, total: progress.update(task, completed=done, total=total),
         )
     effects.remarks.extend([*inputs.remarks, *remarks])
+    found = find_origin(loaded, inputs.values, effects, layers=settings.layers) if origin else None
     title = f"{model}{f' at {revision}' if revision else ''}, {said}"
     if as_json:
         print_json(
@@ -123,13 +128,14 @@ def intervene(
                 "model": model, "revision": revision, "inputs": said, "layer": effects.layer, "kind": effects.kind,
                 "sequences": effects.sequences, "length": effects.length,
                 "effects": effects.table.to_dict("records"), "by_layer": effects.by_layer.to_dict("records"),
-                "places": effects.places.to_dict("records"), "remarks": effects.remarks,
+                "places": effects.places.to_dict("records"),
+                "origin": found.sentences if found else [], "remarks": effects.remarks,
             }
         )  # fmt: skip
     else:
-        print_intervention(effects, title)
+        print_intervention(effects, title, found)
     if out is not None:
-        write_report(effects, title, out)
+        write_report(effects, title, out, found)
         if not as_json:
             say_written(out / "report.md")
 
