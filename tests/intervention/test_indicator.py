@@ -72,9 +72,35 @@ def test_value_states_are_those_that_the_weights_mix(family):
     )
 
 
+@pytest.mark.parametrize("family", ["llama", "gpt_neox", "gpt2", "gemma3", "mixtral"])
+def test_the_disturbance_is_that_of_the_next_layer_of_a_model_that_is_changed(family):
+    model = build(family)
+    before, _ = vectors(model, None)
+    given, after = vectors(model, lambda m, i, o: first(o)[:, 3].index_fill_(1, torch.tensor([5]), 0))
+    plain = vectors(model, None)[1]
+    moved = (after - plain)[:, 4:].norm(dim=-1) / before[:, 4:].norm(dim=-1)
+    assert (given - before).abs().sum() == pytest.approx(float(before[:, 3, 5].abs().sum()))
+    found = indicators(model, IDS, (1, 3, 5))
+    assert found.disturbance > 0
+    assert found.disturbance == pytest.approx(float(moved.median(dim=1).values.mean()), rel=1e-3)
+
+
+def vectors(model: Any, change: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """What layers 1 and 2 hand on, layer 1 under a hook that works in place."""
+    _, modules = states(model, 3, 5)
+    seen: list[torch.Tensor] = []
+    hooks = [modules[1].register_forward_hook(lambda m, i, o: (change(m, i, o), None)[1])] if change else []
+    hooks += [module.register_forward_hook(lambda m, i, o: seen.append(first(o).clone())) for module in modules[1:]]
+    with torch.no_grad():
+        model(torch.as_tensor(IDS))
+    for hook in hooks:
+        hook.remove()
+    return seen[0].double(), seen[1].double()
+
+
 def test_nothing_behind_the_last_layer():
     found = indicators(build("llama"), IDS, (2, 3, 5))
-    assert np.isnan([found.sink_share, found.sink_heads, found.reliance, found.value_norm]).all()
+    assert np.isnan([found.sink_share, found.sink_heads, found.reliance, found.value_norm, found.disturbance]).all()
     assert found.attrs["remarks"][-1].startswith("no layer with attention stands behind")
 
 

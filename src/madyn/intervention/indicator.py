@@ -7,8 +7,8 @@ have nothing to say, and it can only serve so where it makes the direction of it
 
 *sink share*: how much attention the position gets in the layers behind. *residual share*: the part of the token's
 squared norm that the coordinate is: without it, a norm scales the rest of the token up by 1/sqrt(1 - share).
-*reliance*: their product, the attention that looks at a state which the coordinate makes. docs/function.md says how
-well they do.
+*reliance*: their product, the attention that looks at a state which the coordinate makes. *disturbance* asks one layer
+more: it is run once more without the coordinate. docs/function.md says how well they do.
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ from madyn.errors import ArchitectureError, UsageError, listed
 from madyn.intervention.addends import layer_runs
 from madyn.intervention.attention import attention_shares
 from madyn.intervention.passes import Passes, hooked
-from madyn.measurement.forward import Layers
+from madyn.measurement.forward import Layers, evaluating
 from madyn.measurement.layers import first_tensor
 from madyn.measurement.order_statistics import order_statistics
+from madyn.measurement.resuming import copied
 
 _SINK = 0.3  # of a head's attention: what Gu et al. (2024) call a sink
 _VALUES = ("v_proj", "value", "v")
@@ -50,10 +51,11 @@ def indicators(model: nn.Module, sequences: Any, site: tuple[int, int, int], *, 
         token's squared norm; `final_share`, the same before the final norm, and `normed_share`, behind it; of the
         layers behind: `sink_share`, the mean share of attention that heads give to the position, `sink_heads`, the
         part of the heads that give it more than 0.3, and `value_norm`, the norm of the position's value states
-        beside the median of the other positions'; `reliance`, sink_share times residual_share; `sandwich`, whether
-        norms stand behind the layers' MLPs, and `bos`, whether the sequences start with the config's BOS token (1 or
-        0). Not a number where it cannot be told: no layer behind, no value states of its own.
-        `attrs["remarks"]` says why.
+        beside the median of the other positions'; `reliance`, sink_share times residual_share; `disturbance`, how far
+        what the next layer adds to the tokens behind the position moves where the coordinate is 0, beside the norm of
+        their states (the median over the tokens); `sandwich`, whether norms stand behind the layers' MLPs, and `bos`,
+        whether the sequences start with the config's BOS token (1 or 0). Not a number where it cannot be told: no layer
+        behind, no value states of its own. `attrs["remarks"]` says why.
 
     Raises:
         ArchitectureError: there are two stacks, or no attention weights.
@@ -74,6 +76,8 @@ def indicators(model: nn.Module, sequences: Any, site: tuple[int, int, int], *, 
     found["sink_heads"] = float(np.mean(behind > _SINK)) if len(behind) else np.nan
     found["reliance"] = found["sink_share"] * found["residual_share"]
     found["sandwich"] = float(_has_norm_behind(passes, position, feature))
+    moved = [_disturbance(passes, number, layer, position, feature) for number in range(len(passes.sequences))]
+    found["disturbance"] = float(np.mean(moved))
     found["bos"] = float(_begin_with_bos(passes))
     series = pd.Series({name: found[name] for name in NAMES})
     series.attrs["remarks"] = [*shares.attrs["remarks"], *_why_not(found)]
@@ -82,7 +86,7 @@ def indicators(model: nn.Module, sequences: Any, site: tuple[int, int, int], *, 
 
 NAMES = (
     "value", "ratio", "residual_share", "final_share", "normed_share", "sink_share", "sink_heads", "value_norm",
-    "reliance", "sandwich", "bos",
+    "reliance", "disturbance", "sandwich", "bos",
 )  # fmt: skip
 
 
@@ -156,6 +160,34 @@ def value_states(part: Any, path: str, output: torch.Tensor | None) -> torch.Ten
         kept = getattr(config, "num_key_value_heads", heads)
         return rows[:, -(rows.shape[-1] // (heads + 2 * kept)) * kept :]
     return None
+
+
+@torch.no_grad()
+def _disturbance(passes: Passes, number: int, layer: int, position: int, feature: int) -> float:
+    """How far the next layer alone moves the other tokens without the coordinate; the model is not run further."""
+    stack, length = passes.stacks[0], passes.sequences[number].shape[1]
+    if layer + 1 == len(stack.modules):
+        return np.nan
+    given = passes.given_to(number, layer + 1)
+    outputs = []
+    for zeroed in (False, True):
+        args, kwargs = copied(given[0]), dict(given[1])
+        states = stack.hidden_state(args[0] if args else kwargs.get("hidden_states"), length)
+        if states is None:
+            raise ArchitectureError(f"layer {layer + 1} of {type(passes.part).__name__} is given no hidden state")
+        if not args:
+            kwargs["hidden_states"] = states = states.clone()
+        before = states.double().clone()
+        if zeroed:
+            states[:, position, feature] = 0  # a view of what the layer is given
+        with evaluating(passes.part):
+            after = stack.hidden_state(stack.modules[layer + 1](*args, **kwargs), length)
+        if after is None:
+            raise ArchitectureError(f"layer {layer + 1} of {type(passes.part).__name__} hands on no hidden state")
+        outputs.append((before, after.double()))
+    (before, plain), (_, changed) = outputs
+    moved = (changed - plain)[0, position + 1 :].norm(dim=-1) / before[0, position + 1 :].norm(dim=-1).clamp(min=1e-30)
+    return float(moved.median())
 
 
 def _has_norm_behind(passes: Passes, position: int, feature: int) -> bool:

@@ -13,10 +13,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from madyn.errors import check_range
+from madyn.errors import ArchitectureError, check_range
 from madyn.measurement.forward import Layers, arguments_for, evaluating, part_to_run, stacks_of
 from madyn.measurement.inputs import read_inputs
 from madyn.measurement.layers import Stack
+from madyn.measurement.resuming import copied
 from madyn.measurement.wrapping import device_of, unwrap
 
 
@@ -75,6 +76,26 @@ class Passes:
         """One forward of one sequence, without dropout; what the model gives."""
         with evaluating(self.part):
             return self.part(**arguments_for(self.part, self.sequences[number]), **arguments)
+
+    def given_to(self, number: int, layer: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """What a layer of the first stack is given when the model runs on a sequence, copied.
+
+        Raises:
+            ArchitectureError: the layer runs more than once a forward, or not at all.
+        """
+        calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+
+        def begin(_: nn.Module, args: Any, kwargs: Any) -> None:
+            calls.append((copied(args), {name: copied(value) for name, value in kwargs.items()}))
+
+        handle = self.stacks[0].modules[layer].register_forward_pre_hook(begin, with_kwargs=True)
+        try:
+            self.run(number)
+        finally:
+            handle.remove()
+        if len(calls) != 1:
+            raise ArchitectureError(f"layer {layer} of {type(self.part).__name__} ran {len(calls)} times a forward")
+        return calls[0]
 
 
 Hook = Callable[..., Any]

@@ -27,7 +27,6 @@ from madyn.intervention.passes import Passes, hooked
 from madyn.measurement.forward import Layers, evaluating
 from madyn.measurement.layers import first_tensor
 from madyn.measurement.predicting import Predictions
-from madyn.measurement.resuming import copied
 from madyn.measurement.wrapping import unwrap
 
 COLUMNS = ("module", "parameter", "expert", "row", "column", "weight", "activation", "contribution", "share")
@@ -125,7 +124,7 @@ def _slopes(passes: Passes, number: int, layer: int, added: Addend, position: in
     The layer is run once more, on what it was given, with a graph from its weights to the MLP's output.
     """
     module = passes.stacks[0].modules[layer]
-    args, kwargs = _arguments_of(passes, number, layer)
+    args, kwargs = passes.given_to(number, layer)
     outputs: list[torch.Tensor] = []
 
     def see(_: nn.Module, inputs: Any, output: Any) -> None:
@@ -149,23 +148,6 @@ def _slopes(passes: Passes, number: int, layer: int, added: Addend, position: in
         if slope is not None and axis is not None:
             found[name] = (values.detach(), slope * factor, axis)
     return found
-
-
-def _arguments_of(passes: Passes, number: int, layer: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """What a layer is given when the model runs on a sequence."""
-    calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
-
-    def begin(_: nn.Module, args: Any, kwargs: Any) -> None:
-        calls.append((copied(args), {name: copied(value) for name, value in kwargs.items()}))
-
-    handle = passes.stacks[0].modules[layer].register_forward_pre_hook(begin, with_kwargs=True)
-    try:
-        passes.run(number)
-    finally:
-        handle.remove()
-    if len(calls) != 1:
-        raise ArchitectureError(f"layer {layer} of {type(passes.part).__name__} ran {len(calls)} times a forward")
-    return calls[0]
 
 
 @contextmanager
