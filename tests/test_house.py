@@ -124,7 +124,9 @@ def test_the_public_names_are_there():
         _ = getattr(madyn, "nothing")  # noqa: B009  a type checker knows that it is not there
 
 
-@pytest.mark.parametrize("room", ["analysis", "checking", "curves", "dataset", "effects", "lab", "prediction", "sweep"])
+@pytest.mark.parametrize(
+    "room", ["analysis", "checking", "curves", "dataset", "effects", "lab", "prediction", "quantization", "sweep"]
+)
 def test_the_names_of_a_room_are_there(room):
     module = getattr(madyn, room)
     assert module.__all__

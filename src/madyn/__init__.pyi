@@ -8,6 +8,7 @@ from . import lab as lab
 from . import massive as massive
 from . import measurement as measurement
 from . import prediction as prediction
+from . import quantization as quantization
 from . import suites as suites
 from . import sweep as sweep
 from .analysis.comparison import compare as compare

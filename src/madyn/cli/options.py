@@ -97,7 +97,7 @@ def read_tokens(context: typer.Context, file: Path | None, *against: str) -> Any
     """
     if file is None:
         return None
-    _refuse(context, against, "--tokens gives the token ids themselves")
+    refuse_options(context, against, "--tokens gives the token ids themselves")
     from madyn.sweep.inputs import read_token_file
 
     return read_token_file(file)
@@ -106,10 +106,10 @@ def read_tokens(context: typer.Context, file: Path | None, *against: str) -> Any
 def refuse_beside_images(context: typer.Context, folder: Path | None, *against: str) -> None:
     """Refuse what says what text to take, where `--images` is given."""
     if folder is not None:
-        _refuse(context, against, "--images is measured on and no text")
+        refuse_options(context, against, "--images is measured on and no text")
 
 
-def _refuse(context: typer.Context, names: Iterable[str], because: str) -> None:
+def refuse_options(context: typer.Context, names: Iterable[str], because: str) -> None:
     from madyn.errors import UsageError
 
     for name in names:
