@@ -21,7 +21,7 @@ def test_the_parts_sum_to_the_coordinate(family):
     found = decompose(model, IDS, 3, 5)
     assert found.attrs["remarks"] == []
     for sequence in (0, 1):
-        rows = found[found.sequence == sequence]
+        rows = found.loc[found.sequence == sequence]
         assert rows["part"].tolist() == ["embedding", *["attention", "mlp"] * 3]
         assert rows.layer.tolist() == [-1, 0, 0, 1, 1, 2, 2]
         np.testing.assert_allclose(rows["sum"], rows["value"].cumsum())
