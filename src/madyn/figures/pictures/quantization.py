@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -23,6 +24,7 @@ _WAYS = {
 _MANY = 7
 
 
+@matplotlib.rc_context(style.RC)
 def costs_figure(layers: pd.DataFrame, title: str, whole: float = float("nan")) -> Figure:
     """Two panels over the layers: effective bits of int8, and the perplexity with one layer rounded.
 
@@ -31,7 +33,7 @@ def costs_figure(layers: pd.DataFrame, title: str, whole: float = float("nan")) 
         title: the model.
         whole: the perplexity without rounding; without one the second panel shows how far the embedding has moved.
     """
-    fig, axes = style.new_figure(6.4, 4.9, 2, 1, margins=(0.75, 1.75, 0.5, 0.35), gaps=(0, 0.25), sharex=True)
+    fig, axes = style.new_figure(6.4, 4.9, 2, 1, margins=(0.85, 1.6, 0.5, 0.35), gaps=(0, 0.25), sharex=True)
     bits, lost = axes[:, 0]
     x = layers.index.to_numpy()
     handles = []
@@ -40,7 +42,7 @@ def costs_figure(layers: pd.DataFrame, title: str, whole: float = float("nan")) 
         handles += bits.plot(x, layers[column], **look)
     look = {"color": "black", "linestyle": ":", "label": "tensor, estimated\nfrom the ratio"}
     handles += bits.plot(x, layers["estimated_bits"], **look)
-    bits.axhline(0, color="0.5", linewidth=0.8)
+    bits.axhline(0, color="0.8", linewidth=0.8, linestyle="--")
     bits.set_ylim(-0.7, 8.2)
     bits.set_ylabel("effective bits of int8")
     style.panel_title(bits, title)
@@ -57,6 +59,7 @@ def costs_figure(layers: pd.DataFrame, title: str, whole: float = float("nan")) 
     return fig
 
 
+@matplotlib.rc_context(style.RC)
 def estimates_figure(estimates: pd.DataFrame, title: str) -> Figure:
     """Estimated effective bits over the depth, a line a model; where they are many, without their names.
 
