@@ -117,14 +117,19 @@ import madyn
 from madyn import cli
 from madyn.effects import FACTORS, effect_sizes, model_responses
 from madyn.lab import read_suite, run_suite
-from madyn.lab.blueprints import build_model
+from madyn.lab.blueprints import Blueprint, build_model
 from madyn.prediction import Limits, Predictor
 
-suite, out = sys.argv[1:]
+suite, out, older = sys.argv[1:]
+
+# What was written before there was such a feature is not called wrong, and a family of then goes on.
+assert madyn.checking.check_dataset(older).faults == []
+usual = Blueprint(hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16)
+assert "initial_spread" not in usual.to_dict()
 
 # From a config, in any spelling; a config without it has the default.
 shape = madyn.Architecture.from_config(GPTNeoXConfig(initializer_range=0.5))
-assert shape.initial_spread == 0.5 and list(shape.to_dict())[8] == "initial_spread"
+assert shape.initial_spread == 0.5 and list(shape.to_dict()).index("initial_spread") >= 8
 plain = {"n_layer": 1, "n_embd": 8, "n_head": 1}
 assert madyn.Architecture.from_config({**plain, "init_std": 3}).initial_spread == 3
 assert madyn.Architecture.from_config(plain).initial_spread == 0.02
@@ -184,8 +189,23 @@ print("initial_spread")
 """
 
 
-def test_a_feature_of_an_architecture_is_one_entry(tmp_path):
-    package, copy = Path(madyn.__file__).parent, tmp_path / "src" / "madyn"
+LACKING = """
+from madyn.errors import UsageError
+from madyn.lab.blueprints import Blueprint, build_model
+
+llama = {"residual": "sequential", "norm": "rmsnorm", "activation": "swiglu", "rotary_pct": 1.0}
+sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
+build_model(Blueprint(**sizes, **llama), 0, 300, 16, 0)
+try:
+    build_model(Blueprint(**sizes, **llama, initial_spread=0.5), 0, 300, 16, 0)
+except UsageError as e:
+    print(e)
+"""
+
+
+def package_with(feature: str, folder: Path) -> dict[str, str]:
+    """The environment of a process that imports a copy of the package with one entry more in its architecture."""
+    package, copy = Path(madyn.__file__).parent, folder / "src" / "madyn"
     copy.mkdir(parents=True)
     for each in package.iterdir():
         if each.name != "__pycache__":
@@ -194,11 +214,25 @@ def test_a_feature_of_an_architecture_is_one_entry(tmp_path):
     text = (package / "architecture.py").read_text()
     before = '\n    @derived(words="head size"'
     assert text.count(before) == 1
-    (copy / "architecture.py").write_text(text.replace(before, FEATURE + before))
+    (copy / "architecture.py").write_text(text.replace(before, feature + before))
+    return {**os.environ, "PYTHONPATH": str(folder / "src")}
+
+
+def test_a_feature_of_an_architecture_is_one_entry(tmp_path):
+    environment = package_with(FEATURE, tmp_path)
     (tmp_path / "book.txt").write_text(TEXT)
     (tmp_path / "suite.toml").write_text(SUITE.replace("BOOK", str(tmp_path / "book.txt")))
-    arguments = [sys.executable, "-c", ROOMS, str(tmp_path / "suite.toml"), str(tmp_path / "data")]
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "src")}
+    older = write_dataset(tmp_path / "older", models=("pythia_14m",))
+    madyn.fit_dataset(older, hypotheses=["reparam"], quantities=["ratio"])
+    arguments = [sys.executable, "-c", ROOMS, str(tmp_path / "suite.toml"), str(tmp_path / "data"), str(older)]
     run = subprocess.run(arguments, capture_output=True, text=True, env=environment)
     assert run.returncode == 0, run.stderr
     assert run.stdout.splitlines()[-1] == "initial_spread"
+
+
+def test_a_class_that_lacks_a_setting_builds_its_default_alone(tmp_path):
+    environment = package_with(FEATURE.replace('setting="initializer_range"', 'setting="layer_norm_eps"'), tmp_path)
+    run = subprocess.run([sys.executable, "-c", LACKING], capture_output=True, text=True, env=environment)
+    assert (run.returncode, run.stdout) == (
+        0, "LlamaConfig of transformers has no setting layer_norm_eps: no llama has that\n"
+    ), run.stderr  # fmt: skip

@@ -1,6 +1,7 @@
 """The rules of the house: who may import whom, what stays light, and names that do not collide."""
 
 import ast
+import re
 import subprocess
 import sys
 import time
@@ -37,6 +38,7 @@ ORDER = [
     {"summaries"},
     {"demo"},
     {"cli"},
+    {"__main__"},
 ]
 RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}
 WITHOUT_TORCH = ("dataset", "curves", "analysis", "checking", "prediction", "figures")
@@ -189,3 +191,28 @@ def test_start_up_is_not_slow(code):
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_every_file_says_what_it_is_for(path):
     assert ast.get_docstring(ast.parse(path.read_text())), "a file opens with a paragraph that says what it is for"
+
+
+HOME = PACKAGE.parent.parent
+
+
+def test_make_check_names_tests_that_are_there():
+    fast = re.search(r"^FAST := (.*?)\n\n", (HOME / "Makefile").read_text(), re.M | re.S)
+    assert fast is not None
+    names = fast[1].replace("\\\n", " ").split()
+    assert len(names) > 5
+    for name in names:
+        folder, _, file = name.rpartition("/")
+        assert (HOME / "tests" / folder / f"test_{file}.py").exists(), name
+
+
+def test_contributing_names_files_that_are_there_and_every_room():
+    text = (HOME / "CONTRIBUTING.md").read_text()
+    table = text.split("## To add")[1].split("## Before")[0]
+    files = re.findall(r"`([\w/]+\.(?:py|md))`", table)
+    assert len(files) > 10
+    for name in files:
+        assert (HOME / name).exists() or (PACKAGE / name).exists(), name
+    told = {name.strip("/") for name in re.findall(r"`(\w+)/?`", text.split("## The rooms")[1].split("## Words")[0])}
+    rooms = {room_of(path) for path in FILES} - {"__init__", "__main__"}
+    assert rooms - {"data"} <= told, rooms - told

@@ -184,7 +184,14 @@ def features_of(kind: type) -> dict[str, Feature]:
     """The features that are fields of a dataclass, by name, in the order that they are declared in."""
     types = get_type_hints(kind)
     told = {f.name: f.metadata["feature"] for f in fields(kind) if "feature" in f.metadata}
-    return {name: replace(one, name=name, kind=one.kind or _BY_TYPE[types[name]]) for name, one in told.items()}
+    return {name: replace(one, name=name, kind=one.kind or _kind_of(name, types[name])) for name, one in told.items()}
+
+
+def _kind_of(name: str, of: Any) -> Kind:
+    """The kind of a field's values by its type. Raises TypeError where no kind is of that type."""
+    if of not in _BY_TYPE:
+        raise TypeError(f"{name} is of type {of}; a feature is an int, float, float | None or str, or says its `kind`")
+    return _BY_TYPE[of]
 
 
 def derived_of(kind: type) -> dict[str, Feature]:

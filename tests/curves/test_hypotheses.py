@@ -124,3 +124,29 @@ def test_resolve_keeps_order_and_names_the_known_ones():
     assert [h.name for h in resolve("step1")] == ["step1"]
     with pytest.raises(UsageError, match=r"step3.*original, reparam,.*step2"):
         resolve(["step1", "step3"])
+
+
+def inside(hypothesis, share):
+    """Parameters from inside the box of a curve's search, each amplitude another."""
+    nonlinear = hypothesis.nonlinear_at(hypothesis.search_box @ [1 - share, share])
+    return np.concatenate([nonlinear, np.linspace(1, 2, len(hypothesis.linear))])
+
+
+@pytest.mark.parametrize("share", [0.4, 0.5, 0.6])
+@pytest.mark.parametrize("name", HYPOTHESES)
+def test_every_curve_is_the_same_in_steps_as_in_units_of_the_run(name, share):
+    hypothesis, x = HYPOTHESES[name], np.linspace(0, 1, 40)
+    parameters = inside(hypothesis, share)
+    raw = hypothesis.rescale(20_000.0, 7.0) @ parameters
+    found, expected = hypothesis.values(20_000.0 * x, raw), 7.0 * hypothesis.values(x, parameters)
+    np.testing.assert_allclose(found, expected, rtol=1e-8, atol=1e-9)
+
+
+@pytest.mark.parametrize("share", [0.4, 0.5, 0.6])
+@pytest.mark.parametrize("name", HYPOTHESES)
+def test_every_curve_tends_to_its_limit(name, share):
+    hypothesis = HYPOTHESES[name]
+    parameters = inside(hypothesis, share)
+    limit = hypothesis.limit_of(parameters)
+    if np.isfinite(limit):
+        np.testing.assert_allclose(hypothesis.values(np.array([1e12]), parameters), limit, rtol=1e-2)

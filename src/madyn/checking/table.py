@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from madyn.analysis.fitting import table_rows
+from madyn.architecture import CARD, FIELDS
 from madyn.checking.fits import made_from
 from madyn.curves.hypotheses.registry import HYPOTHESES
 from madyn.dataset import Dataset, fit_files, layout
@@ -51,6 +52,11 @@ def table_faults(dataset: Dataset, absences: list[str]) -> Iterator[str]:
             absences.append(f"{path}: no rows of {model}")
 
 
+def _later(name: str, row: Row) -> bool:
+    """Whether a column is of a feature that the table was written before."""
+    return name in FIELDS and name not in CARD and name not in row
+
+
 def _model_faults(dataset: Dataset, model: str, rows: Sequence[Row]) -> Iterator[str]:
     layers = dataset.statistics(model).sizes["layer"]
     records = _records(dataset, model)
@@ -77,7 +83,11 @@ def _model_faults(dataset: Dataset, model: str, rows: Sequence[Row]) -> Iterator
     else:
         expected = _by_themselves(dataset, model, [by_layer[number] for number in range(layers)])
     for layer, whole in enumerate(expected):
-        wrong = [name for name, value in whole.items() if not _same(by_layer[layer].get(name), value)]
+        wrong = [
+            name
+            for name, value in whole.items()
+            if not _same(by_layer[layer].get(name), value) and not _later(name, by_layer[layer])
+        ]
         if wrong:
             cell = by_layer[layer].get(wrong[0])
             found = "not there" if cell is None else one_line(repr(cell[:80]), 40)

@@ -182,7 +182,7 @@ def _complete(table: pd.DataFrame, response: str) -> pd.DataFrame:
 
 
 def _varying(table: pd.DataFrame) -> list[str]:
-    names = [name for name in FACTORS if len(np.unique(table[name].to_numpy())) > 1]
+    names = [name for name in FACTORS if name in table and len(np.unique(table[name].to_numpy())) > 1]
     if not names:
         raise DatasetError("all models have one architecture; an effect needs two or more")
     return names

@@ -15,6 +15,10 @@ from madyn.architecture import Shape
 from madyn.errors import ArchitectureError, UsageError
 from madyn.features import SIZE, features_of
 
+_ALWAYS_SAID = (
+    "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "rotary_pct", "residual", "norm",
+    "norm_placement", "activation",
+)  # fmt: skip
 _LARGEST = 1 << 20  # of any size: what a lab trains is small
 
 
@@ -98,7 +102,9 @@ class Blueprint(Shape):
                 yield f"_{one.tag or name}{one.of(self):g}"
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """What records say: of a later entry nothing where it is usual, as those written before it."""
+        usual = {f.name: f.default for f in fields(self)}
+        return {name: value for name, value in asdict(self).items() if name in _ALWAYS_SAID or value != usual[name]}
 
 
 _BUILT = features_of(Blueprint)
@@ -122,7 +128,11 @@ def build_model(blueprint: Blueprint, seed: int, vocab_size: int, length: int, b
         "tie_word_embeddings": False,
         "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
     }
-    for one in _BUILT.values():
+    known = blueprint.kind.settings()
+    for name, one in _BUILT.items():
+        usual = one.of(blueprint) == Blueprint.__dataclass_fields__[name].default
+        if usual and one.setting.split(".")[0] not in known:
+            continue  # the class has no such setting, and nothing else than usual is asked of it
         *groups, name = one.setting.split(".")
         place = settings
         for group in groups:
@@ -149,6 +159,12 @@ class Kind:
     rotates_whole_heads: bool = False
     residual_is_free: bool = False
 
+    def settings(self) -> set[str]:
+        """The names of the settings that its config has."""
+        import transformers
+
+        return {f.name for f in fields(getattr(transformers, self.classes[0]))}
+
     def build(self, settings: Mapping[str, Any]) -> Any:
         """A model with these settings.
 
@@ -158,7 +174,7 @@ class Kind:
         import transformers
 
         config, model = (getattr(transformers, name) for name in self.classes)
-        known = {f.name for f in fields(config)}
+        known = self.settings()
         strange = next((name for name in settings if name not in known), None)
         if strange is not None:
             raise UsageError(f"{self.classes[0]} of transformers has no setting {strange}: no {self.name} has that")

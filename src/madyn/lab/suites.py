@@ -11,7 +11,7 @@ import json
 import tomllib
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, make_dataclass
+from dataclasses import asdict, dataclass, field, fields, make_dataclass
 from pathlib import Path
 from typing import Any, ClassVar, get_type_hints
 
@@ -319,7 +319,7 @@ def design_correlation(runs: Sequence[Run]) -> float:
 
 
 def _point(blueprint: Blueprint) -> dict[str, Any]:
-    return {**blueprint.to_dict(), **{name: one.of(blueprint) for name, one in DERIVED.items()}}
+    return {**asdict(blueprint), **{name: one.of(blueprint) for name, one in DERIVED.items()}}
 
 
 def _check_level(name: str, level: Level) -> None:

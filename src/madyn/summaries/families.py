@@ -72,11 +72,14 @@ def print_effects(study: Study) -> None:
     architectures = np.unique(responses["architecture"].to_numpy())
     console.print(f"{len(responses)} models of {len(architectures)} architectures, {len(study.layers)} layers")
     if study.sizes:
-        factors = list(next(iter(study.sizes.values())).index)
+        factors = list(dict.fromkeys(factor for frame in study.sizes.values() for factor in frame.index))
         rows = [
             [
                 response,
-                *(_interval(one, "per_doubling") for one in frame.to_dict("records")),
+                *(
+                    _interval(frame.loc[factor], "per_doubling") if factor in frame.index else None
+                    for factor in factors
+                ),
                 frame.attrs["r2"],
                 frame.attrs["models"],
             ]
@@ -146,6 +149,8 @@ def _print_locations(study: Study) -> None:
 
 
 def _interval(one: Mapping[Any, Any], name: str) -> str:
+    if one[name] != one[name]:  # of nothing: a model of two layers has none between the first and the last
+        return "-"
     return f"{one[name]:.2f} ({one['lower']:.2f} to {one['upper']:.2f})"
 
 

@@ -18,7 +18,7 @@ from madyn.terminal import print_json
 _SIZES = {"": 1.0, "k": 1e3, "m": 1e6, "b": 1e9}
 
 
-_NUMBER = re.compile(r"([0-9]+(?:\.[0-9]+)?)([kmb]?)", re.IGNORECASE)
+_NUMBER = re.compile(r"([0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]{1,2})?)([kmb]?)", re.IGNORECASE)
 
 
 def design(

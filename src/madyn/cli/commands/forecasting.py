@@ -29,6 +29,9 @@ def forecast(
         Literal["learn", "default"] | None,
         typer.Option("--prior", help="learn: from the other finished runs, where there are four; default: a wide one."),
     ] = None,
+    hypothesis: Annotated[
+        str, typer.Option("--hypothesis", help="The curve that the run is held to follow.")
+    ] = "reparam",
     level: Annotated[float, typer.Option("--level", help="Probability of each band.")] = 0.9,
     out: OutTableOption = None,
     figure: Annotated[Path | None, typer.Option("--figure", help="PNG or PDF file for a picture.")] = None,
@@ -38,7 +41,15 @@ def forecast(
     from madyn.summaries import print_forecast
 
     found = forecast(
-        dataset, model, at, quantity=quantity, ratio_of=ratio_of, prior=prior, last_step=last_step, level=level
+        dataset,
+        model,
+        at,
+        hypothesis=hypothesis,
+        quantity=quantity,
+        ratio_of=ratio_of,
+        prior=prior,
+        last_step=last_step,
+        level=level,
     )
     print_forecast(found)
     if out is not None:

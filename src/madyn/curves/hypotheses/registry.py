@@ -31,7 +31,21 @@ def _place(hypothesis: SeparableModel) -> tuple[int, str]:
     return (_ORDER.index(hypothesis.name) if hypothesis.name in _ORDER else len(_ORDER), hypothesis.name)
 
 
-HYPOTHESES: dict[str, SeparableModel] = {hypothesis.name: hypothesis for hypothesis in sorted(_entries(), key=_place)}
+def _by_name() -> dict[str, SeparableModel]:
+    """Raises TypeError where an entry could not be fitted in the units of a run, or its name is taken."""
+    found: dict[str, SeparableModel] = {}
+    for one in sorted(_entries(), key=_place):
+        if not one.normalised or len(one.powers) != len(one.nonlinear):
+            raise TypeError(
+                f"the hypothesis {one.name} needs normalised=True, and in `powers` a number for each of {one.nonlinear}"
+            )
+        if one.name in found:
+            raise TypeError(f"two hypotheses are called {one.name}")
+        found[one.name] = one
+    return found
+
+
+HYPOTHESES: dict[str, SeparableModel] = _by_name()
 """Every hypothesis by name, in the order in which tables show them: the published ones first, new ones last by name."""
 
 PUBLISHED = tuple(name for name, hypothesis in HYPOTHESES.items() if hypothesis.published is not None)
