@@ -4,10 +4,10 @@
     python benchmarks/intervene.py --device cuda --rounds 30
 
 Ways are run in turn in one process, round after round; a figure is the median over the rounds of a way's time over
-the bare forward's of the same round. nnsight does the same edit where it is installed. The second table is the time of
-`measure_effects` with one setting and with two, in forwards of one sequence. Expected before it was written: the hook
-costs less than 1 % (one value is written), and each further arm of an experiment 0.6 of a forward, since the layers up
-to the changed one are not run again.
+the bare forward's of the same round. nnsight and pyvene do the same edit where they are installed. The second table is
+the time of `measure_effects` with one setting and with two, in forwards of one sequence. Expected before it was
+written: the hook costs less than 1 % (one value is written), and each further arm of an experiment 0.6 of a forward,
+since the layers up to the changed one are not run again.
 """
 
 from __future__ import annotations
@@ -60,12 +60,25 @@ def by_nnsight(model: Any, ids: torch.Tensor) -> torch.Tensor:
     return logits  # noqa: RET504  what is saved is known behind the block
 
 
+def by_pyvene(model: Any, ids: torch.Tensor) -> torch.Tensor:
+    import pyvene  # pyright: ignore[reportMissingImports]
+
+    def edit(base: torch.Tensor, source: Any) -> torch.Tensor:
+        base = base.clone()
+        base[:, POSITION, FEATURE] = 0
+        return base
+
+    place = {"layer": LAYER, "component": "block_output", "intervention": edit}
+    return pyvene.IntervenableModel(place, model=model)({"input_ids": ids}, output_original_output=False)[1].logits
+
+
 def ways() -> dict[str, Callable[[Any, torch.Tensor], torch.Tensor]]:
     found: dict[str, Callable[[Any, torch.Tensor], torch.Tensor]] = {"bare": bare, "madyn.intervene": edited}
-    if find_spec("nnsight") is None:
-        print("nnsight is not installed: left out")
-    else:
-        found["nnsight"] = by_nnsight
+    for name, way in (("nnsight", by_nnsight), ("pyvene", by_pyvene)):
+        if find_spec(name) is None:
+            print(f"{name} is not installed: left out")
+        else:
+            found[name] = way
     return found
 
 
