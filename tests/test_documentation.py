@@ -42,6 +42,10 @@ INSTEAD = {
         "madyn intervene EleutherAI/pythia-14m --steps 0,1 --layer 1 --length 16 --out studied/",
         "a model in which nothing is massive",
     ),
+    "madyn quantization model.gguf": ("madyn quantization EleutherAI/pythia-14m --length 16", "a model of the Hub"),
+    "madyn quantization model.gguf --out report/": (
+        "madyn quantization EleutherAI/pythia-14m --length 16 --out report/", "a model of the Hub",
+    ),
     "madyn scan MODEL --features": ("madyn scan EleutherAI/pythia-14m --length 16 --features", "a model of the Hub"),
     "madyn evaluate tiny-suite": ("madyn evaluate family/ --approach nearest", "three minutes"),
 }  # fmt: skip
