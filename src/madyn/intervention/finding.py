@@ -111,7 +111,6 @@ def massive_dimensions(
 
 
 def _of_model(model: nn.Module, input_ids: Any, rule: Rule, tokenizer: Any, layers: str | None) -> pd.DataFrame:
-    from madyn.intervention.editing import hidden_of
     from madyn.measurement.forward import measure_with_locations, stacks_of
     from madyn.measurement.inputs import read_inputs
 
@@ -126,20 +125,21 @@ def _of_model(model: nn.Module, input_ids: Any, rule: Rule, tokenizer: Any, laye
     found: list[dict[str, Any]] = []
     first = 0
     for stack in stacks_of(model, ids, layers):
-        found += _above(model, stack, ids, threshold, measured.statistics[:, -1, :], first, hidden_of)
+        found += _above(model, stack, ids, threshold, measured.statistics[:, -1, :], first)
         first += len(stack.modules)
     ratio = (measured.statistics[:, 0, :] / measured.statistics[:, -1, :]).max()
     return _table(found, len(ids), rule, tokenizer, float(ratio))
 
 
 def _above(
-    model: Any, stack: Any, ids: np.ndarray, threshold: np.ndarray, median: np.ndarray, first: int, hidden_of: Any
+    model: Any, stack: Any, ids: np.ndarray, threshold: np.ndarray, median: np.ndarray, first: int
 ) -> list[dict[str, Any]]:
     """Every value of a stack's layers that is above its threshold, an entry each."""
     from contextlib import ExitStack
 
     import torch
 
+    from madyn.intervention.editing import hidden_of
     from madyn.measurement.forward import arguments_for, evaluating, part_to_run
     from madyn.measurement.wrapping import device_of, unwrap
 

@@ -164,10 +164,9 @@ def _site(
 
 
 def _load(checkpoint: Checkpoint, how: Settings) -> Any:
-    from madyn.sweep.machine import resolve_device, torch_dtype
+    from madyn.sweep.subjects import Subject
 
-    device, dtype = resolve_device(how.device), torch_dtype(how.dtype)
-    return checkpoint.load_whole(dtype, device, checkpoint.folder(), head=True)[0]
+    return Subject(checkpoint, Probe(), how, None).load_with_head()[0]
 
 
 def _measured(
