@@ -32,7 +32,7 @@ ORDER = [
     {"checking"},
     {"prediction"},
     {"effects"},
-    {"lab"},
+    {"lab", "monitor"},
     {"intervention", "quantization"},
     {"figures"},
     {"summaries"},

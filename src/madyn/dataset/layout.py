@@ -28,7 +28,7 @@ PARAMETER_TABLE = "fitted_param_dataset_reparam.csv"
 
 PACKED = (
     PARAMETER_TABLE, "LICENSE", "README.md", "*/stats/*", "manifest/**/*", "locations/**/*", "positions/**/*",
-    "training/**/*",
+    "training/**/*", "monitor/*",
 )  # fmt: skip
 """What a dataset is without its pictures and `params/`, as patterns below its root."""
 
@@ -38,8 +38,8 @@ _LONGEST_NAME = 200  # bytes; a file system takes 255, and a statistics file is 
 
 # What the layout calls its own, in upper or lower case: many file systems do not tell them apart.
 _TAKEN = frozenset(
-    ("manifest", "locations", "positions", "training", "analysis", "intervention", "checkpoints", "stats", "params",
-     "series", "per_layer_evolution", "example_fits", "metrics", "probe.json", "readme.md", "license", PARAMETER_TABLE)
+    ("manifest", "locations", "positions", "training", "analysis", "intervention", "monitor", "checkpoints", "stats",
+     "params", "series", "per_layer_evolution", "example_fits", "metrics", "probe.json", "readme.md", "license", PARAMETER_TABLE)
 )  # fmt: skip
 _DEVICES = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\..*)?", re.IGNORECASE)  # of Windows
 
@@ -196,6 +196,11 @@ def study_path(root: Path, model: str, step: int | None) -> Path:
 
 def study_files(root: Path, model: str) -> dict[int, Path]:
     return _by_step(_MANIFEST_FILE, root / "intervention" / check_name(model))
+
+
+def monitor_path(root: Path, model: str) -> Path:
+    """What a monitor says of a run that it watches, and its alerts."""
+    return root / "monitor" / f"{check_name(model)}.json"
 
 
 def probe_path(root: Path) -> Path:
