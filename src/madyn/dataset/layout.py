@@ -1,8 +1,8 @@
 """The published layout: what each file of a dataset is called and where it lies.
 
 Nothing outside this file spells a path of a dataset. Names follow the dataset card; what the card does not have
-(`manifest/`, `locations/`, `positions/`, `training/`, `analysis/`) stands beside it. A name or a step that would not be
-read back is refused here, where every path is made, and `unread` tells of those that others left.
+(`manifest/`, `locations/`, `positions/`, `training/`, `monitor/`, `analysis/`) stands beside it. A name or a step that
+would not be read back is refused here, where every path is made, and `unread` tells of those that others left.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ _LONGEST_NAME = 200  # bytes; a file system takes 255, and a statistics file is 
 # What the layout calls its own, in upper or lower case: many file systems do not tell them apart.
 _TAKEN = frozenset(
     ("manifest", "locations", "positions", "training", "analysis", "intervention", "monitor", "checkpoints", "stats",
-     "params", "series", "per_layer_evolution", "example_fits", "metrics", "probe.json", "readme.md", "license", PARAMETER_TABLE)
+     "params", "series", "per_layer_evolution", "example_fits", "metrics", "probe.json", "readme.md", "license",
+     PARAMETER_TABLE)
 )  # fmt: skip
 _DEVICES = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\..*)?", re.IGNORECASE)  # of Windows
 
