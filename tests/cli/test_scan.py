@@ -74,7 +74,7 @@ def test_the_shown_ratio_is_the_one_that_the_rule_was_applied_to(folder, probe, 
     hidden = np.abs(rng.standard_normal((4, 16, 32)))
     hidden[2, 3, 9] = 3000
     from madyn.massive import tail_ranks
-    from madyn.measurement.forward import Measurement, Tails
+    from madyn.measurement.reducing import Measurement, Tails
 
     top = -np.sort(-hidden.reshape(4, -1), axis=1)[:, :3]
     statistics = np.concatenate([top, np.median(hidden.reshape(4, -1), axis=1)[:, None]], axis=1)[:, :, None]

@@ -1,15 +1,14 @@
 """Hidden states reduced to their statistics where they lie.
 
-Only the decoder's own forward runs: no language-model head, no KV cache, and no hidden state is kept. A hook on each
-layer reduces what the layer hands on (the residual sum, before any final norm) to its largest values and its median.
+Only the decoder's own forward runs: no language-model head, no KV cache, and no hidden state is kept. Hooks on the
+layers reduce what each hands on (`reducing`).
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, overload
 from weakref import WeakKeyDictionary
 
@@ -17,12 +16,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from madyn.errors import ArchitectureError, NonFiniteError, UsageError
-from madyn.massive import tail_ranks
+from madyn.errors import UsageError
 from madyn.measurement.inputs import explaining_images, read_inputs, require_kind, require_known_tokens
 from madyn.measurement.labelling import label
 from madyn.measurement.layers import Stack, find_stacks
-from madyn.measurement.order_statistics import Scratch, order_statistics
+from madyn.measurement.reducing import Measurement, Reducing
 from madyn.measurement.wrapping import device_of, unwrap
 
 if TYPE_CHECKING:
@@ -31,44 +29,6 @@ if TYPE_CHECKING:
 _PROBE_TOKENS = 8  # enough to tell one layer's hidden state from another's
 
 Layers = str | Sequence[str] | None
-
-
-@dataclass(frozen=True)
-class Tails:
-    """The tail of each sequence's |h| at each layer.
-
-    Attributes:
-        values: those at the ranks of `massive.tail_ranks`, shape (B, L, 4).
-        count, features: how many values |h| and features they were taken from, shape (L,).
-    """
-
-    values: np.ndarray
-    count: np.ndarray
-    features: np.ndarray
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """What one checkpoint shows on a set of sequences.
-
-    Attributes:
-        statistics: shape (B, k + 1, L): top 1 to top k, then the median of |h|.
-        positions, features: where each of the top k stands, shape (B, k, L), both counted from 0.
-        peaks: the largest |h|, shape (B, L), at whatever position: at those that are left out too.
-        lengths: how many positions the longest sequence has at each layer, shape (L,), those left out among them.
-        stacks: the path of each stack of layers and how many of the L layers are its own, in order.
-        groups: by the name of a group of positions, the statistics over those positions alone.
-        tails: what `massive.judge_tails` asks for, where it was asked for.
-    """
-
-    statistics: np.ndarray
-    positions: np.ndarray
-    features: np.ndarray
-    peaks: np.ndarray
-    lengths: np.ndarray
-    stacks: dict[str, int] = field(default_factory=dict)
-    groups: dict[str, np.ndarray] = field(default_factory=dict)
-    tails: Tails | None = None
 
 
 @overload
@@ -175,32 +135,11 @@ def measure_with_locations(
         raise UsageError(f"top_k is {top_k} and batch_size {batch_size}; both must be at least 1")
     with evaluating(part), explaining_images(part, values), torch.no_grad():
         stacks = _stacks(part, values, layers, model)
-        reducers = [_Reducer(stack, top_k, tuple(exclude), dict(groups or {}), tails) for stack in stacks]
-        with ExitStack() as hooks:
-            for reducer in reducers:
-                for module in dict.fromkeys(reducer.stack.modules):
-                    hooks.callback(module.register_forward_hook(reducer).remove)
+        with Reducing(stacks, top_k, tuple(exclude), dict(groups or {}), tails) as reducing:
             for batch in given.batches(values, batch_size):
-                for reducer in reducers:
-                    reducer.begin(batch)
+                reducing.begin(batch.shape[1], [(row, None) for row in range(len(batch))])
                 part(**arguments_for(part, batch))
-    for reducer in reducers:
-        reducer.require_complete(type(part).__name__)
-    statistics, positions, features = (
-        np.concatenate([reducer.collect(name) for reducer in reducers], axis=2)
-        for name in ("statistics", "positions", "features")
-    )
-    _require_finite(statistics, next(part.parameters()).dtype)
-    return Measurement(
-        statistics,
-        positions + given.starts[:, None, None],
-        features,
-        np.concatenate([reducer.collect("peak")[:, 0] for reducer in reducers], axis=1),
-        np.concatenate([reducer.lengths for reducer in reducers]),
-        {reducer.stack.name: len(reducer.calls) for reducer in reducers},
-        {name: np.concatenate([r.collect(name) for r in reducers], axis=2) for name in groups or {}},
-        _tails_of(reducers) if tails else None,
-    )
+    return reducing.measurement(part, given.starts)
 
 
 def part_to_run(model: nn.Module) -> Any:
@@ -260,110 +199,6 @@ def arguments_for(part: Any, batch: torch.Tensor) -> dict[str, Any]:
     if config is not None and hasattr(config, "use_cache"):
         arguments["use_cache"] = False
     return arguments
-
-
-class _Reducer:
-    """A hook that keeps the statistics of a stack's layers, a row a sequence, on each layer's own device."""
-
-    def __init__(
-        self, stack: Stack, top_k: int, exclude: tuple[int, ...], groups: dict[str, slice], tails: bool
-    ) -> None:
-        self.stack, self.top_k, self.exclude, self.groups, self.tails = stack, top_k, exclude, groups, tails
-        self.calls: list[list[dict[str, torch.Tensor]]] = []  # by layer, then by sequence
-        self.lengths: list[int] = []  # by layer
-        self._scratch = Scratch()
-        self._at, self._sequences, self._batch, self._length = 0, 0, 0, 0
-
-    def begin(self, batch: torch.Tensor) -> None:
-        """A batch comes; its first layer is the first again."""
-        self._at, self._batch, self._length = 0, len(batch), batch.shape[1]
-        self._sequences += len(batch)
-
-    def __call__(self, module: nn.Module, inputs: Any, output: Any) -> None:
-        hidden = self.stack.hidden_state(output, self._length)
-        if hidden is None or len(hidden) != self._batch:
-            raise ArchitectureError(f"{type(module).__name__} does not return a hidden state of shape (B, S, d)")
-        if self._at == len(self.calls):
-            self.calls.append([])
-            self.lengths.append(0)
-        self.lengths[self._at] = max(self.lengths[self._at], hidden[0].numel() // hidden.shape[-1])
-        self.calls[self._at] += [self._reduce(sequence) for sequence in hidden]
-        self._at += 1
-
-    def _reduce(self, hidden: torch.Tensor) -> dict[str, torch.Tensor]:
-        """All that is kept of one sequence, shape (S, d) or, of an image, (H, W, d)."""
-        rows = hidden.flatten(end_dim=-2)
-        kept = _positions_left(len(rows), self.exclude, rows.device)
-        values, indices = self._order_statistics(rows if kept is None else rows[kept])
-        position, feature = indices // rows.shape[-1], indices % rows.shape[-1]
-        found = {
-            "statistics": values,
-            "positions": position if kept is None else kept[position],
-            "features": feature,
-            "peak": values[:1] if kept is None else rows.abs().max().to(values.dtype)[None],
-        }
-        for name, part in self.groups.items():
-            found[name] = self._order_statistics(rows[part])[0]
-        if self.tails:
-            found["tails"], found["sizes"] = _tail(rows if kept is None else rows[kept])
-        return found
-
-    def _order_statistics(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        if rows.numel() < self.top_k:
-            raise UsageError(f"top_k is {self.top_k}, and a hidden state has only {rows.numel()} values")
-        values, indices = order_statistics(rows, self.top_k, self._scratch)
-        return (values if values.dtype == torch.float64 else values.float()), indices
-
-    def require_complete(self, name: str) -> None:
-        for number, rows in enumerate(self.calls):
-            if len(rows) != self._sequences:
-                raise ArchitectureError(f"layer {number} of {name} did not run once for each sequence")
-        if len(self.calls) < len(set(self.stack.modules)):
-            raise ArchitectureError(f"only {len(self.calls)} of the layers {self.stack.name} of {name} ran")
-
-    def collect(self, name: str) -> np.ndarray:
-        """What was kept under a name, shape (B, rows, L)."""
-        every = [kept[name] for rows in self.calls for kept in rows]
-        # In one piece: a copy a layer would wait for a GPU as often. The layers may be on several.
-        together = torch.stack([one.to(every[0].device) for one in every]).cpu().numpy()
-        return together.reshape(len(self.calls), self._sequences, -1).transpose(1, 2, 0)
-
-
-def _tail(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """|h| at the ranks that a tail is read from, among all values and the features' largest; how many there are."""
-    sizes = rows.numel(), rows.shape[1]
-    a, b, i, j = tail_ranks(*sizes)
-    values = order_statistics(rows, b)[0]
-    maxima = rows.abs().amax(dim=0).topk(j).values
-    return torch.stack([values[a - 1], values[b - 1], maxima[i - 1], maxima[j - 1]]).double(), torch.tensor(sizes)
-
-
-def _tails_of(reducers: Sequence[_Reducer]) -> Tails:
-    values = np.concatenate([reducer.collect("tails") for reducer in reducers], axis=2)
-    count, features = np.concatenate([reducer.collect("sizes")[0] for reducer in reducers], axis=1)
-    return Tails(values.swapaxes(1, 2), count, features)
-
-
-def _positions_left(count: int, exclude: tuple[int, ...], device: torch.device) -> torch.Tensor | None:
-    if not exclude:
-        return None
-    out_of_range = [p for p in exclude if not 0 <= p < count]
-    if out_of_range:
-        raise UsageError(f"position {out_of_range[0]} is to be left out of sequences of {count}")
-    left = torch.ones(count, dtype=torch.bool)
-    left[list(exclude)] = False
-    if not left.any():
-        raise UsageError(f"all {count} positions are left out; nothing is left to measure")
-    return left.nonzero()[:, 0].to(device)
-
-
-def _require_finite(statistics: np.ndarray, dtype: torch.dtype) -> None:
-    # A NaN or infinite hidden value ranks highest, so the first row shows it.
-    bad = np.argwhere(~np.isfinite(statistics[:, 0, :]))
-    if len(bad):
-        sequence, layer = (int(i) for i in bad[np.lexsort(bad.T)][0])
-        advice = "; float16 overflows past 65504: measure in float32 or bfloat16" if dtype == torch.float16 else ""
-        raise NonFiniteError(f"the hidden state after layer {layer} is not finite on sequence {sequence}{advice}")
 
 
 @contextmanager
