@@ -105,6 +105,16 @@ def test_a_forecast_has_bands_peaks_and_what_came(root):
     assert ((found["peak_ahead"] <= found["peak_inside"]) | found["peak_inside"].isnull()).all()
 
 
+def test_any_steps_ahead_can_be_asked_for(root):
+    every = madyn.forecast(root, "m2", at=5000)
+    some = madyn.forecast(root, "m2", at=5000, steps=[20_000, 6000, 7500])
+    assert some["step"].values.tolist() == [6000, 7500, 20_000]
+    np.testing.assert_allclose(some["upper"].sel(step=6000), every["upper"].sel(step=6000))
+    np.testing.assert_array_equal(some["measured"].isnull().all("layer"), [False, True, False])
+    with pytest.raises(UsageError, match="lie after step 5000 and up to the last one, 20000"):
+        madyn.forecast(root, "m2", at=5000, steps=[5000, 6000])
+
+
 def test_nothing_after_the_step_and_nothing_of_the_model_itself_is_looked_at(tmp_path):
     root = write_dataset(tmp_path, models=tuple(f"m{i}" for i in range(5)))
     before = madyn.forecast(root, "m0", at=5000)

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from madyn.analysis.kept import learned_once
-from madyn.arrays import number
+from madyn.arrays import number, read_row
 from madyn.curves.bayes.learning import FEWEST, learn_prior
 from madyn.curves.bayes.posteriors import Posterior, posterior
 from madyn.curves.bayes.priors import Prior, curve_of
@@ -43,6 +44,7 @@ def forecast(
     prior: Literal["learn", "default"] | Prior | None = None,
     last_step: float | None = None,
     level: float = 0.9,
+    steps: ArrayLike | None = None,
 ) -> xr.Dataset:
     """Forecast every layer of a model from what was measured up to step `at`.
 
@@ -60,10 +62,10 @@ def forecast(
             default "learn" where that can be done.
         last_step: of the run, as planned; by default the last step of this model, or of the others if that is later.
         level: the probability of each band.
+        steps: to forecast, each after `at` and up to the last one; by default those that the dataset has, or twelve.
 
     Returns:
-        `median`, `lower` and `upper` of what will be measured, none below 0, dims (layer, step), at the steps after
-        `at` that the dataset has, or at twelve up to the last one; `measured` (layer, step), what was measured there,
+        `median`, `lower` and `upper` of what will be measured, none below 0, dims (layer, step); `measured` (layer, step), what was measured there,
         nan where nothing was; `seen` (layer, seen_step); `peak_step`, `peak_height` and `plateau` (layer, bound), bound
         being median, lower and upper; `peak_inside` and `peak_ahead` (layer), probabilities that the curve's maximum
         lies inside the run, and that it is still to come; `message` (layer). Attributes: model, quantity, at,
@@ -79,23 +81,37 @@ def forecast(
     dataset = open_dataset(dataset)
     dataset.select(model)
     series = dataset.trajectories(model, quantity, ratio_of)
-    steps = series["step"].values.astype(float)
-    end = _end(dataset, steps) if last_step is None else last_step
+    known = series["step"].values.astype(float)
+    end = _end(dataset, known) if last_step is None else last_step
     if not at < end:
         raise UsageError(f"at is step {at:g}, and the run's last step is {end:g}: nothing is left to forecast")
-    seen = steps <= at
+    seen = known <= at
     if np.sum(seen) < 2:
         raise SeriesError(f"{model} has {np.sum(seen)} measured steps up to step {at:g}; a forecast needs 2")
     values = series.transpose("layer", "step").values
-    later = steps[(steps > at) & (steps <= end)]
-    ahead = later if later.size else np.linspace(steps[seen][-1], end, AHEAD + 1)[1:]
+    ahead = _ahead(known, at, end) if steps is None else _given(steps, at, end)
     curve = curve_of(hypothesis)
     chosen, source = _prior(dataset, model, quantity, ratio_of, curve, prior, at, end)
     # No quantity of a dataset can be below 0, whatever the prior was made for.
-    fitted = posterior(steps[seen], values[:, seen], hypothesis, replace(chosen, positive=True), end)
-    measured = values[:, np.isin(steps, ahead)] if later.size else np.full((len(values), ahead.size), np.nan)
+    fitted = posterior(known[seen], values[:, seen], hypothesis, replace(chosen, positive=True), end)
+    measured = np.full((len(values), ahead.size), np.nan)
+    measured[:, np.isin(ahead, known)] = values[:, np.isin(known, ahead)]
     attrs = {"model": model, "quantity": quantity, "at": at, "last_step": end, "level": level, "prior": source}
-    return _labelled(fitted, steps[seen], values[:, seen], ahead, measured, level, attrs)
+    return _labelled(fitted, known[seen], values[:, seen], ahead, measured, level, attrs)
+
+
+def _ahead(known: Array, at: float, end: float) -> Array:
+    """The steps to forecast where none are asked for: those that were measured later, or some up to the last one."""
+    later = known[(known > at) & (known <= end)]
+    return later if later.size else np.linspace(known[known <= at][-1], end, AHEAD + 1)[1:]
+
+
+def _given(steps: ArrayLike, at: float, end: float) -> Array:
+    """The steps to forecast as they are asked for, ascending. Raises UsageError for one that is seen, or too late."""
+    ahead = np.unique(read_row(steps, "steps"))
+    if not ahead.size or not np.all((ahead > at) & (ahead <= end)):
+        raise UsageError(f"the steps to forecast lie after step {at:g} and up to the last one, {end:g}")
+    return ahead
 
 
 def _end(dataset: Dataset, steps: Array) -> float:

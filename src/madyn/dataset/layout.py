@@ -204,6 +204,16 @@ def monitor_path(root: Path, model: str) -> Path:
     return root / "monitor" / f"{check_name(model)}.json"
 
 
+def monitor_inputs_path(root: Path) -> Path:
+    """The sequences that a monitor took from the first batch of a run."""
+    return root / "monitor" / "inputs.npy"
+
+
+def monitor_lock_path(root: Path, model: str) -> Path:
+    """Held while a run is watched; gone afterwards."""
+    return root / ".locks" / check_name(model) / ".monitor"
+
+
 def probe_path(root: Path) -> Path:
     return root / "manifest" / "probe.json"
 

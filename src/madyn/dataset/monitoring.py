@@ -38,7 +38,8 @@ class Alert:
     Attributes:
         step: the training step at which it was given.
         kind: one of `ALERTS`.
-        layer: which, where it is about one.
+        layer: the one that shows it most, where it is about layers.
+        layers: all that it is about.
         message: what is the matter, and what can be done, in a sentence or two.
         time: when, in UTC (ISO 8601).
     """
@@ -46,6 +47,7 @@ class Alert:
     step: Step
     kind: Name
     layer: Count | None = None
+    layers: Annotated[list[Count], MaxLen(100_000)] = field(default_factory=list)
     message: Line
     time: Line
 
@@ -63,6 +65,8 @@ class MonitorRecord:
         step: the training step when this was written.
         state: "running", also of a run that was killed; "ended".
         started, updated: when the run began and when this was written, in UTC (ISO 8601).
+        resumed: the steps at which the run went on after it had been stopped. What was measured later than such a step
+            before it is of a run that was taken back.
         measuring_seconds: what measuring, writing and forecasting has taken of the run's time.
         alerts: in the order in which they were given.
     """
@@ -76,6 +80,7 @@ class MonitorRecord:
     state: Literal["running", "ended"] = "running"
     started: Line
     updated: Line
+    resumed: Annotated[list[Step], MaxLen(100_000)] = field(default_factory=list)
     measuring_seconds: Number = 0.0
     alerts: Annotated[list[Alert], MaxLen(100_000)] = field(default_factory=list)
 
