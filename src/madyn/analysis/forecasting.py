@@ -65,11 +65,11 @@ def forecast(
         steps: to forecast, each after `at` and up to the last one; by default those that the dataset has, or twelve.
 
     Returns:
-        `median`, `lower` and `upper` of what will be measured, none below 0, dims (layer, step); `measured` (layer, step), what was measured there,
-        nan where nothing was; `seen` (layer, seen_step); `peak_step`, `peak_height` and `plateau` (layer, bound), bound
-        being median, lower and upper; `peak_inside` and `peak_ahead` (layer), probabilities that the curve's maximum
-        lies inside the run, and that it is still to come; `message` (layer). Attributes: model, quantity, at,
-        last_step, level, prior.
+        `median`, `lower` and `upper` of what will be measured, none below 0, dims (layer, step); `measured` (layer,
+        step), what was measured there, nan where nothing was; `seen` (layer, seen_step); `peak_step`, `peak_height` and
+        `plateau` (layer, bound), bound being median, lower and upper; `peak_inside` and `peak_ahead` (layer),
+        probabilities that the curve's maximum lies inside the run, and that it is still to come; `message` (layer).
+        Attributes: model, quantity, at, last_step, level, prior.
 
     Raises:
         DatasetError: there is no such dataset.
