@@ -7,6 +7,7 @@ from . import intervention as intervention
 from . import lab as lab
 from . import massive as massive
 from . import measurement as measurement
+from . import monitor as monitor
 from . import prediction as prediction
 from . import quantization as quantization
 from . import suites as suites
@@ -24,6 +25,7 @@ from .intervention.editing import intervene as intervene
 from .intervention.finding import massive_dimensions as massive_dimensions
 from .lab.running import run_suite as run_suite
 from .measurement.forward import measure as measure
+from .monitor.watched import Monitor as Monitor
 from .prediction.design_search import design as design
 from .prediction.evaluation import evaluate as evaluate
 from .prediction.predictor import Predictor as Predictor

@@ -22,7 +22,8 @@ def manifest_faults(records: Records, absences: list[str]) -> Iterator[str]:
             path = layout.manifest_path(records.root, records.model, step)
             yield f"{path}: no such file, and the step is measured"
         elif step in records.units:
-            tokens.add(records.units[step].tokens_sha256)
+            unit = records.units[step]
+            tokens.add("a training batch" if unit.sampled else unit.tokens_sha256)
     if len(tokens) > 1:
         yield f"{records.root / 'manifest' / records.model}: steps were measured on different tokens"
 

@@ -42,6 +42,8 @@ class Unit:
         first_token: "bos" if each sequence starts with the tokenizer's BOS token in place of text, "given" where the
             user gave the token ids, else "text".
         exclude_positions: positions that were left out.
+        sampled: the sequences are those of a training batch, which are others at every step; what they show is of the
+            training's own forward, with its dropout.
         streamed: the weights passed through layer by layer, which may change the last bits.
         bytes_left_out: of weights that the decoder does not need and that were not fetched; such a file could not be
             held against its hash.
@@ -73,6 +75,7 @@ class Unit:
     device: Line | None = None
     threads: Count | None = None
     batch_size: Count | None = None
+    sampled: bool = False
     streamed: bool = False
     bytes_left_out: Count | None = None
     stacks: Annotated[dict[Line, Count], _Many] = field(default_factory=dict)

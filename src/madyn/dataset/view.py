@@ -272,7 +272,7 @@ class Dataset:
 
         top1, median = self.per_sequence(model, "top1"), self.per_sequence(model, "median")
         marks = {"published": top1.copy(data=massive_published(top1.values, median.values))}
-        values = self._values_of_sequence(model)
+        values = self.values_of_sequence(model)
         if values is not None and 0 in top1["step"]:
             start = top1.sel(step=0).values, median.sel(step=0).values
             steps = zip(top1.values, median.values, strict=True)
@@ -280,7 +280,7 @@ class Dataset:
             marks["start"] = top1.copy(data=verdicts)
         return xr.Dataset({rule: mark.sum("sequence").astype(int) for rule, mark in marks.items()})
 
-    def _values_of_sequence(self, model: str) -> int | None:
+    def values_of_sequence(self, model: str) -> int | None:
         """How many values |h| a sequence has at a layer, where the manifest says it."""
         units, _ = manifest.read_sound_units(self.path, model)
         unit = next((unit for unit in units.values() if unit.length and unit.architecture), None)

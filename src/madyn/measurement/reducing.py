@@ -6,7 +6,7 @@ a training step, says before each batch which of its sequences are to be looked 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -68,6 +68,7 @@ class Reducing:
     Args:
         stacks: the stacks of layers.
         top_k, exclude, groups, tails: as `measure_with_locations` takes them.
+        guard: what each hook is called through, for a forward that must not fail for a hook's sake.
     """
 
     def __init__(
@@ -77,7 +78,9 @@ class Reducing:
         exclude: tuple[int, ...] = (),
         groups: dict[str, slice] | None = None,
         tails: bool = False,
+        guard: Callable[[Callable[..., None]], Callable[..., None]] = lambda hook: hook,
     ) -> None:
+        self._guard = guard
         self._groups, self._tails = groups or {}, tails
         self._reducers = [_Reducer(stack, top_k, exclude, self._groups, tails) for stack in stacks]
         self._hooks = ExitStack()
@@ -85,7 +88,7 @@ class Reducing:
     def __enter__(self) -> Reducing:
         for reducer in self._reducers:
             for module in dict.fromkeys(reducer.stack.modules):
-                self._hooks.callback(module.register_forward_hook(reducer).remove)
+                self._hooks.callback(module.register_forward_hook(self._guard(reducer)).remove)
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -253,8 +253,6 @@ def measure_loaded(
     Raises:
         ArchitectureError, NonFiniteError, UsageError: as `measure` raises them.
     """
-    import torch
-
     from madyn.measurement import measure_with_locations
 
     result = measure_with_locations(
@@ -266,9 +264,18 @@ def measure_loaded(
         exclude=probe.excluded,
         groups=probe.groups,
     )
+    return describe_measured(unit, model, sequences, result, probe, settings.batch_size), result
+
+
+def describe_measured(
+    unit: manifest.Unit, model: Any, sequences: np.ndarray, result: Measurement, probe: Probe, batch_size: int
+) -> manifest.Unit:
+    """The unit with what it was measured with."""
+    import torch
+
     weights = next(model.parameters())
     overflow = overflow_remark(result.peaks)
-    described = replace(
+    return replace(
         unit,
         remarks=[*unit.remarks, *([overflow] if overflow else [])],
         sequences=int(sequences.shape[0]),
@@ -279,12 +286,11 @@ def measure_loaded(
         dtype=str(weights.dtype).removeprefix("torch."),
         device=weights.device.type,
         threads=torch.get_num_threads(),
-        batch_size=settings.batch_size,
+        batch_size=batch_size,
         stacks=result.stacks,
         parameters=_count_parameters(model),
         architecture=_architecture(model),
     )
-    return described, result
 
 
 @dataclass(frozen=True)

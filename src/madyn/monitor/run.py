@@ -1,0 +1,327 @@
+"""One training run as it is watched: its measurements, written as `trace` writes them, its forecast and its alerts.
+
+Nothing that goes wrong in here ends the run. What could not be measured is recorded as a failed unit, what could not
+be written is kept in memory and written when there is room again, and both are told as alerts.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from madyn.analysis.forecasting import forecast
+from madyn.curves.bayes.priors import Prior
+from madyn.dataset import Dataset, manifest, open_dataset
+from madyn.dataset.monitoring import ALERTS, Alert, MonitorRecord, write_monitor
+from madyn.errors import MadynError, NonFiniteError, StorageError, one_line
+from madyn.measurement import Measurement
+from madyn.measurement.forward import stacks_of
+from madyn.measurement.wrapping import device_of
+from madyn.monitor.alerts import BAND, Judge, Seen, describe, known_causes, massive_layers, now
+from madyn.monitor.logged import logged_values
+from madyn.monitor.probing import Measured, keep_inputs, of_batch, of_values
+from madyn.monitor.sampling import Sample
+from madyn.monitor.schedule import Schedule
+from madyn.monitor.undisturbed import undisturbed
+from madyn.settings import Probe, Settings
+from madyn.sweep.machine import versions
+from madyn.sweep.remarks import FLOAT16_LARGEST
+from madyn.sweep.units import describe_measured, locate_tokens, measure_loaded, write_measured
+
+log = logging.getLogger("madyn.monitor")
+
+FEWEST = 3  # measured steps for a forecast
+_SEQUENCES_WAITED_FOR = 100  # training steps without a batch that is large enough, before it is said
+
+Pending = tuple[manifest.Unit, Measurement, np.ndarray]
+
+
+class Run:
+    """A run that is being watched, from `begin` to `finish`.
+
+    Args:
+        root: the dataset.
+        model: what is trained, without its wrappers.
+        record: what is said of the run; the monitor's own file.
+        source: where the model's checkpoints go, or what trains it, in words.
+        schedule: the steps that are measured.
+        measured: what it is measured on; None until a first batch is seen.
+        known: what of it was measured before, by step.
+        sample: how many sequences of the training batches are looked at in place of a probe; 0 for a probe.
+        prior: for the forecast; None for no forecast.
+        settings: of measuring.
+        on_alert: called with each alert.
+        held: what is let go of at the end.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        model: nn.Module,
+        record: MonitorRecord,
+        *,
+        source: str,
+        schedule: Schedule,
+        measured: Measured | None,
+        known: Iterable[int],
+        sample: int,
+        prior: str | Prior | None,
+        settings: Settings,
+        on_alert: Callable[[Alert], object] | None,
+        held: ExitStack,
+    ) -> None:
+        self.root, self.model, self.record = root, model, record
+        self.measured = measured
+        self._source, self._schedule, self._known, self._sample = source, schedule, set(known), sample
+        self._prior, self._settings, self._on_alert, self._held = prior, settings, on_alert, held
+        self._judge = Judge(known_causes(record.alerts), self._start())
+        self._pending: list[Pending] = []
+        self._upper: dict[int, np.ndarray] = {}  # by step: the band that its ratio was forecast to lie below
+        self._taking: Sample | None = None
+        self._armed_at = 0
+
+    # What a loop calls
+
+    def is_due(self, step: int) -> bool:
+        """Whether a step is to be measured, and was not."""
+        due = self._schedule.is_due(step) or step == self.record.last_step
+        return step not in self._known and due
+
+    def needs_batch(self) -> bool:
+        """Whether nothing can be measured before a batch was seen."""
+        return self.measured is None and not self._sample
+
+    def step(self, step: int, batch: Any = None) -> dict[str, float]:
+        """Measure the model where the step is due; gives what is to be logged."""
+        if self._sample:
+            return self._step_sampled(step)
+        if not self.is_due(step):
+            return {}
+        if self.measured is None:
+            self._take_inputs(step, batch)
+        return self._guarded(step, lambda: self._measure(step)) if self.measured is not None else {}
+
+    def finish(self) -> None:
+        """Say that the run has ended, and let go of what was held. Once is enough."""
+        if self._taking is not None:
+            self._taking.close()
+        try:
+            self._flush()
+            self._write(state="ended")
+        except StorageError as e:
+            log.warning("%s", e)
+        finally:
+            self._held.close()
+
+    # Measuring
+
+    def _take_inputs(self, step: int, batch: Any) -> None:
+        """Take the sequences of the first batch, if it has any."""
+        with undisturbed(device_of(self.model)):
+            values = of_batch(batch)
+        if values is None:
+            return
+        try:
+            measured = of_values(values, "the first batch seen")
+            stacks_of(self.model, values, self._settings.layers)
+            manifest.claim_probe(self.root, measured.record)
+            keep_inputs(self.root, measured)
+        except Exception as e:
+            self._tell(self._judge.once(step, "not_measured", f"the first batch cannot be measured on: {_reason(e)}"))
+            return
+        self.measured = measured
+        self.record = replace(self.record, inputs=measured.described)
+
+    def _unit(self, step: int) -> manifest.Unit:
+        return manifest.Unit(
+            model=self.record.model, step=step, source=self._source, revision=f"step{step}", versions=versions()
+        )
+
+    def _measure(self, step: int) -> dict[str, float]:
+        assert self.measured is not None
+        unit, values = self._unit(step), self.measured.values
+        try:
+            with undisturbed(device_of(self.model)):
+                unit, result = measure_loaded(unit, self.model, values, self.measured.probe, self._settings)
+        except Exception as e:
+            self._failed(unit, e)
+            return {}
+        return self._take(unit, result, values)
+
+    def _step_sampled(self, step: int) -> dict[str, float]:
+        """Collect what the forward since the step before has shown, and be ready for the next where that is due."""
+        found: dict[str, float] = {}
+        taking = self._taking
+        if taking is not None and (taking.result is not None or taking.failure is not None):
+            taking.close()
+            self._taking, at = None, self._armed_at
+            found = self._guarded(at, lambda: self._take_sample(at, taking))
+        if self._taking is None and self.is_due(step):
+            self._guarded(step, self._begin_sample)
+            self._armed_at = step
+        elif self._taking is not None:
+            waited = step - self._armed_at
+            self._armed_at = step  # the weights have moved on, and it is they that the next batch will show
+            if waited and step % _SEQUENCES_WAITED_FOR == 0:
+                few = f"no training batch of {self._sample} sequences came; use a smaller sample"
+                self._tell(self._judge.once(step, "not_measured", few))
+        return found
+
+    def _begin_sample(self) -> dict[str, float]:
+        with undisturbed(device_of(self.model)):
+            stacks = stacks_of(self.model, np.zeros((1, 8), int), self._settings.layers)
+        self._taking = Sample(self.model, stacks, self._sample)
+        return {}
+
+    def _take_sample(self, step: int, taking: Sample) -> dict[str, float]:
+        unit = replace(self._unit(step), sampled=True)
+        if taking.result is None:
+            self._failed(unit, taking.failure or RuntimeError("no forward was seen"))
+            return {}
+        result, values = taking.result
+        unit = describe_measured(unit, self.model, values, result, Probe("given"), self._sample)
+        return self._take(replace(unit, first_token="given"), result, values)
+
+    def _take(self, unit: manifest.Unit, result: Measurement, values: np.ndarray) -> dict[str, float]:
+        """Write a measurement, look ahead, and say what there is to say."""
+        self._known.add(unit.step)
+        self._pending.append((unit, result, values))
+        self._flush_or_tell(unit.step)
+        seen = Seen(
+            unit.step, result.statistics[:, 0].astype(float), result.statistics[:, -1].astype(float), result.peaks,
+            self._values_of(result),
+        )  # fmt: skip
+        upper = self._upper.get(unit.step)
+        ahead, overflows = self._forecast(
+            unit.step, np.zeros(seen.ratio.shape, bool) if upper is None else seen.ratio > upper
+        )
+        alerts = self._judge.judge(seen, upper, overflows)
+        self._tell(alerts)
+        massive = massive_layers(seen, self._judge.start)
+        return logged_values(seen, locate_tokens(result, values), massive, ahead, self.record.alerts)
+
+    def _values_of(self, result: Measurement) -> int | None:
+        width = getattr(getattr(self.model, "config", None), "hidden_size", None)
+        left_out = len(self.measured.probe.excluded) if self.measured is not None else 0
+        lengths = set(result.lengths.tolist())
+        return (lengths.pop() - left_out) * width if len(lengths) == 1 and isinstance(width, int) else None
+
+    def _start(self) -> Seen | None:
+        """What was measured at step 0 before the run was stopped."""
+        if 0 not in self._known:
+            return None
+        with suppress(MadynError):
+            dataset = open_dataset(self.root)
+            array = dataset.statistics(self.record.model).sel(step=0)
+            top1, median = (array.sel(quantity=name).values for name in ("top1", "median"))
+            return Seen(0, top1, median, top1, dataset.values_of_sequence(self.record.model))
+        return None
+
+    # Looking ahead
+
+    def _forecast(self, step: int, above: np.ndarray) -> tuple[Any, np.ndarray | None]:
+        """The forecast of the ratio up to the run's end, and each layer's probability to pass float16's largest.
+
+        Args:
+            above: the layers whose ratio lies above its band now; the band that they are held against stays.
+        """
+        last = self.record.last_step
+        if self._prior is None or last is None or not step < last or self._pending:
+            return None, None
+        try:
+            dataset = open_dataset(self.root)
+            return self._forecast_in(dataset, step, last, above)
+        except Exception as e:  # a forecast that fails costs a forecast
+            log.debug("no forecast at step %d: %s", step, e)
+            return None, None
+
+    def _forecast_in(self, dataset: Dataset, step: int, last: int, above: np.ndarray) -> tuple[Any, np.ndarray | None]:
+        model, coming = self.record.model, self._coming(step, last)
+        earlier = [known for known in dataset.steps(model) if known <= step]
+        if len(earlier) < FEWEST:
+            return None, None
+        asked: dict[str, Any] = {"prior": self._prior, "last_step": last}
+        band = forecast(dataset, model, step, level=BAND, steps=[*coming, last], **asked)
+        new = {at: band["upper"].sel(step=at).values for at in coming}
+        self._upper = {at: np.where(above, self._upper.get(at, upper), upper) for at, upper in new.items()}
+        ahead = forecast(dataset, model, step, steps=[last], **asked)
+        largest = forecast(dataset, model, step, quantity="top1", steps=[last], **asked)
+        return ahead, overflow_chances(largest)
+
+    def _coming(self, step: int, last: int) -> list[int]:
+        """The next two steps that will be measured."""
+        found = [step]
+        for _ in range(2):
+            following = self._schedule.following(found[-1])
+            found.append(last if following is None else min(following, last))
+        return sorted({at for at in found if at > step})
+
+    # Telling and writing
+
+    def _guarded(self, step: int, work: Callable[[], dict[str, float]]) -> dict[str, float]:
+        """Do something for the run's sake that must not end it, and count the time that it takes."""
+        began = time.perf_counter()
+        found: dict[str, float] = {}
+        try:
+            found = work()
+        except Exception as e:
+            self._tell(self._judge.once(step, "not_measured", f"step {step} was not measured: {_reason(e)}"))
+        taken = self.record.measuring_seconds + time.perf_counter() - began
+        with suppress(StorageError):  # which is told where the measurement itself is written
+            self._write(step=step, measuring_seconds=taken)
+        return found
+
+    def _failed(self, unit: manifest.Unit, error: Exception) -> None:
+        """Record a unit that could not be measured; the next one is tried all the same."""
+        self._known.add(unit.step)
+        reason = _reason(error)
+        kind = "non_finite" if isinstance(error, NonFiniteError) else "not_measured"
+        self._tell(self._judge.once(unit.step, kind, reason))
+        with suppress(StorageError):
+            manifest.write_failure(self.root, replace(unit, failure=reason))
+
+    def _flush_or_tell(self, step: int) -> None:
+        try:
+            self._flush()
+            self._judge.forget("not_measured")
+        except Exception as e:
+            waiting = f"{_reason(e)}; training goes on, and what was measured is written when that can be done"
+            self._tell(self._judge.once(step, "not_measured", waiting))
+
+    def _flush(self) -> None:
+        """Write what is still to be written. Raises StorageError."""
+        while self._pending:
+            unit, result, values = self._pending[0]
+            write_measured(self.root, unit, result, values, replace_old=True)
+            self._pending.pop(0)
+
+    def _write(self, **changes: Any) -> None:
+        self.record = replace(self.record, updated=now(), **changes)
+        write_monitor(self.root, self.record)
+
+    def _tell(self, alerts: Iterable[Alert]) -> None:
+        for one in alerts:
+            self.record = replace(self.record, alerts=[*self.record.alerts, one])
+            log.warning("%s", describe(ALERTS, one))
+            if self._on_alert is not None:
+                try:
+                    self._on_alert(one)
+                except Exception:
+                    log.exception("on_alert failed")
+
+
+def overflow_chances(largest: Any) -> np.ndarray:
+    """For each layer, the probability that the largest |h| passes float16's largest number before the run ends."""
+    return (largest["median"].isel(step=-1).values > FLOAT16_LARGEST).astype(float)
+
+
+def _reason(error: Exception) -> str:
+    return one_line(str(error) if isinstance(error, MadynError) else f"{type(error).__name__}: {error}", 1000)
