@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -30,6 +31,7 @@ from madyn.dataset.partial import SUFFIX, make_folder
 from madyn.dataset.schema import Line, read_as
 from madyn.dataset.training import read_record
 from madyn.errors import DatasetError, TextError, UsageError
+from madyn.lab.recipe import Recipe
 from madyn.lab.suites import LabSuite
 from madyn.lab.tokenizer import load_tokenizer, train_tokenizer
 from madyn.settings import Probe
@@ -43,17 +45,23 @@ class Corpus:
 
     Attributes:
         tokens: a file of the training text's token ids, (N,).
-        probe: token ids (B, S) that hidden states are measured on.
-        held_out: token ids (B, S) that the held-out loss is taken over.
+        windows: by a recipe's `framing`, token ids (B, S) that hidden states are measured on, and token ids (B, S) that
+            the held-out loss is taken over.
+        vocab_size: of the tokenizer; ids from there on are those of registers.
         record: hashes of the texts, and what was drawn of them.
     """
 
     tokens: Path
-    probe: np.ndarray
-    held_out: np.ndarray
+    windows: Mapping[tuple[int, bool, int], tuple[np.ndarray, np.ndarray]]
     vocab_size: int
     bos_token_id: int
     record: dict[str, Any]
+
+    def probe(self, recipe: Recipe) -> np.ndarray:
+        return self.windows[recipe.framing][0]
+
+    def held_out(self, recipe: Recipe) -> np.ndarray:
+        return self.windows[recipe.framing][1]
 
 
 def prepare_corpus(suite: LabSuite, root: Path) -> Corpus:
@@ -84,11 +92,14 @@ def prepare_corpus(suite: LabSuite, root: Path) -> Corpus:
     manifest.claim_probe(root, probe)
     if tokenizer.bos_token_id is None:
         raise UsageError(f"the tokenizer {text.tokenizer} has no BOS token, which every sequence begins with")
-    windows = _loss_windows(suite, tokenizer)
-    _refuse_other_windows(layout.lab_folder(root) / "held_out.json", hash_tokens(windows))
+    framings = {recipe.framing: recipe for recipe in (suite.recipe, *(run.recipe for run in suite.runs()))}
+    windows = {
+        framing: (_probe_windows(held_out, suite, recipe, tokenizer), _loss_windows(suite, recipe, tokenizer))
+        for framing, recipe in framings.items()
+    }
+    _refuse_other_windows(layout.lab_folder(root) / "held_out.json", hash_tokens(windows[suite.recipe.framing][1]))
     return Corpus(
         tokens,
-        token_sequences(held_out, tokenizer, measure.sequences, suite.recipe.length, bos=True),
         windows,
         len(tokenizer),
         tokenizer.bos_token_id,
@@ -129,30 +140,48 @@ def _refuse_other_windows(file: Path, sha256: str) -> None:
         write_json(file, sha256)
 
 
-def probe_of(suite: LabSuite) -> Probe:
-    """The suite's way of measuring, as `trace` takes it."""
-    measure = suite.measure
+def probe_of(suite: LabSuite, recipe: Recipe | None = None) -> Probe:
+    """The suite's way of measuring, as `trace` takes it; of a model that departs from the suite's recipe its own."""
+    measure, recipe = suite.measure, recipe or suite.recipe
     return Probe(
         measure.source,
         sequences=measure.sequences,
-        length=suite.recipe.length,
-        bos=True,
+        length=recipe.positions,
+        bos=recipe.bos,
         documents=measure.documents,
         seed=measure.seed,
     )
 
 
-def _loss_windows(suite: LabSuite, tokenizer: Any) -> np.ndarray:
-    """Windows spread evenly over the source's documents: the few that hidden states are measured on would not do."""
+def _probe_windows(text: Text, suite: LabSuite, recipe: Recipe, tokenizer: Any) -> np.ndarray:
+    sequences = token_sequences(text, tokenizer, suite.measure.sequences, recipe.length, bos=recipe.bos)
+    return _behind_registers(sequences, recipe, len(tokenizer))
+
+
+def _behind_registers(sequences: np.ndarray, recipe: Recipe, first: int) -> np.ndarray:
+    if not recipe.registers:
+        return sequences
+    registers = np.arange(first, first + recipe.registers, dtype=sequences.dtype)
+    return np.concatenate([np.broadcast_to(registers, (len(sequences), len(registers))), sequences], axis=1)
+
+
+def _loss_windows(suite: LabSuite, recipe: Recipe, tokenizer: Any) -> np.ndarray:
+    """Windows spread evenly over the source's documents: the few that hidden states are measured on would not do.
+
+    What is predicted is the same tokens for all recipes of one length: without BOS, the token before stands in its
+    place.
+    """
     measure = suite.measure
     text = read_text(measure.source, measure.loss_documents, measure.seed)
     ids = np.asarray(tokenize(text.content, tokenizer).ids, dtype=np.int64)
-    window = suite.recipe.length - 1
+    window = recipe.length - 1
     if len(ids) < window:
         raise TextError(f"{suite.measure.source}: its {len(ids)} tokens do not fill one sequence of {window + 1}")
     starts = np.linspace(0, len(ids) - window, suite.measure.loss_sequences).astype(np.int64)
     body = ids[starts[:, None] + np.arange(window)]
-    return np.concatenate([np.full((len(body), 1), tokenizer.bos_token_id, dtype=np.int64), body], axis=1)
+    bos = np.full((len(body), 1), tokenizer.bos_token_id, dtype=np.int64)
+    first = bos if recipe.bos else ids[np.maximum(starts - 1, 0)][:, None]
+    return _behind_registers(np.concatenate([first, body], axis=1), recipe, len(tokenizer))
 
 
 def _own_tokenizer(suite: LabSuite, root: Path, read: Text, used: bool, known: dict[str, str] | None) -> Any:

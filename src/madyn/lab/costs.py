@@ -14,6 +14,7 @@ import numpy as np
 
 from madyn.checkpoints.tokenizers import find_tokenizer
 from madyn.lab.blueprints import Blueprint, build_model
+from madyn.lab.recipe import Recipe
 from madyn.lab.running import models_at_once, select_runs, training_flops
 from madyn.lab.suites import LabSuite, Run
 from madyn.terminal import progress_display
@@ -50,36 +51,38 @@ def suite_costs(
     models_at_once(None, threads, device)  # says what cannot be
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
-    timed: dict[Blueprint, tuple[int, float]] = {}
+    timed: dict[tuple[Blueprint, Recipe], tuple[int, float]] = {}
     runs = select_runs(suite, models)
     vocabulary = len(find_tokenizer(suite.text.tokenizer)) if suite.text.tokenizer else suite.text.vocab_size
     try:
         with progress_display() as progress:
-            shapes = list(dict.fromkeys(run.blueprint for run in runs))
-            for blueprint in progress.track(shapes, description="timing a few updates of each shape"):
-                timed[blueprint] = _time(blueprint, suite, vocabulary, device)
+            shapes = list(dict.fromkeys((run.blueprint, run.recipe) for run in runs))
+            for shape in progress.track(shapes, description="timing a few updates of each shape"):
+                timed[shape] = _time(*shape, suite, vocabulary, device)
     finally:
         torch.set_num_threads(before)
     return [
-        RunCost(run, timed[run.blueprint][0], training_flops(run, suite, vocabulary), timed[run.blueprint][1])
+        RunCost(run, parameters, training_flops(run, suite, vocabulary), seconds)
         for run in runs
+        for parameters, seconds in [timed[run.blueprint, run.recipe]]
     ]
 
 
-def _time(blueprint: Blueprint, suite: LabSuite, vocabulary: int, device: str) -> tuple[int, float]:
+def _time(blueprint: Blueprint, recipe: Recipe, suite: LabSuite, vocabulary: int, device: str) -> tuple[int, float]:
     """Parameters, and the seconds of all updates and measurements."""
     import torch
 
-    from madyn.lab.training import make_optimizer, mean_loss, update
+    from madyn.lab.optimizers import make_optimizer
+    from madyn.lab.training import mean_loss, update
     from madyn.measurement import measure
 
-    recipe, steps = suite.recipe, suite.measured_steps
-    model = build_model(blueprint, 0, vocabulary, recipe.length, 0).to(device)
+    steps = suite.measured_steps
+    model = build_model(blueprint, 0, vocabulary + recipe.registers, recipe.positions, 0).to(device)
     optimizer = make_optimizer(model, recipe)
     generator = torch.Generator().manual_seed(0)
 
     def tokens(count: int) -> torch.Tensor:
-        return torch.randint(vocabulary, (count, recipe.length), generator=generator)
+        return torch.randint(vocabulary, (count, recipe.positions), generator=generator)
 
     batch = tokens(recipe.batch_size).to(device)
     update(model, optimizer, recipe, 0, batch)
@@ -92,6 +95,6 @@ def _time(blueprint: Blueprint, suite: LabSuite, vocabulary: int, device: str) -
     measure(model, probe[:1])
     start = time.perf_counter()
     measure(model, probe)
-    mean_loss(model, held_out)
+    mean_loss(model, held_out, recipe)
     measured = time.perf_counter() - start
     return model.num_parameters(), float(np.median(updates)) * recipe.steps + measured * len(steps)

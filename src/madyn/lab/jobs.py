@@ -57,8 +57,9 @@ def _train_and_measure(job: Job, on_step: Callable[[int], None], still_mine: Cal
     from madyn.lab.blueprints import build_model
     from madyn.lab.training import DivergedError, mean_loss, train
 
-    root, run, recipe, corpus = job.root, job.run, job.suite.recipe, job.corpus
-    model = build_model(run.blueprint, run.seed, corpus.vocab_size, recipe.length, corpus.bos_token_id).to(job.device)
+    root, run, recipe, corpus = job.root, job.run, job.run.recipe, job.corpus
+    vocabulary = corpus.vocab_size + recipe.registers
+    model = build_model(run.blueprint, run.seed, vocabulary, recipe.positions, corpus.bos_token_id).to(job.device)
     record = read_record(root, run.name) or TrainingRecord(plan=job.plan, parameters=model.num_parameters())
     # A run that failed is made once more in place: what it measured gives way to what is measured anew, unit by unit.
     anew = record.failure is not None
@@ -81,7 +82,7 @@ def _train_and_measure(job: Job, on_step: Callable[[int], None], still_mine: Cal
             _measure(job, model, step)
         if job.keep_weights:
             _keep(job, model, step)
-        held_out = mean_loss(model, corpus.held_out)
+        held_out = mean_loss(model, corpus.held_out(recipe), recipe)
         if not math.isfinite(held_out):
             raise DivergedError(f"the held-out loss is {held_out} at step {step}; a lower learning rate may help")
         losses[step] = {"train": loss, "held_out": held_out}
@@ -99,6 +100,7 @@ def _train_and_measure(job: Job, on_step: Callable[[int], None], still_mine: Cal
             state=layout.state_path(root, run.name),
             run_sha256=record.run_sha256,
             on_step=on_every_step,
+            first_register=corpus.vocab_size,
         )
     except (StorageError, UsageError):
         raise
@@ -171,8 +173,9 @@ def _measure(job: Job, model: Any, step: int) -> None:
     )
     with claim(job.root, job.run.name, step, wait=True):
         try:
-            unit, result = measure_loaded(unit, model, job.corpus.probe, job.probe, Settings(device=job.device))
-            write_measured(job.root, unit, result, job.corpus.probe, replace_old=True)
+            sequences = job.corpus.probe(job.run.recipe)
+            unit, result = measure_loaded(unit, model, sequences, job.probe, Settings(device=job.device))
+            write_measured(job.root, unit, result, sequences, replace_old=True)
         except (StorageError, UsageError):
             raise
         except MadynError as e:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+from dataclasses import asdict, dataclass, fields
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -18,6 +18,11 @@ from madyn.errors import UsageError, check_range, quoted
 
 _MOST_STEPS = 1 << 40
 
+_ALWAYS_SAID = (
+    "steps", "batch_size", "length", "optimizer", "learning_rate", "schedule", "warmup", "final_rate", "beta1", "beta2",
+    "weight_decay", "clip",
+)  # fmt: skip
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
@@ -25,11 +30,21 @@ class Recipe:
 
     Attributes:
         steps: updates; `batch_size` sequences of `length` tokens each, the first a BOS token.
-        optimizer: adamw, or sgd with a momentum of `beta1`.
+        optimizer: adamw; sgd with a momentum of `beta1`; or muon for the matrices of the layers, with AdamW for
+            embeddings, head, norms and biases (Jordan et al. 2024, kellerjordan.github.io/posts/muon; as
+            `torch.optim.Muon` has it, momentum 0.95).
         learning_rate: its peak, reached after the share `warmup` of the steps; `schedule` then takes it to the share
             `final_rate` of the peak, by a cosine or a straight line, or leaves it where it is.
         beta1, beta2, weight_decay: of AdamW. Norms and biases are decayed too.
         clip: the largest norm of the gradient.
+        muon_learning_rate: the peak for what Muon moves; it follows the same schedule. `weight_decay` is for both.
+        bos: each sequence begins with a BOS token; or else with the text's own token before it, and what is measured
+            does too.
+        registers: learned tokens of their own before each sequence (Darcet et al. 2024, arXiv 2309.16588): positions 0
+            to `registers` - 1 are theirs, and BOS comes behind them. They are measured, and are not predicted.
+        tweo: how much of TWEO's penalty is added to the loss that is learned from (Liang et al. 2025, arXiv
+            2511.23225): the mean over layers of the mean of (|h| / `tweo_threshold`)^`tweo_power` over what the layer
+            hands on. 0.01 with 3 and 4 is what they use.
 
     Raises:
         UsageError: a number is out of its range.
@@ -40,7 +55,7 @@ class Recipe:
     steps: int = 2000
     batch_size: int = 16
     length: int = 128
-    optimizer: Literal["adamw", "sgd"] = "adamw"
+    optimizer: Literal["adamw", "sgd", "muon"] = "adamw"
     learning_rate: float = 1e-2
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     warmup: float = 0.01
@@ -49,11 +64,18 @@ class Recipe:
     beta2: float = 0.95
     weight_decay: float = 0.1
     clip: float = 1.0
+    muon_learning_rate: float = 0.02
+    bos: bool = True
+    registers: int = 0
+    tweo: float = 0.0
+    tweo_threshold: float = 3.0
+    tweo_power: float = 4.0
 
     def __post_init__(self) -> None:
         check_range("steps", self.steps, 1, _MOST_STEPS)
         check_range("batch_size", self.batch_size, 1, 1 << 20)
         check_range("length", self.length, 2, 1 << 24)  # a BOS token and one to predict
+        check_range("registers", self.registers, 0, 1 << 10)
         fine: dict[str, Callable[[float], bool]] = {
             "learning_rate": lambda x: x > 0,
             "warmup": lambda x: 0 <= x < 1,
@@ -62,11 +84,30 @@ class Recipe:
             "beta2": lambda x: 0 <= x < 1,
             "weight_decay": lambda x: x >= 0,
             "clip": lambda x: x > 0,
+            "muon_learning_rate": lambda x: x > 0,
+            "tweo": lambda x: x >= 0,
+            "tweo_threshold": lambda x: x > 0,
+            "tweo_power": lambda x: x >= 1,
         }
         for name, is_fine in fine.items():
             value = number(getattr(self, name), name)
             if not math.isfinite(value) or not is_fine(value):
                 raise UsageError(f"{name} is {quoted(value)}, which is out of range")
+
+    @property
+    def framing(self) -> tuple[int, bool, int]:
+        """What of it decides which tokens a sequence holds: models that share it are shown the same ones."""
+        return self.length, self.bos, self.registers
+
+    @property
+    def positions(self) -> int:
+        """Of a sequence, the registers among them."""
+        return self.registers + self.length
+
+    def to_dict(self) -> dict[str, Any]:
+        """What records say: of a later entry nothing where it is usual, as those written before it."""
+        usual = {f.name: f.default for f in fields(self)}
+        return {name: value for name, value in asdict(self).items() if name in _ALWAYS_SAID or value != usual[name]}
 
     def rate(self, step: int) -> float:
         """The learning rate of the update that follows `step` updates. Raises UsageError where that is no number of

@@ -93,6 +93,11 @@ def run_suite(
     root, device = root_path(out), resolve_device(device)
     at_once = models_at_once(jobs, threads, device)
     runs = select_runs(suite, models)
+    if keep_weights and (with_registers := [run.name for run in runs if run.recipe.registers]):
+        raise UsageError(
+            f"the weights of {few(with_registers)} cannot be kept: a checkpoint does not say that registers go before "
+            "its text, and whoever traced it would measure another model; train the others alone with --model"
+        )
     if not is_local(root):
         raise UsageError(f"{out}: a lab trains into a folder of this machine")
     with training_alone(root):
@@ -125,7 +130,8 @@ def _run_in(
         elif record is not None and record.complete and _is_whole(root, run, suite, record):
             report.already.append(run.name)
         else:
-            todo.append(Job(root, suite, run, corpus, probe_of(suite), plan, threads, device, keep_weights))
+            probe = probe_of(suite, run.recipe)
+            todo.append(Job(root, suite, run, corpus, probe, plan, threads, device, keep_weights))
     if todo:
         _run_all(todo, min(at_once, len(todo)), report)
     return report
@@ -172,7 +178,7 @@ def make_plan(suite: LabSuite, run: Run, corpus: Corpus, threads: int, device: s
         "suite": suite.name,
         "blueprint": run.blueprint.to_dict(),
         "seed": run.seed,
-        "recipe": asdict(suite.recipe),
+        "recipe": run.recipe.to_dict(),
         "text": corpus.record,
         "measure": {**asdict(suite.measure), "steps": suite.measured_steps},
         "threads": threads,
@@ -260,11 +266,11 @@ def training_flops(run: Run, suite: LabSuite, vocab_size: int) -> float:
     6 for each weight of a matrix and token, and 12 L d S a token for attention's products (Chowdhery et al. 2022, arXiv
     2204.02311, appendix B).
     """
-    b, recipe = run.blueprint, suite.recipe
-    mlp = (3 if b.activation == "swiglu" else 2) * b.hidden_size * b.intermediate_size
+    b, recipe = run.blueprint, run.recipe
+    mlp = (3 if b.activation == "swiglu" else 2) * b.hidden_size * b.mlp_width
     weights = b.num_hidden_layers * (4 * b.hidden_size**2 + mlp) + vocab_size * b.hidden_size
     token = 6 * weights + 12 * b.num_hidden_layers * b.hidden_size * recipe.length
-    return float(token) * recipe.steps * recipe.batch_size * recipe.length
+    return float(token) * recipe.steps * recipe.batch_size * recipe.positions
 
 
 def _drain(reports: Any) -> list[tuple[str, int]]:

@@ -11,7 +11,7 @@ import json
 import tomllib
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields, make_dataclass
+from dataclasses import asdict, dataclass, field, fields, make_dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, get_type_hints
 
@@ -114,6 +114,15 @@ def _said_of_a_model() -> list[tuple[str, Any, Any]]:
 
 _Said: Any = make_dataclass("_Said", _said_of_a_model(), frozen=True, kw_only=True)
 
+_Departure: Any = make_dataclass(
+    "_Departure",
+    [(f.name, get_type_hints(Recipe)[f.name] | None, None) for f in fields(Recipe) if f.name != "steps"],
+    frozen=True,
+    kw_only=True,
+    namespace={"__pydantic_config__": _STRICT, "__module__": __name__},  # by which it is found in another process
+)
+"""What a model's recipe may say otherwise than the suite's: all but the number of steps, at which all are compared."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelEntry(_Said):
@@ -122,10 +131,12 @@ class ModelEntry(_Said):
     Attributes:
         mlp_ratio: the MLP's width over the hidden size, 4 by default, where `intermediate_size` is not given.
         name: of its directory in the dataset, `_s0` and so on behind it for the seed; made from the shape by default.
+        recipe: in what its training departs from the suite's recipe.
     """
 
     __pydantic_config__: ClassVar = _STRICT
 
+    recipe: _Departure = field(default_factory=_Departure)  # pyright: ignore[reportInvalidTypeForm]  made at run time
     name: str | None = None
     seeds: list[int] = field(default_factory=lambda: [0])
 
@@ -138,6 +149,11 @@ class ModelEntry(_Said):
 
     def blueprint(self) -> Blueprint:
         return complete_shape({f.name: getattr(self, f.name) for f in fields(_Said)})
+
+    def trained_by(self, recipe: Recipe) -> Recipe:
+        """A suite's recipe, with what this model departs in. Raises UsageError as `Recipe` does."""
+        given = {name: value for name, value in asdict(self.recipe).items() if value is not None}
+        return replace(recipe, **given) if given else recipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,11 +195,11 @@ class Design:
             for level in levels:
                 _check_level(name, level)
 
-    def runs(self) -> list[Run]:
+    def runs(self, recipe: Recipe) -> list[Run]:
         drawn = draw_design(self.factors, self.fixed, self.count, self.seed)
         again = set(spread_out(coordinates([_point(b) for b in drawn], self.factors), self.repeated))
         return [
-            Run(f"{blueprint.name}_s{seed}", blueprint, seed)
+            Run(f"{blueprint.name}_s{seed}", blueprint, seed, recipe)
             for i, blueprint in enumerate(drawn)
             for seed in range(self.repeats if i in again else 1)
         ]
@@ -191,12 +207,13 @@ class Design:
 
 @dataclass(frozen=True)
 class Run:
-    """One model to be trained: its directory in the dataset, what it is built from, and the seed of its weights and
-    batches."""
+    """One model to be trained: its directory in the dataset, what it is built from, the seed of its weights and
+    batches, and how it is trained."""
 
     name: str
     blueprint: Blueprint
     seed: int
+    recipe: Recipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -258,13 +275,13 @@ class LabSuite:
         runs = []
         for number, entry in enumerate(self.model):
             try:
-                blueprint = entry.blueprint()
+                blueprint, recipe = entry.blueprint(), entry.trained_by(self.recipe)
             except UsageError as e:
                 raise UsageError(f"model {number} of {self.name} (counted from 0): {e}") from e
             stem = entry.name or blueprint.name
-            runs += [Run(f"{stem}_s{seed}", blueprint, seed) for seed in entry.seeds]
+            runs += [Run(f"{stem}_s{seed}", blueprint, seed, recipe) for seed in entry.seeds]
         if self.design is not None:
-            runs += self.design.runs()
+            runs += self.design.runs(self.recipe)
         names = [same_name(check_name(run.name)) for run in runs]
         counts = Counter(names)
         twice = next((run.name for run, name in zip(runs, names, strict=True) if counts[name] > 1), None)
@@ -348,4 +365,6 @@ def _known_keys(place: Sequence[Any]) -> list[str]:
     tables: dict[Any, type] = {
         "recipe": Recipe, "text": TrainingText, "measure": Measuring, "model": ModelEntry, "design": Design
     }  # fmt: skip
+    if "recipe" in place[1:]:  # of a model
+        return [f.name for f in fields(_Departure)]
     return [f.name for f in fields(tables[place[0]] if place else LabSuite)]

@@ -21,6 +21,7 @@ from madyn.checkpoints.sources.protocol import OTHERWISE, Checkpoint
 from madyn.checkpoints.weights import Weights
 from madyn.errors import CheckpointError, MadynError
 from madyn.hub import hub_errors
+from madyn.remedies.known import plain_type
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,7 @@ class Pretrained(Checkpoint):
         remote = self.is_remote(folder)
         if not remote:
             refuse_other_than_files(Path(where))
+            _know(Path(where))
         try:
             with hub_errors(f"{what} {self}", CheckpointError, remote=remote), _quiet_loading(), self.reading():
                 return load(where, trust_remote_code=self.trust_remote_code, **own, **options)
@@ -103,6 +105,15 @@ class Pretrained(Checkpoint):
         except Exception as e:  # a hostile or broken file can make the loaders raise anything at all
             reason = describe_failure(e, where, trusted=self.trust_remote_code)
             raise CheckpointError(f"{what} {self} cannot be loaded: {reason}") from e
+
+
+def _know(folder: Path) -> None:
+    """Tell transformers of the lab's own kinds of model, where a checkpoint is of one: its code is this package's."""
+    own = folder / "config.json"
+    if own.exists() and (plain := plain_type(read_json_as(own, dict[str, Any]).get("model_type"))):
+        from madyn.remedies.models import classes
+
+        classes(plain)
 
 
 def auto_class(config: Any) -> Any:

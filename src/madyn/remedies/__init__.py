@@ -1,0 +1,1 @@
+"""Remedies against massive activations, as thin modules on transformers' own classes."""
