@@ -22,6 +22,7 @@ from madyn.dataset.schema import Count, Line, Name, Step, read_as
 from madyn.dataset.seals import seal_fault, sealed
 from madyn.dataset.statistics import read_statistics
 from madyn.errors import DatasetError, ProbeMismatchError, one_line
+from madyn.settings import GIVEN
 
 _MOST_BYTES = 1 << 24  # a manifest that names ten thousand weight files has one
 _Many = MaxLen(100_000)
@@ -251,6 +252,8 @@ def _described(probe: ProbeRecord) -> str:
         f"the text {one_line(repr(probe.text))} ({probe.documents} documents, seed {probe.seed}, "
         if probe.documents
         else "given inputs ("
+        if probe.text == GIVEN
+        else f"{one_line(probe.text)} ("
     )
     return f"{drawn}sha256 {one_line(probe.sha256, 12)})"
 

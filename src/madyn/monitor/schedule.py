@@ -54,8 +54,9 @@ class Schedule:
         later = [other for other in self.steps if other > step]
         if self.every:
             later.append((step // self.every + 1) * self.every)
-        if self.powers:
-            later.append(1 << step.bit_length())
+        power = 1 << step.bit_length()
+        if self.powers and (not self.every or power < self.every):
+            later.append(power)
         return min(later, default=None)
 
 

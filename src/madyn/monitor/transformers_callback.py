@@ -76,11 +76,15 @@ class TransformersCallback(TrainerCallback):
         if self._run is None:
             return
         found = self._run.step(step, batch)
-        if found and self._trainer is not None:
-            try:
-                self._trainer.log(found)
-            except Exception:  # a logger's failure is not the run's
-                log.exception("the values of step %d were not logged", step)
+        if not found or self._trainer is None:
+            return
+        due = self._trainer.control.should_log
+        try:
+            self._trainer.log(found)
+        except Exception:  # a logger's failure is not the run's
+            log.exception("the values of step %d were not logged", step)
+        # Whoever logs strikes it off the trainer's list, and its own losses would be left out.
+        self._trainer.control.should_log = due
 
 
 def calling_trainer() -> Trainer | None:
