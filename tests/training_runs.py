@@ -24,10 +24,13 @@ def build(seed: int = 0, **changes: Any) -> GPTNeoXForCausalLM:
 
 def batches(count: int, size: int = 4, seed: int = 0) -> list[torch.Tensor]:
     """Token ids that can be learned: each token follows from the one before, and sometimes does not."""
+    return [_batch(size, 1000 * seed + number) for number in range(count)]
+
+
+def _batch(size: int, seed: int) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
-    start = torch.randint(VOCAB, (count, size, 1), generator=generator)
-    drift = torch.randint(3, (count, size, LENGTH), generator=generator).cumsum(-1)
-    return list((start + drift) % VOCAB)
+    start = torch.randint(VOCAB, (size, 1), generator=generator)
+    return (start + torch.randint(3, (size, LENGTH), generator=generator).cumsum(-1)) % VOCAB
 
 
 class Rows(torch.utils.data.Dataset):

@@ -57,6 +57,14 @@ def _without_peft(model: Any) -> nn.Module:
     return model.get_base_model()
 
 
+def is_sharded(model: nn.Module) -> bool:
+    """Whether other processes hold parts of the model's weights, so that none of them can run it alone (FSDP, tensor
+    parallelism)."""
+    return any(type(module).__name__ == "FullyShardedDataParallel" for module in model.modules()) or any(
+        type(parameter).__name__ == "DTensor" for parameter in model.parameters()
+    )
+
+
 def device_of(model: nn.Module) -> torch.device:
     """Where a model takes its input: where its first weights are, or where its hooks bring those that are offloaded.
 

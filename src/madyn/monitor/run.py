@@ -24,7 +24,8 @@ from madyn.dataset.monitoring import ALERTS, Alert, MonitorRecord, write_monitor
 from madyn.errors import MadynError, NonFiniteError, StorageError, one_line
 from madyn.measurement import Measurement
 from madyn.measurement.forward import stacks_of
-from madyn.measurement.wrapping import device_of
+from madyn.measurement.layers import Stack, layers_by_structure
+from madyn.measurement.wrapping import device_of, is_sharded
 from madyn.monitor.alerts import BAND, Judge, Seen, describe, known_causes, massive_layers, now
 from madyn.monitor.logged import logged_values
 from madyn.monitor.probing import Measured, keep_inputs, of_batch, of_values
@@ -176,8 +177,12 @@ class Run:
         return found
 
     def _begin_sample(self) -> dict[str, float]:
-        with undisturbed(device_of(self.model)):
-            stacks = stacks_of(self.model, np.zeros((1, 8), int), self._settings.layers)
+        if is_sharded(self.model):  # which cannot be run to see what its layers are
+            name, layers = layers_by_structure(self.model, self._settings.layers)
+            stacks = [Stack(name, tuple(layers))]
+        else:
+            with undisturbed(device_of(self.model)):
+                stacks = stacks_of(self.model, np.zeros((1, 8), int), self._settings.layers)
         self._taking = Sample(self.model, stacks, self._sample)
         return {}
 
@@ -188,7 +193,8 @@ class Run:
             return {}
         result, values = taking.result
         unit = describe_measured(unit, self.model, values, result, Probe("given"), self._sample)
-        return self._take(replace(unit, first_token="given"), result, values)
+        unit = replace(unit, first_token="given", parameters=None if is_sharded(self.model) else unit.parameters)
+        return self._take(unit, result, values)
 
     def _take(self, unit: manifest.Unit, result: Measurement, values: np.ndarray) -> dict[str, float]:
         """Write a measurement, look ahead, and say what there is to say."""

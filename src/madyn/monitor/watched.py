@@ -183,12 +183,11 @@ class Monitor:
             MadynError: it cannot be read or written.
         """
         import madyn.measurement  # noqa: F401  # a missing torch is said first
-        from madyn.measurement.wrapping import unwrap
         from madyn.monitor.run import Run
 
         if self._run is not None:
             raise UsageError(f"this monitor watches {self._run.record.model} already: make another one, or take it off")
-        inner = unwrap(model)
+        inner = _inside(model, sample=bool(self._sample))
         config = getattr(inner, "config", None)
         chosen = self._name or layout.directory_name(name or type(inner).__name__)
         last = self._last_step if self._last_step is not None else last_step
@@ -288,6 +287,20 @@ class Monitor:
         resumed = [*before.resumed, step] if known else before.resumed
         kept = {"started": before.started, "measuring_seconds": before.measuring_seconds, "alerts": before.alerts}
         return replace(fresh, resumed=resumed, **kept)
+
+
+def _inside(model: Any, *, sample: bool) -> Any:
+    """The model without what is around it; one whose weights lie in pieces stays whole, and can be sampled alone."""
+    from madyn.measurement.wrapping import is_sharded, unwrap
+
+    if not hasattr(model, "modules") or not is_sharded(model):
+        return unwrap(model)
+    if not sample:
+        raise UsageError(
+            f"the weights of this {type(model).__name__} lie in pieces on several processes (FSDP), and one of them "
+            "cannot run it on a probe: watch the training batches (sample=...), or `madyn trace` the checkpoints"
+        )
+    return model
 
 
 def _refuse_images(model: Any) -> None:
