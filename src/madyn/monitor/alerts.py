@@ -24,6 +24,9 @@ BAND = 0.99
 LIKELY = 0.5
 """The probability of passing float16's largest number from which on it is warned of."""
 
+FALSE_ALARMS = 0.001
+"""Of one measurement by the rule of the start: fifty of them, a whole run, make one false alarm in twenty runs."""
+
 Causes = set[tuple[str, int]]
 
 
@@ -72,7 +75,8 @@ def massive_layers(seen: Seen, start: Seen | None) -> np.ndarray:
     """Which layers are massive in most sequences, by the published rule or by their own start; bool (L,)."""
     found = massive_published(seen.top1, seen.median)
     if start is not None and seen.values is not None and seen.step > start.step:
-        found |= massive_by_start(seen.top1, seen.median, start.top1, start.median, seen.values).massive
+        by_start = massive_by_start(seen.top1, seen.median, start.top1, start.median, seen.values, FALSE_ALARMS)
+        found |= by_start.massive
     return 2 * found.sum(axis=0) > len(found)
 
 
