@@ -12,7 +12,7 @@ from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 LENGTH, VOCAB = 24, 64
 
 
-def build(seed: int = 0, **changes: Any) -> GPTNeoXForCausalLM:
+def build(seed: int = 0, **changes: Any) -> Any:
     """A model of two layers, with dropout: a monitor that drew a random number would be seen."""
     torch.manual_seed(seed)
     shape = {

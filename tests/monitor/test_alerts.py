@@ -87,6 +87,7 @@ def test_what_was_told_before_a_run_was_stopped_is_not_told_again(tmp_path):
     record = MonitorRecord(model="run", every="log2", inputs="x", started=now(), updated=now(), alerts=alerts)
     write_monitor(tmp_path, record)
     read = read_monitor(tmp_path, "run")
+    assert read is not None
     assert read == record
     again = Judge(known_causes(read.alerts), START)
     assert kinds(again.judge(seen(16, [400, 400, 6]), None, None)) == [("massive", 0, [0])]
@@ -103,7 +104,7 @@ def test_an_alert_is_a_line_of_a_log():
 
 @pytest.mark.parametrize("count", [1, 2, 40])
 def test_many_layers_are_named_in_a_line(count):
-    judge = Judge(set())
-    told = judge.judge(Seen(1, *(np.full((2, count), 70_000.0) for _ in range(3)), None), None, None)
+    judge, large = Judge(set()), np.full((2, count), 70_000.0)
+    told = judge.judge(Seen(1, large, large, large, None), None, None)
     assert len(told[0].message) < 200
     assert told[0].layers == list(range(count))

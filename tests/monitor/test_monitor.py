@@ -3,6 +3,7 @@
 import json
 import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -126,7 +127,7 @@ def test_a_run_that_was_killed_goes_on_and_measures_nothing_twice(tmp_path):
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     first = Monitor(tmp_path / "d", PROBE, every=5, name="run")
     train(model, 10, first, optimizer=optimizer)  # and no finish: it was killed
-    first._run._held.close()  # what the operating system does
+    first._run._held.close()  # pyright: ignore[reportOptionalMemberAccess]  # what the operating system does
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "d" / "run" / "stats").iterdir()}
     kept = {name: value.clone() for name, value in model.state_dict().items()}
     again = Monitor(tmp_path / "d", PROBE, every=5, name="run", last_step=STEPS)
@@ -200,7 +201,7 @@ def test_a_probe_that_does_not_fit_is_refused_before_anything_is_measured(tmp_pa
 
 
 def test_other_arguments_that_mean_nothing_are_refused(tmp_path):
-    for arguments, message in (
+    cases: Any = (
         ({"every": "often"}, "every is 'often'; it is \"log2\\+1000\""),
         ({"every": 0}, "every is 0"),
         ({"every": []}, "every is an empty list"),
@@ -208,7 +209,8 @@ def test_other_arguments_that_mean_nothing_are_refused(tmp_path):
         ({"sample": 2, "probe": PROBE}, "give one"),
         ({"forecast": "always"}, "forecast is 'always'"),
         ({"name": "manifest"}, "manifest"),
-    ):
+    )
+    for arguments, message in cases:
         with pytest.raises(UsageError, match=message):
             Monitor(tmp_path, **arguments)
     with pytest.raises(UsageError, match="the monitor has no probe: give it one"):

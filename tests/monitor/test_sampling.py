@@ -1,6 +1,7 @@
 """A monitor that takes its statistics from the training batches' own forwards."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from madyn.dataset.monitoring import read_monitor
 from madyn.errors import ProbeMismatchError, UsageError
 from training_runs import batches, build, require_same, train, trainer
 
-PLAIN = {"hidden_dropout": 0.0, "attention_dropout": 0.0}
+PLAIN: dict[str, Any] = {"hidden_dropout": 0.0, "attention_dropout": 0.0}
 
 
 def test_what_is_sampled_is_what_the_layers_hand_on(tmp_path):
