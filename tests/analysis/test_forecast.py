@@ -145,11 +145,20 @@ def test_too_few_runs_fall_back_and_say_so(tmp_path):
     root = write_dataset(tmp_path, models=("a", "b"))
     write_dataset(tmp_path, models=("young",), steps=(0, 10, 100))
     found = madyn.forecast(root, "a", at=5000, last_step=30_000)
-    assert found.attrs["prior"] == "default, as only 1 other run is finished"
+    assert re.fullmatch(
+        r"learned from tiny-suite's 162 runs and \d+ of other recipes, as only 1 other run is finished",
+        found.attrs["prior"],
+    )
     assert found["step"].values[-1] == 20_000
     at_the_end = madyn.forecast(root, "a", at=20_000, last_step=30_000, prior="default")
     assert at_the_end.sizes["step"] == 12
     assert at_the_end["measured"].isnull().all()
+    other = madyn.forecast(root, "a", at=5000, last_step=30_000, hypothesis="double_exponential")
+    assert other.attrs["prior"] == (
+        "default, as only 1 other run is finished and no prior comes with madyn for double_exponential"
+    )
+    with pytest.raises(UsageError, match="this prior is no curve, and peaks are read off reparam"):
+        madyn.forecast(root, "a", at=5000, hypothesis="double_exponential", prior="tiny-suite")
     with pytest.raises(SeriesError, match="at least 4 finished runs"):
         madyn.forecast(root, "a", at=5000, prior="learn")
 
@@ -186,7 +195,7 @@ def test_a_picture_of_many_layers_shows_twelve_of_them(root):
     import xarray as xr
 
     one = madyn.forecast(root, "m1", at=5000, prior="default")
-    many = xr.concat([one] * 6, dim="layer").assign_coords(layer=np.arange(18))
+    many = xr.concat([one] * 6, dim="layer", data_vars="minimal").assign_coords(layer=np.arange(18))
     many.attrs = one.attrs
     titles = [ax.get_title(loc="left") for ax in forecast_figure(many).axes if ax.get_visible()]
     assert len(titles) == 12

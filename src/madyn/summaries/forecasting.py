@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 
 _MOST_LAYERS = 25
+_NEVER = 0.001  # a probability below this is told as none
 _DETERMINED = 20.0  # an interval wider than this many times the value seen says nothing
 
 
@@ -40,6 +41,8 @@ def print_forecast(forecast: xr.Dataset) -> None:
         f"median ({100 * about['level']:g} % band); prior: {about['prior']}. The peak's step is given that the curve's "
         "maximum lies inside the run; the plateau is what the curve tends to long after it."
     )
+    for sentence in decided(forecast):
+        console.print(sentence)
     known = forecast["measured"].notnull()
     if bool(known.any()):
         inside = (forecast["measured"] >= forecast["lower"]) & (forecast["measured"] <= forecast["upper"])
@@ -50,3 +53,25 @@ def print_forecast(forecast: xr.Dataset) -> None:
     for message, layers in by_message.items():
         if message:
             console.print(f"layer{'s' if len(layers) > 1 else ''} {', '.join(layers)}: {message}", style="yellow")
+
+
+def decided(forecast: xr.Dataset) -> list[str]:
+    """A sentence for each threshold: whether any layer will pass it in this run, and how sure that is."""
+    quantity, sentences = forecast.attrs["quantity"], []
+    for threshold in forecast["threshold"].values:
+        one = forecast.sel(threshold=threshold)
+        chances, chance = one["exceed"].fillna(0).values, one["exceed_any"].item()
+        already = [str(layer) for layer in forecast["layer"].values[chances >= 1]]
+        if already:
+            many = len(already) > 1
+            sentences.append(
+                f"{'layers' if many else 'layer'} {', '.join(already)}: {quantity} has been above {threshold:g} already"
+            )
+        elif chance < _NEVER:
+            sentences.append(f"no layer's {quantity} will pass {threshold:g} in this run: more than 99.9 %")
+        else:
+            sentences.append(
+                f"no layer's {quantity} will pass {threshold:g} in this run: {100 * (1 - chance):.3g} % (likeliest to: "
+                f"layer {forecast['layer'].values[chances.argmax()]}, {100 * chances.max():.2g} %)"
+            )
+    return sentences

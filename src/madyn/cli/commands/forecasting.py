@@ -26,13 +26,21 @@ def forecast(
         typer.Option("--ratio-of", help="sequences: mean of top1 / median; means: mean top1 / mean median."),
     ] = "sequences",
     prior: Annotated[
-        Literal["learn", "default"] | None,
-        typer.Option("--prior", help="learn: from the other finished runs, where there are four; default: a wide one."),
+        Literal["learn", "tiny-suite", "default"] | None,
+        typer.Option(
+            "--prior",
+            help="learn: from the other finished runs, where there are four; tiny-suite: from the runs that madyn "
+            "comes with; default: a wide one, for any curve.",
+        ),
     ] = None,
     hypothesis: Annotated[
         str, typer.Option("--hypothesis", help="The curve that the run is held to follow.")
     ] = "reparam",
     level: Annotated[float, typer.Option("--level", help="Probability of each band.")] = 0.9,
+    threshold: Annotated[
+        list[float] | None,
+        typer.Option("--threshold", help="What a layer may pass; repeatable. [dim]100 and 1000[/dim]"),
+    ] = None,
     out: OutTableOption = None,
     figure: Annotated[Path | None, typer.Option("--figure", help="PNG or PDF file for a picture.")] = None,
 ) -> None:
@@ -50,6 +58,7 @@ def forecast(
         prior=prior,
         last_step=last_step,
         level=level,
+        thresholds=threshold or None,
     )
     print_forecast(found)
     if out is not None:

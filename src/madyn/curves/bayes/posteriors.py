@@ -21,9 +21,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from madyn.arrays import number, read_row
+from madyn.arrays import read_row
 from madyn.curves.alignment import Lead
 from madyn.curves.bayes.components import DRAWS, Components, Part
+from madyn.curves.bayes.levels import LADDER, above, tails_of, thresholds_of
 from madyn.curves.bayes.marginal import COMPONENTS
 from madyn.curves.bayes.priors import MOST_DRAWS, Prior, count_of, curve_of, last_of_run
 from madyn.curves.fitting.series import beyond, checked
@@ -161,7 +162,7 @@ class Posterior:
         Raises:
             UsageError: level is no probability.
         """
-        tails, p = _tails(level), self.hypothesis.num_params
+        tails, p = tails_of(level), self.hypothesis.num_params
         lower, median, upper = self._summed(
             lambda draws: _quantiles(self._as_asked(draws), tails, -2, "linear"), (p,), len(tails)
         )
@@ -205,6 +206,26 @@ class Posterior:
         """
         return self._over_steps(t_new, level, noisy=True)
 
+    def exceed(self, thresholds: ArrayLike, steps: ArrayLike) -> Array:
+        """The probability that a measurement lies above each threshold, at that of the steps where it is largest.
+
+        A run that passes it may do so at another step, so that this is the least that it can be.
+
+        Args:
+            thresholds: (T,), above 0, in the values' unit.
+            steps: (m,), at least one.
+
+        Returns:
+            (..., T).
+
+        Raises:
+            UsageError: a threshold is not above 0, or there is no step, or one is not finite.
+        """
+        values, t = thresholds_of(thresholds), read_row(steps, "steps")
+        if not t.size or not np.all(np.isfinite(t)):
+            raise UsageError("thresholds are held against at least one step, all of them finite")
+        return self._collected(lambda part: above(part.over_steps(t, LADDER, noisy=True), values), (values.size,))
+
     def plateau(self, level: float = 0.9) -> xr.Dataset:
         """Median and central interval of what the curve tends to as the step grows for ever.
 
@@ -218,7 +239,7 @@ class Posterior:
         Raises:
             UsageError: it is not known what the curve tends to, or level is no probability.
         """
-        tails = _tails(level)
+        tails = tails_of(level)
 
         def limits(draws: Array) -> Array:
             limit = self.prior.hypothesis.limit_of(draws)
@@ -268,7 +289,7 @@ class Posterior:
             UsageError: there is no formula for the curve's maximum (`quantities` looks for it), or level is no
                 probability.
         """
-        tails = _tails(level)
+        tails = tails_of(level)
         lower, median, upper = np.moveaxis(self._collected(lambda part: self._peaks(part, tails)[0], (3, 2)), -2, 0)
         inside, ahead = np.moveaxis(self._collected(lambda part: self._peaks(part, tails)[1], (2,)), -1, 0)
         labelled = self._labelled(
@@ -318,7 +339,7 @@ class Posterior:
             raise UsageError("a step is missing or not finite")
         if self.hypothesis.normalised and np.any(t < 0):
             raise UsageError(f"a step is {t.min():g}; training steps are not negative")
-        tails = _tails(level)
+        tails = tails_of(level)
 
         def over(part: Part) -> Array:
             size = max(1, STEPS_AT_ONCE // part.mix.weight.size)
@@ -356,13 +377,6 @@ def _quantiles(draws: Array, tails: tuple[float, ...], axis: int, method: Litera
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
         return np.asarray(np.nanquantile(draws, tails, axis=axis, method=method), float)
-
-
-def _tails(level: float) -> tuple[float, float, float]:
-    level = number(level, "level")
-    if not 0 < level < 1:
-        raise UsageError(f"level is {level}; it lies between 0 and 1, as 0.9")
-    return (1 - level) / 2, 0.5, (1 + level) / 2
 
 
 def _refusal(t: Array, y: Array, there: NDArray[np.bool_], unfit: str, planned: bool) -> str:
