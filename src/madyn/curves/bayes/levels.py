@@ -49,4 +49,4 @@ def above(quantiles: Array, thresholds: Array) -> Array:
         part = (wanted - low) / np.maximum(high - low, _CLOSE)
         reach = scores[place - 1] + part * (scores[place] - scores[place - 1])
         found.append(np.max(ndtr(-reach), axis=1))
-    return np.array(found).reshape(len(thresholds), -1).T
+    return np.array(found).reshape(len(thresholds), quantiles.shape[1]).T
