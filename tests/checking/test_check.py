@@ -9,6 +9,7 @@ import pytest
 
 import madyn
 from fuzz_targets import MODELS, make_dataset, remove_kept
+from madyn.checking import monitors
 from madyn.dataset import fit_files, layout, manifest, seals
 from madyn.dataset.files import read_bytes, write_json
 from madyn.dataset.statistics import read_statistics
@@ -206,6 +207,31 @@ def test_all_faults_are_listed_and_none_stops_the_rest(root, monkeypatch):
     broken = faults(root)
     assert f"{root / A / 'stats'}: cannot be checked: ZeroDivisionError: division by zero" in broken
     assert any("m_1/step8.json" in fault for fault in broken)
+
+
+def test_a_monitor_s_record_is_sealed_readable_and_of_a_model_that_is_there(root):
+    path, other = layout.monitor_path(root, A), layout.monitor_path(root, "m_9")
+    whole = path.read_text()
+    path.write_text(whole.replace("12.5", "12.6"))
+    assert [fault for fault in faults(root) if "its seal is not that of what it says" in fault] == faults(root)
+    assert faults(root)[0].startswith(f"{path}: not what madyn wrote")
+    path.write_text(whole[:-20])
+    (said,) = faults(root)
+    assert said.startswith(f"{path}: not JSON")
+    shutil.copy(layout.monitor_path(root, B), path)  # its seal is that of another place
+    assert len(faults(root)) == 1
+    path.write_text(whole)
+    change(path, lambda record: record.update(model=B), A)
+    assert faults(root) == [f"{path}: is the record of {B}; {monitors._AGAIN}"]
+    path.write_text(whole)
+    other.write_text(whole)
+    change(other, lambda record: record.update(model="m_9"), "m_9")
+    assert faults(root) == [f"{other}: tells of m_9 at step 3000, and the dataset has no measurement of it"]
+    change(other, lambda record: record.update(step=None), "m_9")  # its first step is to come
+    assert faults(root) == []
+    other.rename(root / "monitor" / "notes.txt")
+    assert len(faults(root)) == 1
+    assert "notes.txt: not read" in faults(root)[0]
 
 
 def test_one_model_s_damaged_files_cost_the_others_nothing(root, run):

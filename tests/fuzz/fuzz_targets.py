@@ -28,6 +28,7 @@ from madyn.dataset import fit_files, layout, manifest
 from madyn.dataset.files import write_bytes, write_json
 from madyn.dataset.lab_files import CorpusRecord, read_state, write_state
 from madyn.dataset.locations import locked_in, read_locations
+from madyn.dataset.monitoring import Alert, MonitorRecord, read_monitor, write_monitor
 from madyn.dataset.statistics import read_statistics
 from madyn.dataset.training import TrainingRecord, read_record, write_record
 from tiny import grow, tiny_shape
@@ -113,6 +114,7 @@ def _write_dataset(root: Path) -> None:
             complete=True,
         )
         write_record(root, model, record)
+        write_monitor(root, _monitored(model))
         write_state(layout.state_path(root, model), record.run_sha256, 3000, b"the weights and the like" * 20)
     tokens = io.BytesIO()
     np.save(tokens, np.arange(200, dtype=np.int32))
@@ -120,6 +122,16 @@ def _write_dataset(root: Path) -> None:
     corpus = CorpusRecord(_CORPUS, hashlib.sha256(tokens.getvalue()).hexdigest())
     write_json(layout.lab_folder(root) / "corpus.json", asdict(corpus))
     madyn.fit_dataset(root)
+
+
+def _monitored(model: str) -> MonitorRecord:
+    since, until = "2026-11-26T18:00:00+00:00", "2026-11-26T18:40:00+00:00"
+    massive = Alert(step=2000, kind="massive", layer=1, message="layer 1 turned massive", time=until)
+    failed = Alert(step=3000, kind="not_measured", message="the disk is full", time=until)
+    return MonitorRecord(
+        model=model, every="log2+1000", inputs="2 sequences of 8 tokens", last_step=4000, step=3000, started=since,
+        updated=until, measuring_seconds=12.5, alerts=[massive, failed],
+    )  # fmt: skip
 
 
 def _model_of(root: Path, file: Path) -> str:
@@ -204,6 +216,10 @@ def _training_calls(root: Path, file: Path) -> Calls:
         "check": lambda: _check(root),
         "show": lambda: _contents(root),
     }
+
+
+def _monitor_calls(root: Path, file: Path) -> Calls:
+    return {"read": lambda: read_monitor(root, file.stem), "check": lambda: _check(root)}
 
 
 def _fit_calls(root: Path, file: Path) -> Calls:
@@ -305,6 +321,7 @@ TARGETS: dict[str, Target] = {
         _of_dataset("locations", "locations/*/*.json", _location_calls),
         _of_dataset("positions", "positions/*/*.json", _location_calls),
         _of_dataset("training", "training/*.json", _training_calls),
+        _of_dataset("monitor", "monitor/*.json", _monitor_calls),
         _of_dataset("corpus", ".lab/*.json", _corpus_calls),
         *(Target(name, make, files, calls, rare or _none) for name, make, files, calls, rare in OTHERS),
         _of_dataset("state", ".lab/*.pt", _state_calls),

@@ -225,7 +225,7 @@ def _as_value(cell: str) -> str:
     return cell if value is None else repr(value)
 
 
-CHECKED = ("statistics", "params", "table", "manifest", "probe", "locations", "positions", "training")
+CHECKED = ("statistics", "params", "table", "manifest", "probe", "locations", "positions", "training", "monitor")
 """The kinds of file whose changes `check` is to notice."""
 
 

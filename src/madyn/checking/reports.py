@@ -14,6 +14,7 @@ from pathlib import Path
 from madyn.checking.fits import fit_faults
 from madyn.checking.lab import lab_faults, run_faults
 from madyn.checking.manifests import failures_of, manifest_faults, remarks_of, training_faults
+from madyn.checking.monitors import monitor_faults
 from madyn.checking.records import Records, read_records
 from madyn.checking.statistics import statistics_faults
 from madyn.checking.table import table_faults
@@ -64,7 +65,7 @@ def _links(root: Path, remarks: list[str]) -> Iterator[str]:
     folder and is none."""
     if not is_local(root):
         return
-    for name in ("manifest", "locations", "positions", "training"):
+    for name in ("manifest", "locations", "positions", "training", "monitor"):
         if (root / name).exists() and not (root / name).is_dir():
             yield f"{root / name}: not a folder; move it away"
     whole = root.resolve()
@@ -117,6 +118,7 @@ def check_dataset(path: str | Path | Dataset) -> CheckReport:
                 report.absences.append(f"{folder / pictures}: no figures")
     report.take(root / layout.PARAMETER_TABLE, partial(table_faults, dataset, report.absences))
     report.take(root / "training", partial(lab_faults, root, known))
+    report.take(layout.monitor_folder(root), partial(monitor_faults, root, known))
     report.faults = list(dict.fromkeys(report.faults))
     report.remarks += [f"{path}: {_LEFT}" for path in find_leftovers(root)]
     return report

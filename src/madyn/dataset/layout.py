@@ -199,9 +199,19 @@ def study_files(root: Path, model: str) -> dict[int, Path]:
     return _by_step(_MANIFEST_FILE, root / "intervention" / check_name(model))
 
 
+def monitor_folder(root: Path) -> Path:
+    return root / "monitor"
+
+
 def monitor_path(root: Path, model: str) -> Path:
     """What a monitor says of a run that it watches, and its alerts."""
-    return root / "monitor" / f"{check_name(model)}.json"
+    return monitor_folder(root) / f"{check_name(model)}.json"
+
+
+def monitor_files(root: Path) -> dict[str, Path]:
+    """The records of monitors, by model. Files of any other name are not looked at."""
+    found = sorted(p for p in list_folder(monitor_folder(root)) if p.suffix == ".json" and is_directory_name(p.stem))
+    return {path.stem: path for path in found}
 
 
 def monitor_inputs_path(root: Path) -> Path:

@@ -23,7 +23,7 @@ QUIET = 60.0
 """Seconds: nothing younger is a leftover."""
 
 _ABANDONED = 86_400.0  # seconds: what is older is a leftover where no lock can tell
-_SHARED = ("manifest", "locations", "positions", "training", "analysis", "checkpoints", ".lab", ".locks")
+_SHARED = ("manifest", "locations", "positions", "training", "monitor", "analysis", "checkpoints", ".lab", ".locks")
 _DEPTH = 3  # of folders below those of a model, and of what all models share
 
 

@@ -32,6 +32,7 @@ _WANTED = [
     "locations/*",
     "positions/*",
     "training/*",
+    "monitor/*",
 ]
 
 
