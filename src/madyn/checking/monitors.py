@@ -22,7 +22,7 @@ def monitor_faults(root: Path, models: Collection[str]) -> Iterator[str]:
     """
     files = layout.monitor_files(root)
     for path in sorted(set(list_folder(layout.monitor_folder(root))) - set(files.values())):
-        if not path.name.startswith("."):
+        if path != layout.monitor_inputs_path(root) and not path.name.startswith("."):
             yield f"{path}: not read: a monitor's record is called MODEL.json, after a model's directory"
     for model, path in files.items():
         try:

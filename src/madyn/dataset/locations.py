@@ -112,9 +112,9 @@ def locked_in(locations: xr.Dataset) -> pd.DataFrame:
     steps = locations["step"].values
     rows = []
     for layer in range(feature.shape[1]):
-        modal = np.array([_most_common(feature[step, layer]) for step in range(len(steps))])
+        modal = np.array([most_common(feature[step, layer]) for step in range(len(steps))])
         since = len(modal) - int(np.argmin((modal == modal[-1])[::-1])) if (modal != modal[-1]).any() else 0
-        place = _most_common(position[-1, layer])
+        place = most_common(position[-1, layer])
         rows.append(
             {
                 "feature": int(modal[-1]),
@@ -127,7 +127,8 @@ def locked_in(locations: xr.Dataset) -> pd.DataFrame:
     return pd.DataFrame(rows, index=pd.RangeIndex(len(rows), name="layer"))
 
 
-def _most_common(values: np.ndarray) -> int:
+def most_common(values: np.ndarray) -> int:
+    """The whole number that occurs most often, of several the smallest."""
     import numpy as np
 
     found, counts = np.unique(values, return_counts=True)

@@ -16,16 +16,18 @@ from typing import Annotated, Any
 
 from annotated_types import MaxLen
 
+from madyn.architecture import Architecture
 from madyn.dataset import layout
 from madyn.dataset.files import create_bytes, encode_json, is_there, read_bytes, read_json, write_json
 from madyn.dataset.schema import Count, Line, Name, Step, read_as
 from madyn.dataset.seals import seal_fault, sealed
 from madyn.dataset.statistics import read_statistics
-from madyn.errors import DatasetError, ProbeMismatchError, one_line
+from madyn.errors import ArchitectureError, DatasetError, ProbeMismatchError, one_line
 from madyn.settings import GIVEN
 
 _MOST_BYTES = 1 << 24  # a manifest that names ten thousand weight files has one
 _Many = MaxLen(100_000)
+_MOST_VALUES = 10**12  # of |h| in a sequence: a million tokens of a width of a million
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +102,18 @@ class ProbeRecord:
     sha256: Line
     documents: Count
     seed: int
+
+
+def values_of_sequence(unit: Unit) -> int | None:
+    """How many values |h| a sequence has at a layer; None where the manifest does not say it, or something absurd."""
+    if unit.length is None or not unit.architecture:
+        return None
+    try:
+        width = Architecture.from_config(unit.architecture).hidden_size
+    except ArchitectureError:
+        return None
+    values = (unit.length - len(unit.exclude_positions)) * width
+    return values if 8 <= values < _MOST_VALUES else None
 
 
 def write_unit(root: Path, unit: Unit) -> None:

@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
 RatioOf = Literal["sequences", "means"]
 
-_MOST_VALUES = 10**12  # of |h| in a sequence: a million tokens of a width of a million
-
 
 def open_dataset(path: str | Path | Dataset) -> Dataset:
     """Open a dataset in the published layout. One that is open already is given back as it is.
@@ -192,10 +190,17 @@ class Dataset:
             if array.shape != shapes[0][0]:
                 faults.append(f"{files[step]}: shape {array.shape} where most steps have {shapes[0][0]}")
                 del arrays[step]
-        part = Dataset(self.path, [model], self._shared)
-        if arrays:
-            part._statistics[model] = labelled_statistics(arrays, model)
+        part = Dataset.holding(self.path, model, arrays) if arrays else Dataset(self.path, [model])
+        part._shared = self._shared
         return part, faults
+
+    @classmethod
+    def holding(cls, path: Path, model: str, arrays: Mapping[int, np.ndarray]) -> Dataset:
+        """A model alone, of which these statistics were read already, by step, each (sequence, quantity, layer) and all
+        of one shape. They are not read again."""
+        part = cls(path, [model])
+        part._statistics[model] = labelled_statistics(arrays, model)
+        return part
 
     def _read_statistics(self, model: str) -> xr.DataArray:
         files = layout.statistics_files(self.path, model)
@@ -284,14 +289,7 @@ class Dataset:
         """How many values |h| a sequence has at a layer, where the manifest says it."""
         units, _ = manifest.read_sound_units(self.path, model)
         unit = next((unit for unit in units.values() if unit.length and unit.architecture), None)
-        if unit is None or unit.length is None:
-            return None
-        try:
-            width = Architecture.from_config(unit.architecture).hidden_size
-        except ArchitectureError:
-            return None
-        values = (unit.length - len(unit.exclude_positions)) * width
-        return values if 8 <= values < _MOST_VALUES else None
+        return manifest.values_of_sequence(unit) if unit else None
 
     def fit_records(self, model: str, quantity: str) -> list[dict[str, dict[str, Any]]]:
         """The fits as they are on disk: a list by layer of {hypothesis: record}."""
