@@ -101,7 +101,9 @@ def test_a_model_that_does_not_exist_is_1_in_every_command(run, tmp_path, comman
     assert name in err
 
 
-@pytest.mark.parametrize("command", ["show", "check", "fit", "figures", "compare", "effects", "evaluate", "predict"])
+@pytest.mark.parametrize(
+    "command", ["show", "check", "fit", "figures", "compare", "effects", "evaluate", "predict", "watch"]
+)
 def test_a_dataset_that_does_not_exist_is_1_in_every_command(run, command):
     code, out, err = run(command, "/no/such/folder", *(SHAPE if command == "predict" else ()))
     assert (code, out, err.count("\n")) == (1, "", 1)

@@ -43,6 +43,11 @@ def watch_once(watcher: Watcher, forecasts: bool = True) -> View:
     return view
 
 
+def most_runs() -> int | None:
+    """How many runs are shown at once where each look draws them anew; None in a pipe, which shows all."""
+    return max(1, console.height - 5) if _can_be_drawn(console) else None
+
+
 def follow(watcher: Watcher, interval: float, forecasts: bool = True) -> None:
     """Show what comes until the runs that are shown have ended, or Ctrl-C.
 

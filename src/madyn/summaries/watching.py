@@ -37,7 +37,9 @@ def watch_lines(view: View, page: Page) -> list[Text]:
     faults = _fault_lines(view, page)
     if len(view.runs) == 1:
         return _run_lines(view, page, faults)
-    return [*head, *fit_table(view.runs, _run_columns(view.runs, page), page), *faults]
+    left = [Text(page.cut(f"{counted(view.others, 'other model')} here, written longer ago"), style="dim")]
+    table = fit_table(view.runs, _run_columns(view.runs, page), page)
+    return [*head, *table, *(left if view.runs and view.others else []), *faults]
 
 
 # One run
@@ -297,7 +299,9 @@ def _flow(parts: Sequence[str], page: Page, style: str = "") -> list[Text]:
 def _fault_lines(view: View, page: Page) -> list[Text]:
     faults = view.all_faults
     shown = faults if page.height is None else faults[:_MOST_FAULTS]
-    lines = [line for fault in shown for line in folded(f"wrong: {page.shown(fault)}", page, "red", "  ", 2)]
+    most, here = (None if page.height is None else 2), f"{view.dataset.rstrip('/')}/"
+    said = [page.shown(f"wrong: {fault.replace(here, '')}") for fault in shown]
+    lines = [line for fault in said for line in folded(fault, page, "red", "  ", most)]
     if len(shown) < len(faults):
         lines.append(Text(page.cut(f"... and {len(faults) - len(shown)} more that is wrong"), style="red"))
     return lines

@@ -35,14 +35,16 @@ def watch(
     It ends when the run has, or with Ctrl-C. --json, with --once, prints what `watch_record` gives; see docs/json.md.
     """
     from madyn.monitor.watching import Watcher
-    from madyn.summaries.watch_live import follow, print_watch, watch_once
+    from madyn.summaries.watch_live import follow, most_runs, print_watch, watch_once
     from madyn.summaries.watch_records import watch_record
 
     if as_json and not once:
         raise UsageError("--json prints one value: give --once with it")
     if interval is not None and not 0.1 <= interval <= _MOST_SECONDS:
         raise UsageError(f"--interval is {interval:g}; it lies between 0.1 and {_MOST_SECONDS:g} seconds")
-    watcher = Watcher(dataset, models or [], everything=everything, last_step=last_step)
+    watcher = Watcher(
+        dataset, models or [], everything=everything, most=None if once else most_runs(), last_step=last_step
+    )
     single = not everything and len(models or []) <= 1
     if once:
         view = watch_once(watcher, forecasts=single)
