@@ -48,12 +48,18 @@ INSTEAD = {
     ),
     "madyn scan MODEL --features": ("madyn scan EleutherAI/pythia-14m --length 16 --features", "a model of the Hub"),
     "madyn evaluate tiny-suite": ("madyn evaluate family/ --approach nearest", "three minutes"),
+    "madyn watch DATASET": ("madyn watch DATASET --once", "it waits for what comes"),
+    "madyn watch DATASET --model M --last-step 40000": (
+        "madyn watch DATASET --model M --last-step 40000 --once", "it waits for what comes",
+    ),
+    "madyn watch DATASET --all": ("madyn watch DATASET --all --once", "it waits for what comes"),
 }  # fmt: skip
 """Lines that are run in another form, and why."""
 
 PARSED = {
     "madyn trace EleutherAI/pythia-70m --out s3://bucket/pythia --shard 1/8": "a bucket",
     "madyn show s3://bucket/pythia --locations": "a bucket",
+    "madyn watch s3://bucket/runs --interval 300": "a bucket",
     "madyn scan MODEL --images FOLDER": "a vision model and images, which test_scan has",
 }
 """Lines of which only the options are looked at, and why."""

@@ -94,7 +94,7 @@ def _about(run: Run, view: View) -> list[str]:
     return [part for part in parts if part]
 
 
-_MODES = {"probe": "the same at each", "sample": "batches of the training"}
+_MODES = {"probe": "the same at each step", "sample": "batches of the training"}
 
 
 def _progress(run: Run) -> str:
