@@ -48,6 +48,7 @@ INSTEAD = {
     ),
     "madyn scan MODEL --features": ("madyn scan EleutherAI/pythia-14m --length 16 --features", "a model of the Hub"),
     "madyn evaluate tiny-suite": ("madyn evaluate family/ --approach nearest", "three minutes"),
+    "madyn watch massive-activations": ("madyn watch pythia/ --once", "it waits for what comes"),
     "madyn watch DATASET": ("madyn watch DATASET --once", "it waits for what comes"),
     "madyn watch DATASET --model M --last-step 40000": (
         "madyn watch DATASET --model M --last-step 40000 --once", "it waits for what comes",

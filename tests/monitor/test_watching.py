@@ -281,6 +281,17 @@ def test_times_that_are_none_are_no_trouble(tmp_path, said):
     assert watch_record(view)["models"][0]["updated"] == said
 
 
+def test_a_run_that_went_on_says_from_where(tmp_path):
+    for step in (0, 100, 200):
+        write_step(tmp_path, step)
+    write_monitor(tmp_path, record(step=150, last_step=1000, resumed=[40, 120]))
+    said = text(watcher(tmp_path).look())
+    assert "step 150 of 1,000 (15 %)" in said
+    assert "went on from step 120; steps up to 200 were measured before that" in said
+    write_monitor(tmp_path, record(step=200, last_step=1000, resumed=[40, 120]))
+    assert re.search("went on from step 120$", text(watcher(tmp_path).look()), re.M)
+
+
 # Which runs
 
 
@@ -566,6 +577,19 @@ def test_a_network_that_is_gone_is_a_line_and_what_was_seen_stays(served, monkey
     view = watching.look()
     assert view.runs[0].step == 3000
     assert view.faults == (f"{url}: cannot be read: no route to host; it is tried again",)
+
+
+def test_a_dataset_of_the_hub_is_fetched_again(hub, root, capfd):
+    hub.add("owner/watched", {"main": root}, kind="datasets")
+    watching = watcher("owner/watched", A)
+    assert watching.is_remote
+    assert watching.look().runs[0].step == 3000
+    capfd.readouterr()
+    shutil.copy(layout.statistics_path(root, A, 3000), layout.statistics_path(root, A, 3500))
+    hub.add("owner/watched", {"main": root}, kind="datasets")
+    view = watching.look()
+    assert (view.runs[0].step, view.runs[0].record.step, view.faults) == (3500, 3000, ())
+    assert capfd.readouterr().err == ""  # no bars across the view
 
 
 def test_a_dataset_in_memory(root):

@@ -104,7 +104,7 @@ class Watcher:
         now = self.clock()
         try:
             if self._moves and self._looks:
-                self._root = locate(self.name)
+                self._root = _fetched(self.name)
             names = self._names()
             shown = self._chosen(names)
             runs = [self._look_at(model, now) for model in shown]
@@ -204,6 +204,19 @@ class Watcher:
             return f"no {few(self.named)} yet; there are {few(sorted(names))}"
         what = few(self.named) if self.named else "a model"
         return f"nothing was measured yet: waiting for the first step of {what}"
+
+
+def _fetched(dataset: str | Path) -> Path:
+    """Where a dataset of the Hub lies now, what is new of it fetched. No bar is drawn, since a view is."""
+    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    if are_progress_bars_disabled():
+        return locate(dataset)
+    disable_progress_bars()
+    try:
+        return locate(dataset)
+    finally:
+        enable_progress_bars()
 
 
 def _key(run: Run) -> tuple[int, int | None, int]:

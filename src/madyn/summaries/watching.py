@@ -81,7 +81,9 @@ def _about(run: Run, view: View) -> list[str]:
     if run.measuring_share is not None:
         parts.append(f"measuring takes {100 * run.measuring_share:.2g} % of its time")
     if record is not None and record.resumed:
-        parts.append(f"went on from step {record.resumed[-1]:,}")
+        later = record.step is not None and run.step is not None and record.step < run.step
+        said = f"; steps up to {run.step:,} were measured before that" if later else ""
+        parts.append(f"went on from step {record.resumed[-1]:,}{said}")
     if run.failed:
         last = max(run.failed)
         parts.append(f"{counted(len(run.failed), 'step')} failed, step {last:,}: {run.failed[last]}")
