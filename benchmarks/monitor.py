@@ -31,7 +31,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -39,8 +39,17 @@ import torch
 from torch import nn
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
+import madyn
 from madyn import Monitor
+from madyn.analysis.forecasting import forecast
+from madyn.curves.population.learning import learn_population
+from madyn.curves.population.populations import Population
+from madyn.dataset import Dataset
+from madyn.dataset.monitoring import Alert
 from madyn.lab.tokenizer import train_tokenizer
+from madyn.monitor.alerts import BAND, Bands, Judge, Seen, massive_layers
+from madyn.monitor.run import FEWEST
+from madyn.sweep.remarks import FLOAT16_LARGEST
 from madyn.terminal import print_table
 from madyn.text import read_text
 
@@ -116,7 +125,7 @@ def all_states(model: nn.Module, step: int, ids: torch.Tensor) -> None:
         for states in model(input_ids=ids[:10], output_hidden_states=True, use_cache=False).hidden_states[1:]:
             for sequence in states:
                 size = sequence.abs().flatten()
-                size.topk(3), size.sort().values[(size.numel() - 1) // 2]
+                _ = size.topk(3), size.sort().values[(size.numel() - 1) // 2]
         model.train()
 
 
@@ -197,27 +206,85 @@ def memory(args: argparse.Namespace) -> None:
     print(f"largest with a monitor over without: {rows[1][1] / rows[0][1]:.3f}")
 
 
-def measurements(name: str) -> Iterator[object]:
-    """What a run of tiny-suite measured, a step at a time."""
-    import madyn
-    from madyn.monitor.alerts import Seen
-
-    dataset = madyn.open_dataset("tiny-suite")
-    array = dataset.statistics(name)
+def measurements(dataset: Dataset, name: str) -> Iterator[Seen]:
+    """What a run of a dataset measured, a step at a time."""
+    array, values = dataset.statistics(name), dataset.values_of_sequence(name)
     for step in array["step"].values:
         top1, median = (array.sel(step=step, quantity=q).values for q in ("top1", "median"))
-        yield Seen(int(step), top1, median, top1, dataset.values_of_sequence(name))
+        yield Seen(int(step), top1, median, top1, values)
+
+
+def would_tell(dataset: Dataset, name: str, priors: Mapping[str, Population]) -> list[Alert]:
+    """The alerts that a monitor of the run would have given, with these populations for its forecasts."""
+    last = dataset.steps(name)[-1]
+    judge, bands, found = Judge(set()), Bands(), []
+    for seen in measurements(dataset, name):
+        upper, overflows = bands.upper(seen.step), None
+        earlier = [step for step in dataset.steps(name) if step <= seen.step]
+        if len(earlier) >= FEWEST and seen.step < last:
+            coming = [step for step in dataset.steps(name) if step > seen.step][:2]
+            asked = {"last_step": last, "steps": coming}
+            ahead = forecast(dataset, name, seen.step, level=BAND, prior=priors["ratio"], **asked)
+            bands.take({step: ahead["upper"].sel(step=step).values for step in coming}, seen, upper)
+            asked |= {"quantity": "top1", "thresholds": [FLOAT16_LARGEST], "prior": priors["top1"]}
+            overflows = forecast(dataset, name, seen.step, **asked)["exceed"].isel(threshold=0).values
+        found += judge.judge(seen, upper, overflows)
+    return found
+
+
+def passes_by(dataset: Dataset, name: str, alert: Alert) -> bool:
+    """Whether a layer that was said to have turned massive was not so in most of the measurements after it."""
+    every = list(measurements(dataset, name))
+    later = [massive_layers(seen, every[0])[alert.layer] for seen in every if seen.step >= alert.step]
+    return 2 * sum(later) < len(later)
+
+
+def alarms(args: argparse.Namespace) -> None:
+    """Tiny-suite's runs, each with populations that were learned without runs of its width."""
+    from default_prior import architectures, recipes
+
+    dataset = madyn.open_dataset("tiny-suite")
+    kinds = {name: run.kinds[0] for name, run in zip(dataset, architectures(dataset, "ratio"), strict=True)}
+    priors: dict[str, dict[str, Population]] = {}
+    for kind in sorted(set(kinds.values())):
+        priors[kind] = {}
+        for quantity in ("ratio", "top1"):
+            others = [run for run in architectures(dataset, quantity) if kind not in run.kinds]
+            shares = others[0].steps / others[0].steps[-1]
+            priors[kind][quantity] = learn_population(shares, [others, recipes(quantity)])
+    told = {name: would_tell(dataset, name, priors[kinds[name]]) for name in list(dataset)[:: args.stride]}
+    rows = []
+    for kind in ("overflow", "overflow_ahead", "above_forecast", "massive"):
+        given = {name: [one for one in alerts if one.kind == kind] for name, alerts in told.items()}
+        wrong = [name for name, alerts in given.items()
+                 if any(kind != "massive" or passes_by(dataset, name, one) for one in alerts)]  # fmt: skip
+        rows.append([kind, sum(map(bool, given.values())), len(wrong), len(wrong) / len(told)])
+    false = {name for name, alerts in told.items() for one in alerts
+             if one.kind != "massive" or passes_by(dataset, name, one)}  # fmt: skip
+    rows.append(["any", sum(map(bool, told.values())), len(false), len(false) / len(told)])
+    print_table(
+        f"alerts in {len(told)} runs of tiny-suite, in which nothing goes wrong; one that says that a layer is massive "
+        "is false where it is not so in most of the steps after",
+        ["kind", "runs with one", "runs with a false one", "share"], rows, left=["kind"],
+    )  # fmt: skip
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", nargs="?", choices=["time", "memory", "alarms"], default="time")
-    for name, default in (("steps", 2000), ("width", 64), ("layers", 4), ("length", 64), ("memory-steps", 10_000)):
+    for name, default in (
+        ("steps", 2000),
+        ("width", 64),
+        ("layers", 4),
+        ("length", 64),
+        ("memory-steps", 10_000),
+        ("stride", 1),
+    ):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--only", default="", help="ways to time, apart by ;")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    {"time": timing, "memory": memory}[args.what](args)
+    {"time": timing, "memory": memory, "alarms": alarms}[args.what](args)
 
 
 if __name__ == "__main__":

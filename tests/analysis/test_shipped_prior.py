@@ -132,3 +132,10 @@ def test_what_is_written_is_read(tmp_path):
     write_shipped(tmp_path / "again.json", own)
     assert (tmp_path / "again.json").read_bytes() == PATH.read_bytes()
     assert PATH.stat().st_size < 50_000
+
+
+def test_a_run_that_falls_ever_faster_has_no_plateau_and_a_forecast():
+    t = np.linspace(0, 2900, 30)
+    found = look_ahead(shipped_population("top1"), t, np.array([10 - 9.9 * (t / 2900) ** 4]), 3000.0)
+    assert np.isnan(found.plateau()["median"]).all()
+    assert 0 < found.forecast([3000.0])["median"].item() < 1

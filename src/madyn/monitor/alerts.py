@@ -80,6 +80,26 @@ def massive_layers(seen: Seen, start: Seen | None) -> np.ndarray:
     return 2 * found.sum(axis=0) > len(found)
 
 
+class Bands:
+    """The upper ends of the bands that ratios were forecast to lie below, by step.
+
+    A layer that lies above its band is held against the same forecast at the next measurement too: one that has seen it
+    rise would follow it.
+    """
+
+    def __init__(self) -> None:
+        self._upper: dict[int, Array] = {}
+
+    def upper(self, step: int) -> Array | None:
+        """Of each layer at a step, shape (L,), as it was forecast last; None where it was not."""
+        return self._upper.get(step)
+
+    def take(self, forecast: Mapping[int, Array], seen: Seen, upper: Array | None) -> None:
+        """Take a new forecast, made of what was seen up to now, where `upper` was the band."""
+        above = np.zeros(seen.ratio.shape, bool) if upper is None else seen.ratio > upper
+        self._upper = {step: np.where(above, self._upper.get(step, new), new) for step, new in forecast.items()}
+
+
 class Judge:
     """Says what of a measurement is to be warned of.
 

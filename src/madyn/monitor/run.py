@@ -26,7 +26,7 @@ from madyn.measurement import Measurement
 from madyn.measurement.forward import stacks_of
 from madyn.measurement.layers import Stack, layers_by_structure
 from madyn.measurement.wrapping import device_of, is_sharded
-from madyn.monitor.alerts import BAND, Judge, Seen, describe, known_causes, massive_layers, now
+from madyn.monitor.alerts import BAND, Bands, Judge, Seen, describe, known_causes, massive_layers, now
 from madyn.monitor.logged import logged_values
 from madyn.monitor.probing import Measured, keep_inputs, of_batch, of_values
 from madyn.monitor.sampling import Sample
@@ -40,6 +40,7 @@ from madyn.sweep.units import describe_measured, locate_tokens, measure_loaded, 
 log = logging.getLogger("madyn.monitor")
 
 FEWEST = 3  # measured steps for a forecast
+_FAR_OFF = 1000  # below a thousandth of float16's largest number, whether it will be passed is not asked
 _SEQUENCES_WAITED_FOR = 100  # training steps without a batch that is large enough, before it is said
 
 Pending = tuple[manifest.Unit, Measurement, np.ndarray]
@@ -85,7 +86,7 @@ class Run:
         self._prior, self._settings, self._on_alert, self._held = prior, settings, on_alert, held
         self._judge = Judge(known_causes(record.alerts), self._start())
         self._pending: list[Pending] = []
-        self._upper: dict[int, np.ndarray] = {}  # by step: the band that its ratio was forecast to lie below
+        self._bands = Bands()
         self._taking: Sample | None = None
         self._armed_at = 0
 
@@ -233,34 +234,36 @@ class Run:
 
     # Looking ahead
 
-    def _forecast(self, step: int, above: np.ndarray) -> tuple[Any, np.ndarray | None]:
-        """The forecast of the ratio up to the run's end, and each layer's probability to pass float16's largest.
+    def _forecast(self, seen: Seen, upper: np.ndarray | None) -> tuple[Any, np.ndarray | None]:
+        """The forecast of the ratio at the run's end, and each layer's probability to pass float16's largest number.
 
         Args:
-            above: the layers whose ratio lies above its band now; the band that they are held against stays.
+            upper: the band that was forecast for this step.
         """
         last = self.record.last_step
-        if self._prior is None or last is None or not step < last or self._pending:
+        if self._prior is None or last is None or not seen.step < last or self._pending:
             return None, None
         try:
-            dataset = open_dataset(self.root)
-            return self._forecast_in(dataset, step, last, above)
+            return self._forecast_in(open_dataset(self.root), seen, upper, last)
         except Exception as e:  # a forecast that fails costs a forecast
-            log.debug("no forecast at step %d: %s", step, e)
+            log.debug("no forecast at step %d: %s", seen.step, e)
             return None, None
 
-    def _forecast_in(self, dataset: Dataset, step: int, last: int, above: np.ndarray) -> tuple[Any, np.ndarray | None]:
-        model, coming = self.record.model, self._coming(step, last)
-        earlier = [known for known in dataset.steps(model) if known <= step]
-        if len(earlier) < FEWEST:
+    def _forecast_in(
+        self, dataset: Dataset, seen: Seen, upper: np.ndarray | None, last: int
+    ) -> tuple[Any, np.ndarray | None]:
+        model, step = self.record.model, seen.step
+        if sum(known <= step for known in dataset.steps(model)) < FEWEST:
             return None, None
         asked: dict[str, Any] = {"prior": self._prior, "last_step": last}
-        band = forecast(dataset, model, step, level=BAND, steps=[*coming, last], **asked)
-        new = {at: band["upper"].sel(step=at).values for at in coming}
-        self._upper = {at: np.where(above, self._upper.get(at, upper), upper) for at, upper in new.items()}
+        coming = self._coming(step, last)
+        band = forecast(dataset, model, step, level=BAND, steps=coming, **asked)
+        self._bands.take({at: band["upper"].sel(step=at).values for at in coming}, seen, upper)
         ahead = forecast(dataset, model, step, steps=[last], **asked)
-        largest = forecast(dataset, model, step, quantity="top1", steps=[last], **asked)
-        return ahead, overflow_chances(largest)
+        if float(seen.top1.max()) * _FAR_OFF < FLOAT16_LARGEST:
+            return ahead, np.zeros(ahead.sizes["layer"])
+        asked |= {"quantity": "top1", "thresholds": [FLOAT16_LARGEST], "steps": [last]}
+        return ahead, forecast(dataset, model, step, **asked)["exceed"].isel(threshold=0).values
 
     def _coming(self, step: int, last: int) -> list[int]:
         """The next two steps that will be measured."""
@@ -322,11 +325,6 @@ class Run:
                     self._on_alert(one)
                 except Exception:
                     log.exception("on_alert failed")
-
-
-def overflow_chances(largest: Any) -> np.ndarray:
-    """For each layer, the probability that the largest |h| passes float16's largest number before the run ends."""
-    return (largest["median"].isel(step=-1).values > FLOAT16_LARGEST).astype(float)
 
 
 def _reason(error: Exception) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from madyn.analysis.shipped_prior import SHIPPED
 from madyn.architecture import Architecture
 from madyn.curves.bayes.priors import Prior
 from madyn.dataset import layout, manifest
@@ -87,7 +88,7 @@ class Monitor:
         self._probe, self._schedule, self._sample = probe, read_schedule(every), sample or 0
         self._name = None if name is None else layout.check_name(layout.directory_name(name))
         self._prior: str | Prior | None = forecast if isinstance(forecast, (str, Prior)) else None
-        self._prior = "default" if forecast is True else self._prior
+        self._prior = SHIPPED if forecast is True else self._prior
         self._last_step = None if last_step is None else layout.check_step(last_step)
         self._on_alert, self._tokenizer, self._settings = on_alert, tokenizer, settings or Settings()
         self._run: Run | None = None

@@ -148,7 +148,8 @@ class Outlook:
             positive = np.where(limit >= 0, limit, np.nan)
             told = np.any(np.isfinite(positive), axis=1)
             ends = np.full((len(limit), 3), np.nan)
-            ends[told] = np.nanquantile(positive[told], tails, axis=1).T
+            if np.any(told):
+                ends[told] = np.nanquantile(positive[told], tails, axis=1).T
             return ends
 
         found = self._collected(of, (3,), self._curves)
