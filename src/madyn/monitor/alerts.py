@@ -179,8 +179,7 @@ class Judge:
         return self._new(
             seen.step, "above_forecast", _order(ratio / upper, twice),
             lambda layers: f"the ratio of {_named(layers)} is {ratio[layers[0]]:,.3g}, above its forecast for the "
-            f"second time in a row ({BAND:.0%} band to {upper[layers[0]]:,.3g}): this run grows in another way than "
-            "those that the forecast was learned from, or than it did before",
+            f"second time in a row (to {upper[layers[0]]:,.3g} with {BAND:.0%}): it grows unlike the known runs",
         )  # fmt: skip
 
 
