@@ -58,7 +58,7 @@ def test_a_ratio_above_its_forecast_is_told_when_it_is_so_twice_in_a_row():
     assert judge.judge(seen(4, [10, 8, 8]), upper, None) == []
     told = judge.judge(seen(8, [11, 8, 8]), upper, None)
     assert kinds(told) == [("above_forecast", 0, [0])]
-    assert "is 11, above its forecast for the second time in a row (to 9 with 99%)" in told[0].message
+    assert "is 11, above its forecast for the second time in a row (to 9 with 99.9%)" in told[0].message
     assert judge.judge(seen(16, [12, 8, 8]), upper, None) == []
 
 

@@ -18,7 +18,7 @@ from madyn.massive import massive_by_start, massive_published
 from madyn.sweep.remarks import FLOAT16_LARGEST
 from madyn.typing import Array
 
-BAND = 0.99
+BAND = 0.999
 """The level of the band that a ratio has to lie above, twice in a row, for an alert."""
 
 LIKELY = 0.5
@@ -179,7 +179,7 @@ class Judge:
         return self._new(
             seen.step, "above_forecast", _order(ratio / upper, twice),
             lambda layers: f"the ratio of {_named(layers)} is {ratio[layers[0]]:,.3g}, above its forecast for the "
-            f"second time in a row (to {upper[layers[0]]:,.3g} with {BAND:.0%}): it grows unlike the known runs",
+            f"second time in a row (to {upper[layers[0]]:,.3g} with {BAND:.1%}): it grows unlike the known runs",
         )  # fmt: skip
 
 

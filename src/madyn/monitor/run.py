@@ -206,10 +206,8 @@ class Run:
             unit.step, result.statistics[:, 0].astype(float), result.statistics[:, -1].astype(float), result.peaks,
             self._values_of(result),
         )  # fmt: skip
-        upper = self._upper.get(unit.step)
-        ahead, overflows = self._forecast(
-            unit.step, np.zeros(seen.ratio.shape, bool) if upper is None else seen.ratio > upper
-        )
+        upper = self._bands.upper(unit.step)
+        ahead, overflows = self._forecast(seen, upper)
         alerts = self._judge.judge(seen, upper, overflows)
         self._tell(alerts)
         massive = massive_layers(seen, self._judge.start)
