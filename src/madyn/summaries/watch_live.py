@@ -76,7 +76,7 @@ class Looking:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
 
-    def next(self, timeout: float | None = None) -> View | None:
+    def next(self, timeout: float) -> View | None:
         """The next view, None where none came in this time. Raises what the thread did."""
         try:
             found = self._views.get(timeout=timeout)
@@ -142,7 +142,7 @@ def _tell(looking: Looking) -> View:
     """In a pipe: the view once, then a line a change."""
     before: View | None = None
     while True:
-        view = looking.next()
+        view = looking.next(_SECOND)  # without a limit some systems would not hear Ctrl-C
         if view is None or not view.complete:
             continue
         if before is None:
