@@ -39,10 +39,10 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 @pytest.fixture
 def hub(request: pytest.FixtureRequest) -> Iterator[LoopbackHub]:
     """A Hub with nothing on it. Its client's cache lives as long as the tests: use a name of a repository once."""
-    import huggingface_hub
+    from huggingface_hub import constants
 
     server = request.config.stash[_HUB]
-    assert server.url == huggingface_hub.constants.ENDPOINT, "huggingface_hub was imported before the tests began"
+    assert server.url == constants.ENDPOINT, "huggingface_hub was imported before the tests began"
     server.clear()  # of what tests without a hub of their own asked for
     yield server
     server.clear()
