@@ -2,7 +2,7 @@
 
 tiny-suite has one recipe. Here each model has its own: number of steps, batch, peak rate, schedule, warm-up, weight
 decay and beta2 are drawn at random, and so is one of a few small shapes of GPT-NeoX. They serve the making of the prior
-(`default_prior.py`), never its judging. About twenty minutes of one core; what is trained and measured stays in FOLDER,
+(`default_prior.py`), never its judging. About fifteen minutes of one core; what is trained and measured stays in FOLDER,
 and a run that was stopped goes on.
 
     python benchmarks/other_recipes.py FOLDER
@@ -20,7 +20,7 @@ from madyn.lab import LabSuite, Measuring, ModelEntry, Recipe, TrainingText, run
 from small_runs import table
 
 DATA = Path(__file__).parent / "data" / "other_recipes.csv"
-COUNT = 40
+COUNT = 24
 # layers, hidden size, heads, residual
 SHAPES = ((3, 64, 4, "parallel"), (4, 48, 6, "sequential"), (2, 64, 4, "sequential"), (3, 32, 2, "parallel"))
 

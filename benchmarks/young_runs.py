@@ -30,6 +30,11 @@ from small_runs import table
 
 DATA = Path(__file__).parent / "data"
 SUITE = Path(__file__).parent / "suites" / "other-wirings.toml"
+SETS = {
+    "small_runs": "small_runs.csv",
+    "strong_runs": "strong_runs.csv.xz",
+    "other_wirings": "other_wirings.csv",
+}
 SHARES = (0.1, 0.2, 0.3, 0.5)
 LEVELS = (0.9, 0.99, 0.999)
 TIMES = (1.1, 1.25, 1.5, 2.0, 3.0)  # thresholds, as multiples of the last value seen
@@ -64,7 +69,7 @@ class Forecast:
 
 def runs(name: str) -> Iterator[Run]:
     """The runs of a set. Of strong_runs two groups were cut off: their planned last step is the one that counts."""
-    frame = pd.read_csv(DATA / {"strong_runs": "strong_runs.csv.xz"}.get(name, f"{name}.csv"))
+    frame = pd.read_csv(DATA / SETS[name])
     if name == "strong_runs":
         frame["model"] = frame["group"] + "/" + frame["k"].astype(str)
     for model, rows in frame.groupby("model"):
@@ -179,4 +184,4 @@ if __name__ == "__main__":
     if options.quick:
         tables(["small_runs"], (0.3,))
     else:
-        tables(["small_runs", "strong_runs", "other_wirings"], SHARES)
+        tables([name for name in SETS if (DATA / SETS[name]).exists()], SHARES)
