@@ -4,12 +4,14 @@
 
 Half of its weight have tiny-suite's 162 models, half the runs of other recipes (data/other_recipes.csv, see
 other_recipes.py). Widths come from forecasts of what was left out: of tiny-suite a third of the hidden sizes or of the
-depths, of the recipes an eighth. A minute of one core; the same data give the same file.
+depths, of the recipes a third of the lengths, of the rates or of the decay.
+A minute of one core; the same data give the same file.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +21,16 @@ from madyn.analysis.shipped_prior import PATH, QUANTITIES, write_shipped
 from madyn.curves.population.learning import FinishedRun, learn_population
 from madyn.curves.population.populations import Population
 from madyn.dataset import Dataset, open_dataset
+from madyn.lab import Recipe
+from other_recipes import recipe
 
 RECIPES = Path(__file__).parent / "data" / "other_recipes.csv"
-_FOLDS = 8
 _WIDTHS = ((0, "width 32-48"), (64, "width 64"), (96, "width 96-128"))
+_RECIPE: dict[str, Callable[[Recipe], float]] = {
+    "steps": lambda one: one.steps,
+    "rate": lambda one: one.learning_rate,
+    "decay": lambda one: one.learning_rate * one.weight_decay * one.steps,
+}
 _DEPTHS = ((0, "depth 2-3"), (4, "depth 4-5"), (6, "depth 6-8"))
 
 
@@ -38,13 +46,15 @@ def architectures(dataset: Dataset, quantity: str) -> list[FinishedRun]:
 
 
 def recipes(quantity: str) -> list[FinishedRun]:
-    """The runs of other recipes, in eight kinds."""
+    """The runs of other recipes, of their kinds of length, peak rate and decay."""
     table = pd.read_csv(RECIPES)
+    names = sorted(table["model"].unique())
+    drawn = [recipe(number)[0] for number in range(len(names))]
+    kinds = zip(*(_thirds(of, [value(one) for one in drawn]) for of, value in _RECIPE.items()), strict=True)
     runs = []
-    for number, (_, rows) in enumerate(table.groupby("model")):
-        series = rows.pivot_table(index="layer", columns="step", values=quantity)
-        kinds = (f"recipes {number % _FOLDS}",)
-        runs.append(FinishedRun(series.columns.to_numpy(float), series.to_numpy(), kinds))
+    for name, own in zip(names, kinds, strict=True):
+        series = table[table["model"] == name].pivot_table(index="layer", columns="step", values=quantity)
+        runs.append(FinishedRun(series.columns.to_numpy(float), series.to_numpy(), own))
     return runs
 
 
@@ -53,6 +63,12 @@ def made(quantity: str, dataset: Dataset) -> Population:
     steps = groups[0][0].steps
     source = f"learned from tiny-suite's {len(groups[0])} runs and {len(groups[1])} of other recipes"
     return learn_population(steps / steps[-1], groups, source)
+
+
+def _thirds(of: str, values: list[float]) -> list[str]:
+    """Of each value, the third of them all that it is in."""
+    place = np.argsort(np.argsort(values, kind="stable"))
+    return [f"{of}, third {3 * int(one) // len(values)}" for one in place]
 
 
 def _kind(bounds: tuple[tuple[int, str], ...], size: int) -> str:

@@ -2,8 +2,8 @@
 
 tiny-suite has one recipe. Here each model has its own: number of steps, batch, peak rate, schedule, warm-up, weight
 decay and beta2 are drawn at random, and so is one of a few small shapes of GPT-NeoX. They serve the making of the prior
-(`default_prior.py`), never its judging. About fifteen minutes of one core; what is trained and measured stays in FOLDER,
-and a run that was stopped goes on.
+(`default_prior.py`), never its judging. About fifteen minutes of one core; what is trained and measured stays in
+FOLDER, and a run that was stopped goes on.
 
     python benchmarks/other_recipes.py FOLDER
 """

@@ -30,7 +30,8 @@ FORGETTING = 0.1
 SHARES_SEEN = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7)
 _FEWEST = 4  # runs
 _LEAST_DOF, _MOST_DOF = 2.1, 20.0  # runs of other kinds are not normal, even if those that are known are
-_STARTS = ((-1.5, -2.0, 0.2, -3.0), (0.0, 1.0, 0.0, -2.0))
+_FIRMNESS = (-2.0, 5.0)  # bounds of its logarithm
+_STARTS = ((-1.5, 0.0, 0.2, -3.0), (0.0, 2.5, 0.0, -2.0))
 _ROUNDS = 400
 _LEVEL = 0.9
 
@@ -152,8 +153,8 @@ class _Widths(NamedTuple):
     @classmethod
     def of(cls, u: Array) -> _Widths:
         """From numbers without bounds."""
-        part = 1 / (1 + np.exp(-np.clip(u[:2], -50, 50)))
-        dof, firmness = _LEAST_DOF + (_MOST_DOF - _LEAST_DOF) * part
+        dof = _LEAST_DOF + (_MOST_DOF - _LEAST_DOF) / (1 + np.exp(-np.clip(u[0], -50, 50)))
+        firmness = np.exp(np.clip(u[1], *_FIRMNESS))
         return cls(float(dof), float(firmness), *(float(value) for value in np.exp(u[2:])))
 
     def scale(self, rows: Sequence[Array]) -> Array:
