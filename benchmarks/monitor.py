@@ -236,7 +236,7 @@ def passes_by(dataset: Dataset, name: str, alert: Alert) -> bool:
     """Whether a layer that was said to have turned massive was not so in most of the measurements after it."""
     every = list(measurements(dataset, name))
     later = [massive_layers(seen, every[0])[alert.layer] for seen in every if seen.step >= alert.step]
-    return 2 * sum(later) < len(later)
+    return bool(2 * sum(later) < len(later))
 
 
 def alarms(args: argparse.Namespace) -> None:
