@@ -17,6 +17,7 @@ import numpy as np
 from madyn.architecture import FEATURES, Architecture
 from madyn.curves import sampled
 from madyn.dataset import Dataset, open_dataset
+from madyn.effects.departures import departures
 from madyn.errors import DatasetError
 from madyn.typing import Array
 
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
 FACTORS: Mapping[str, Callable[[Architecture], float]] = {one.factor: one.of for one in FEATURES.values() if one.factor}
 """What is varied, by name: each positive, and taken by its logarithm."""
+
+HELD_OUT = "held_out"
+"""The column of the final held-out loss, which is no response of the activations."""
 
 EQUAL_LOSS_REACHED = 0.9  # the share of the models that reach the loss at which all are compared
 
@@ -101,8 +105,9 @@ def model_responses(dataset: str | Path | Dataset) -> pd.DataFrame:
 
     Returns:
         a row a model: model, architecture (a number, the same for models that differ in their seed alone), the
-        factors, the responses (nan where one cannot be said), and held_out, the final held-out loss. `attrs` hold
-        common_loss, at which models are compared at equal loss.
+        factors, the responses (nan where one cannot be said), held_out, the final held-out loss, and in what the model
+        departs in wiring or recipe from the usual, with the model that it is paired with (departure and base, "" where
+        there is none; see `departures`). `attrs` hold common_loss, at which models are compared at equal loss.
 
     Raises:
         DatasetError: an architecture or the statistics of a model are not there.
@@ -114,22 +119,28 @@ def model_responses(dataset: str | Path | Dataset) -> pd.DataFrame:
     final = np.array([course.held_out[-1] for course in courses.values()])
     common = float(np.quantile(final, EQUAL_LOSS_REACHED)) if np.isfinite(final).all() else math.nan
     numbers: dict[str, int] = {}
+    departing = departures(dataset)
     rows = []
     for model, course in courses.items():
         shape = dataset.architecture(model)
         factors = {name: float(of(shape)) for name, of in FACTORS.items()}
         responses = {name: of(replace(course, common_loss=common)) for name, of in RESPONSES.items()}
         number = numbers.setdefault(_built_as(dataset, model), len(numbers))
-        rows.append({"model": model, "architecture": number, **factors, **responses, "held_out": course.held_out[-1]})
+        one = departing[model]
+        rows.append(
+            {"model": model, "architecture": number, **factors, **responses, "held_out": course.held_out[-1],
+             "departure": one.label, "base": one.base}
+        )  # fmt: skip
     table = pd.DataFrame(rows)
     table.attrs["common_loss"] = common
     return table
 
 
 def _built_as(dataset: Dataset, model: str) -> str:
-    """What tells architectures apart: the lab's blueprint, wiring and all, else what the config says."""
+    """What tells architectures apart: the lab's blueprint and recipe, wiring and all, else what the config says."""
     record = dataset.training(model)
-    return str(record.plan.get("blueprint") if record else None) + str(dataset.architecture(model).to_dict())
+    told = [record.plan.get(name) if record else None for name in ("blueprint", "recipe")]
+    return str(told) + str(dataset.architecture(model).to_dict())
 
 
 def _course(dataset: Dataset, model: str) -> Course:

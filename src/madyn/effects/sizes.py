@@ -35,7 +35,8 @@ def effect_sizes(table: pd.DataFrame, response: str, level: float = 0.95) -> pd.
     """What a response is multiplied by when one factor doubles.
 
     Args:
-        table: a row a model, as `model_responses` gives it; rows without the response are left out.
+        table: a row a model, as `model_responses` gives it; rows without the response are left out, and models that
+            depart in wiring or recipe.
         level: of the intervals.
 
     Returns:
@@ -178,7 +179,9 @@ def _unexplained(y: Array, X: Array) -> float:
 
 
 def _complete(table: pd.DataFrame, response: str) -> pd.DataFrame:
-    return table.loc[np.isfinite(table[response].to_numpy(float))]
+    """The models that have the response and are wired and trained as usual: shapes are compared among these."""
+    usual = table["departure"].to_numpy() == "" if "departure" in table else True
+    return table.loc[np.isfinite(table[response].to_numpy(float)) & usual]
 
 
 def _varying(table: pd.DataFrame) -> list[str]:

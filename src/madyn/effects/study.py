@@ -11,8 +11,9 @@ import numpy as np
 
 from madyn.architecture import FIELDS, Shape, stand_in
 from madyn.dataset import Dataset, open_dataset
+from madyn.effects.departures import departure_effects
 from madyn.effects.layers import class_counts, layer_table, location_table, mean_growth, rank_correlations
-from madyn.effects.responses import RESPONSES, model_responses, whole_family
+from madyn.effects.responses import HELD_OUT, RESPONSES, model_responses, whole_family
 from madyn.effects.sizes import effect_sizes, variance_shares
 from madyn.errors import DatasetError
 from madyn.features import features_of
@@ -29,6 +30,8 @@ class Study:
         responses: a row a model.
         layers: a row a model and layer.
         sizes, shares: effect sizes and parts of the variance, by response.
+        departures: what models that depart in wiring or recipe do against those they are paired with, by response, the
+            held-out loss among them.
         counts: classes of trajectories by the layer's place.
         growth: what ratio, top 1 and median grew by, by place.
         directions: the published directions, as rank correlations.
@@ -43,6 +46,7 @@ class Study:
     directions: pd.DataFrame
     sizes: dict[str, pd.DataFrame] = field(default_factory=dict)
     shares: dict[str, pd.DataFrame] = field(default_factory=dict)
+    departures: dict[str, pd.DataFrame] = field(default_factory=dict)
     over_training: pd.DataFrame | None = None
     locked: pd.DataFrame | None = None
     missing: dict[str, str] = field(default_factory=dict)
@@ -58,7 +62,7 @@ class Study:
             "growth": self.growth.reset_index(),
             "directions": self.directions,
         }
-        for name, by_response in (("sizes", self.sizes), ("variance", self.shares)):
+        for name, by_response in (("sizes", self.sizes), ("variance", self.shares), ("departures", self.departures)):
             if by_response:
                 parts = [frame.reset_index().assign(response=response) for response, frame in by_response.items()]
                 found[name] = pd.concat(parts, ignore_index=True)
@@ -119,7 +123,14 @@ def study_effects(dataset: str | Path | Dataset) -> Study:
         responses, layers, class_counts(layers), mean_growth(layers, numbers), rank_correlations(layers, responses)
     )
     study.missing.update(left_out)
-    others = [_else(dataset, model) for model in dataset]
+    if any(responses["base"]):
+        study.departures = {
+            response: found
+            for response in (*RESPONSES, HELD_OUT)
+            if len(found := departure_effects(responses, response))
+        }
+    usual = responses.loc[responses["departure"] == "", "model"]
+    others = [_else(dataset, model) for model in usual]
     differ = [
         name
         for name in dict.fromkeys(name for one in others for name in one)

@@ -89,6 +89,8 @@ def print_effects(study: Study) -> None:
         print_table(title, ["of a model", *factors, "R2", "models"], rows, left=["of a model"])
         if common is not None and common == common:
             console.print(f"equal loss: where the held-out loss first falls to {common:.3f} nats a token")
+    if study.departures:
+        _print_departures(study)
     if study.shares:
         parts = list(next(iter(study.shares.values())).index)
         rows = []
@@ -121,6 +123,35 @@ def print_effects(study: Study) -> None:
     )
     for name, reason in study.missing.items():
         console.print(f"no {name}: {reason}", style="yellow")
+
+
+def _print_departures(study: Study) -> None:
+    """What each departure in wiring or recipe does, in bold words where chance alone would hardly do it."""
+    shown = {"final ratio": "final ratio", "ratio at equal loss": "at equal loss", "held_out": "held-out loss"}
+    there = {name: words for name, words in shown.items() if name in study.departures}
+    labels = list(dict.fromkeys(label for frame in study.departures.values() for label in frame.index))
+    rows = []
+    for label in labels:
+        row: list[Any] = [label]
+        for name in there:
+            frame = study.departures[name]
+            one = frame.loc[label] if label in frame.index else None
+            row.append(None if one is None else _times(one))
+        first = study.departures[next(iter(there))]
+        row += [first.loc[label, "corrected"], int(first.loc[label, "pairs"])] if label in first.index else [None, None]
+        rows.append(row)
+    columns = ["departs in", *there.values(), "p of the ratio, corrected", "pairs"]
+    title = "what models that depart from the usual have times what those of their seed have (95 % interval)"
+    print_table(title, columns, rows, left=["departs in"])
+    console.print(
+        f"corrected: for {len(labels)} departures, by Holm's method. Sizes and parts of the variance are of the other "
+        "models"
+    )
+
+
+def _times(one: Mapping[Any, Any]) -> str:
+    value = f"{one['times']:.3g}"
+    return value if one["lower"] != one["lower"] else f"{value} ({one['lower']:.3g} to {one['upper']:.3g})"
 
 
 def _print_locations(study: Study) -> None:

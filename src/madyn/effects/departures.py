@@ -1,0 +1,157 @@
+"""What a change of wiring or recipe does: models that depart in it from the usual, each against the usual one of its
+shape and seed.
+
+The usual is what most of a family's models have, field by field. A family made to compare remedies varies one thing at
+a time, with the same seeds, and so the same data in the same order: the differences between the pairs have little of
+the chance that divides two models. A departure is a level of its own, whatever its nature, as is several things
+at once where models depart in them together.
+
+Intervals are Student's over the pairs of one shape, or, where there are several shapes, over their means; p-values
+are corrected for how many departures are compared by the method of Holm (1979).
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from madyn.architecture import FIELDS
+from madyn.dataset import Dataset
+from madyn.typing import Array
+from madyn.wirings import USUAL
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_ALIKE = 0.02  # of parameters: models that differ by more are not of one size
+_NO_CHOICES = ("match_parameters",)  # what of a blueprint says nothing of how a model works
+
+
+@dataclass(frozen=True)
+class Departure:
+    """In what a model departs from the usual, in words (nothing: ""), and the usual model that it is paired with."""
+
+    label: str = ""
+    base: str = ""
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What the lab's record says of a model."""
+
+    choices: Mapping[str, Any]
+    shape: tuple[Any, ...]
+    seed: Any
+    parameters: int
+
+
+def departures(dataset: Dataset) -> dict[str, Departure]:
+    """In what each model departs. Models of a departure of which no pair is there count as usual: nothing is known of
+    what it does."""
+    known = {model: _read(dataset, model) for model in dataset}
+    usual = _usual([one for one in known.values() if one])
+    labels = {model: _label(one, usual) if one else "" for model, one in known.items()}
+    bases = {model: _base(model, known, labels) for model, label in labels.items() if label}
+    paired = {labels[model] for model, base in bases.items() if base}
+    return {
+        model: Departure(label, bases[model]) if label in paired else Departure() for model, label in labels.items()
+    }
+
+
+def _read(dataset: Dataset, model: str) -> _Known | None:
+    record = dataset.training(model)
+    plan = record.plan if record else {}
+    blueprint, recipe = plan.get("blueprint"), plan.get("recipe")
+    if record is None or not isinstance(blueprint, dict) or not isinstance(recipe, dict) or "seed" not in plan:
+        return None
+    wiring = {name: value for name, value in blueprint.items() if name not in FIELDS and name not in _NO_CHOICES}
+    shape = tuple(blueprint.get(name) for name in FIELDS if name != "intermediate_size")
+    return _Known({**USUAL, **wiring, **recipe}, shape, plan["seed"], record.parameters)
+
+
+def _usual(known: list[_Known]) -> dict[str, Any]:
+    """The most common level of each choice; of a recipe's later entries nothing is said where they are usual."""
+    names = list(dict.fromkeys(name for one in known for name in one.choices))
+    counts = {name: Counter(repr(one.choices.get(name)) for one in known) for name in names}
+    return {name: count.most_common(1)[0][0] for name, count in counts.items()}
+
+
+def _label(one: _Known, usual: Mapping[str, str]) -> str:
+    differ = [(name, one.choices.get(name)) for name, level in usual.items() if repr(one.choices.get(name)) != level]
+    return ", ".join(f"{name} {str(level).lower() if isinstance(level, bool) else level}" for name, level in differ)
+
+
+def _base(model: str, known: Mapping[str, _Known | None], labels: Mapping[str, str]) -> str:
+    mine = known[model]
+    assert mine is not None, "it has a label"
+    for other, one in known.items():
+        if (
+            one
+            and not labels[other]
+            and (one.shape, one.seed) == (mine.shape, mine.seed)
+            and abs(one.parameters / mine.parameters - 1) <= _ALIKE
+        ):
+            return other
+    return ""
+
+
+def departure_effects(table: pd.DataFrame, response: str, level: float = 0.95) -> pd.DataFrame:
+    """What a response is multiplied by in models that depart, against those they are paired with.
+
+    Args:
+        table: a row a model, as `model_responses` gives it; pairs without the response are left out.
+
+    Returns:
+        a row a departure: times, lower, upper, p, of the hypothesis that it is 1, corrected (p for how many are
+        compared), pairs. Intervals and p are nan for a single pair.
+    """
+    import pandas as pd
+    from scipy.stats import t
+
+    own = table.set_index("model")
+    paired = own[own["base"] != ""]
+    rows = []
+    for label in dict.fromkeys(paired["departure"]):
+        here = paired[paired["departure"] == label]
+        bases = own.loc[list(here["base"])]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            change = np.log2(np.asarray(here[response], float) / np.asarray(bases[response], float))
+        fine = np.isfinite(change)
+        change, shapes = change[fine], np.asarray(bases["architecture"])[fine]
+        if not len(change):
+            continue
+        units = _units(change, shapes)
+        mean, n = float(units.mean()), len(units)
+        error = float(units.std(ddof=1)) / math.sqrt(n) if n > 1 else math.nan
+        half = float(t.ppf((1 + level) / 2, n - 1)) * error if n > 1 else math.nan
+        p = math.nan if n < 2 else float(2 * t.sf(abs(mean) / error, n - 1)) if error > 0 else float(mean == 0)
+        rows.append([label, 2**mean, 2 ** (mean - half), 2 ** (mean + half), p, len(change)])
+    frame = pd.DataFrame(rows, columns=["departure", "times", "lower", "upper", "p", "pairs"]).set_index("departure")
+    frame.insert(4, "corrected", holm(frame["p"].to_numpy(float)))
+    return frame
+
+
+def _units(change: Array, shapes: np.ndarray) -> Array:
+    """What chance is told from: the pairs of one shape, or the mean of each of several."""
+    distinct = np.unique(shapes)
+    return change if len(distinct) == 1 else np.array([change[shapes == one].mean() for one in distinct])
+
+
+def holm(p: Array) -> Array:
+    """p-values corrected for how many there are, so that the chance of any false one is kept: Holm 1979.
+
+    >>> holm(np.array([0.01, 0.04, np.nan, 0.02])).tolist()
+    [0.03, 0.04, nan, 0.04]
+    """
+    found = np.full(len(p), np.nan)
+    order = [i for i in np.argsort(p) if np.isfinite(p[i])]
+    largest = 0.0
+    for rank, i in enumerate(order):
+        largest = max(largest, min(1.0, p[i] * (len(order) - rank)))
+        found[i] = largest
+    return found
