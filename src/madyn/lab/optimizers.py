@@ -52,7 +52,10 @@ def make_optimizer(model: Any, recipe: Recipe) -> Optimizer:
         return _adamw(list(model.parameters()), recipe)
     matrices = _matrices(model)
     known = {id(one) for one in matrices}
-    muon = torch.optim.Muon(matrices, lr=recipe.muon_learning_rate, weight_decay=recipe.weight_decay)
+    # Updates as large as AdamW's in the mean, so that its rate and decay mean the same (Liu et al. 2025, 2502.16982).
+    muon = torch.optim.Muon(
+        matrices, lr=recipe.muon_learning_rate, weight_decay=recipe.weight_decay, adjust_lr_fn="match_rms_adamw"
+    )
     for group in muon.param_groups:
         group[SHARE] = recipe.muon_learning_rate / recipe.learning_rate
     return Together([muon, _adamw([one for one in model.parameters() if id(one) not in known], recipe)])

@@ -32,7 +32,7 @@ class Recipe:
         steps: updates; `batch_size` sequences of `length` tokens each, the first a BOS token.
         optimizer: adamw; sgd with a momentum of `beta1`; or muon for the matrices of the layers, with AdamW for
             embeddings, head, norms and biases (Jordan et al. 2024, kellerjordan.github.io/posts/muon; as
-            `torch.optim.Muon` has it, momentum 0.95).
+            `torch.optim.Muon` has it, momentum 0.95, its updates scaled to the size of AdamW's).
         learning_rate: its peak, reached after the share `warmup` of the steps; `schedule` then takes it to the share
             `final_rate` of the peak, by a cosine or a straight line, or leaves it where it is.
         beta1, beta2, weight_decay: of AdamW. Norms and biases are decayed too.
@@ -64,7 +64,7 @@ class Recipe:
     beta2: float = 0.95
     weight_decay: float = 0.1
     clip: float = 1.0
-    muon_learning_rate: float = 0.02
+    muon_learning_rate: float = 1e-2
     bos: bool = True
     registers: int = 0
     tweo: float = 0.0

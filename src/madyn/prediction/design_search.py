@@ -141,7 +141,7 @@ def design(
     bounds = bounds_of(limits, family, extrapolate)
     beyond = _beyond(at, training.steps, extrapolate)
     architectures, notes = candidates(predictor, limits, bounds, family)
-    subjects = [Subject(architecture, training) for architecture in architectures]
+    subjects = [Subject(architecture, training, predictor.wiring) for architecture in architectures]
 
     law = fit_losses(table)
     losses = law.interval(subjects) if law else (np.full(len(subjects), np.nan),) * 3

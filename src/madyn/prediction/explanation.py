@@ -24,6 +24,7 @@ from madyn.prediction.left_out import Calibrated
 from madyn.prediction.shapley import Explanation, quiet_shap
 from madyn.prediction.table import rows_of
 from madyn.typing import Array
+from madyn.wirings import Wiring
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,6 +50,11 @@ class Explained(Protocol):
     @property
     def training(self) -> Training:
         """How the models that it learned from were trained."""
+        ...
+
+    @property
+    def wiring(self) -> Wiring:
+        """How most of them are wired."""
         ...
 
 
@@ -159,7 +165,7 @@ def explain_layer(predictor: Explained, architecture: Architecture, layer: int, 
     check_possible(architecture)
     if layer not in range(architecture.num_hidden_layers):
         raise UsageError(f"there is no layer {layer!r}; the model has layers 0 to {architecture.num_hidden_layers - 1}")
-    rows = rows_of([Subject(architecture, predictor.training)])
+    rows = rows_of([Subject(architecture, predictor.training, predictor.wiring)])
     x = rows.loc[[layer], response.features].to_numpy(float)
     unknown = [name for name, value in zip(response.features, x[0], strict=True) if not np.isfinite(value)]
     if unknown:

@@ -22,8 +22,9 @@ from typing_extensions import TypedDict
 from madyn.architecture import FEATURES, FIELDS, REQUIRED, SEARCHED, Architecture, solved, stand_in
 from madyn.arrays import read_row
 from madyn.dataset.schema import Positive, Step, hold_as
-from madyn.errors import ArchitectureError, DatasetError, UsageError, one_line
+from madyn.errors import ArchitectureError, DatasetError, UsageError, one_line, quoted
 from madyn.typing import Array
+from madyn.wirings import LEVELS, USUAL, Wiring
 
 if TYPE_CHECKING:
     from madyn.dataset import Dataset
@@ -56,10 +57,11 @@ class Training:
 
 
 class Subject(NamedTuple):
-    """What a prediction is about: a model's shape, and how it is trained."""
+    """What a prediction is about: a model's shape, how it is trained, and how its layers are wired."""
 
     architecture: Architecture
     training: Training
+    wiring: Wiring = Wiring()
 
 
 def _log2(value: float | None) -> float:
@@ -71,6 +73,17 @@ SHAPE: Mapping[str, Callable[[Subject], float]] = {
 }
 """What a feature of the shape is, by name; sizes by their logarithm to base 2."""
 
+WIRING: Mapping[str, Callable[[Subject], float]] = {
+    f"{name} {level}": lambda s, name=name, level=level: float(getattr(s.wiring, name) == level)
+    for name, levels in LEVELS.items()
+    for level in levels
+    if level != USUAL[name]
+}
+"""Whether a model has a level of a wiring, 1 or 0, by name; all that is not usual is a feature by itself."""
+
+BUILT: Mapping[str, Callable[[Subject], float]] = {**SHAPE, **WIRING}
+"""What tells architectures apart."""
+
 TRAINING: Mapping[str, Callable[[Subject], float]] = {
     "training steps": lambda s: _log2(s.training.steps),
     "learning rate": lambda s: _log2(s.training.learning_rate),
@@ -78,12 +91,12 @@ TRAINING: Mapping[str, Callable[[Subject], float]] = {
 }
 """What a feature of the training is, by name; all by their logarithm to base 2."""
 
-OF_MODEL: Mapping[str, Callable[[Subject], float]] = {**SHAPE, **TRAINING}
+OF_MODEL: Mapping[str, Callable[[Subject], float]] = {**BUILT, **TRAINING}
 
 DEPTH = "depth"
 """The layer's relative depth l/(L-1): 0 is the first layer, 1 the last; 0 where there is one layer only."""
 
-LINEAR = (*(one.words for one in FEATURES.values() if one.scale == "itself"), DEPTH)
+LINEAR = (*(one.words for one in FEATURES.values() if one.scale == "itself"), *WIRING, DEPTH)
 """The features that stand for themselves; all others are logarithms to base 2."""
 
 
@@ -116,6 +129,26 @@ def training_of(dataset: Dataset, model: str) -> Training:
         learning_rate=float(recipe["learning_rate"]),
         tokens_per_step=recipe["batch_size"] * recipe["length"],
     )
+
+
+def wiring_of(dataset: Dataset, model: str) -> Wiring:
+    """How a model's layers are wired, from its record where the lab built it; what is not known is usual.
+
+    Raises:
+        UsageError: the record names no wiring that there is.
+    """
+    record = dataset.training(model)
+    plan = record.plan.get("blueprint") if record else None
+    return as_wiring({name: plan[name] for name in LEVELS if name in plan} if isinstance(plan, dict) else {})
+
+
+def as_wiring(levels: Mapping[str, Any]) -> Wiring:
+    """A wiring from the levels that are not usual. Raises UsageError for what is no field or level."""
+    for name, level in levels.items():
+        if name not in LEVELS or level not in LEVELS[name]:
+            known = "; ".join(f"{field}: {', '.join(own)}" for field, own in LEVELS.items())
+            raise UsageError(f"{quoted(name)} = {quoted(level)} is no wiring; those that there are: {known}")
+    return Wiring(**levels)
 
 
 class _Recipe(TypedDict):
@@ -212,8 +245,11 @@ def divisors(width: int) -> list[int]:
 
 
 def as_record(subject: Subject) -> dict[str, Any]:
-    return {"architecture": subject.architecture.to_dict(), "training": asdict(subject.training)}
+    wiring = {name: level for name, level in asdict(subject.wiring).items() if level != USUAL[name]}
+    said = {"wiring": wiring} if wiring else {}
+    return {"architecture": subject.architecture.to_dict(), "training": asdict(subject.training), **said}
 
 
 def from_record(record: Mapping[str, Any]) -> Subject:
-    return Subject(Architecture.from_dict(record["architecture"]), Training(**record["training"]))
+    architecture = Architecture.from_dict(record["architecture"])
+    return Subject(architecture, Training(**record["training"]), as_wiring(record.get("wiring", {})))

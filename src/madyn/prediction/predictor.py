@@ -7,7 +7,8 @@ marked as extrapolation.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -24,6 +25,7 @@ from madyn.prediction.inputs import (
     Subject,
     Training,
     as_steps,
+    as_wiring,
     check_possible,
     complete,
     in_words,
@@ -33,6 +35,7 @@ from madyn.prediction.left_out import Calibrated, fit_calibrated
 from madyn.prediction.saved import read_state, write_state
 from madyn.prediction.table import CurveTable, curve_table, positions, rows_of
 from madyn.typing import Array
+from madyn.wirings import Wiring
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -127,6 +130,19 @@ class Predictor:
         """
         return complete(fields, self._family())
 
+    @property
+    def wiring(self) -> Wiring:
+        """How most of the models that were learned from are wired."""
+        ways = [subject.wiring for subject in self.state.table.subjects.values()]
+        return max(ways, key=ways.count)
+
+    def _subject(
+        self, architecture: Architecture, training: Training | None, wiring: Mapping[str, str] | None
+    ) -> Subject:
+        """What is not said is as most of the dataset's models have it."""
+        wired = as_wiring({**asdict(self.wiring), **(wiring or {})})
+        return Subject(architecture, training or self.training, wired)
+
     def predict(
         self,
         architecture: Architecture,
@@ -134,6 +150,7 @@ class Predictor:
         *,
         quantiles: Sequence[float] = QUANTILES,
         training: Training | None = None,
+        wiring: Mapping[str, str] | None = None,
     ) -> xr.DataArray:
         """The ratio (top1 / median, a mean over sequences) of every layer at these steps of training, for a single run.
 
@@ -143,6 +160,8 @@ class Predictor:
                 the last value is held, and the interval widens as log curves moved over the last doubling of steps.
             quantiles: ascending, between 0 and 1.
             training: how it is trained; by default as the dataset's models were.
+            wiring: a level for each field of `madyn.wirings.Wiring` in which it is unlike most of the dataset's
+                models.
 
         Returns:
             an array called "ratio", dims (layer, step, quantile). Each quantile holds for one layer and step. No value
@@ -154,7 +173,7 @@ class Predictor:
         """
         import xarray as xr
 
-        subject = Subject(architecture, training or self.training)
+        subject = self._subject(architecture, training, wiring)
         grid = steps_of(self.state.table.positions, subject.training.steps)
         at = np.unique(np.rint(grid)) if steps is None else as_steps(steps)
         p, calibration = _quantiles(quantiles), self.state.calibration
@@ -165,7 +184,7 @@ class Predictor:
         width = np.hypot(width, self._drift(where, subject.training.steps))
         off = [calibration.quantile(q) - calibration.quantile(0.5) for q in p]
         log = median[..., np.newaxis] + width[..., np.newaxis] * off
-        said = [self.caution(architecture, subject.training)]
+        said = [self._caution(subject)]
         if calibration.is_proven and not all(calibration.shows(q) for q in p):
             said.append(
                 f"Quantiles so far out cannot be shown by {calibration.architectures} architectures: they are the "
@@ -200,7 +219,13 @@ class Predictor:
         ends = np.cumsum([subject.architecture.num_hidden_layers for subject in subjects])[:-1]
         return list(zip(np.split(curves, ends), np.split(spread, ends), strict=True))
 
-    def quantities(self, architecture: Architecture, *, training: Training | None = None) -> pd.DataFrame:
+    def quantities(
+        self,
+        architecture: Architecture,
+        *,
+        training: Training | None = None,
+        wiring: Mapping[str, str] | None = None,
+    ) -> pd.DataFrame:
         """The final and the largest ratio of each layer, its chance of a peak and the step of that, for a single run.
 
         Returns:
@@ -214,7 +239,7 @@ class Predictor:
         """
         import pandas as pd
 
-        subject = Subject(architecture, training or self.training)
+        subject = self._subject(architecture, training, wiring)
         lines: list[dict[str, Any]] = []
         calibration = self.state.calibration
         for layer, (curve, spread) in enumerate(zip(*self.log_curves([subject])[0], strict=True)):
@@ -249,7 +274,7 @@ class Predictor:
         """
         import pandas as pd
 
-        subject = Subject(architecture, training or self.training)
+        subject = self._subject(architecture, training, None)
         curves = self.log_curves([subject])[0][0]
         table = fitted_parameters(curves, self.state.table.positions, subject.training.steps)
         return pd.concat([pd.DataFrame({"layer": np.arange(len(curves))}), table], axis=1)
@@ -275,6 +300,11 @@ class Predictor:
         Args:
             architecture: one to be predicted; what of it lies outside the data is named.
         """
+        if architecture is None:
+            return self._caution(None)
+        return self._caution(self._subject(architecture, training, None))
+
+    def _caution(self, subject: Subject | None) -> str:
         state, said = self.state, []
         if state.table.left_out:
             said.append(f"{len(state.table.left_out)} models that were not measured to their end are left out.")
@@ -296,8 +326,7 @@ class Predictor:
         ]
         if unlearned:
             said.append(f"Not learned from, since it is not known of all models: {', '.join(unlearned)}.")
-        if architecture is not None:
-            subject = Subject(architecture, training or self.training)
+        if subject is not None:
             outside, unvaried = self.outside(subject), self.unvaried(subject)
             if outside:
                 said.append(f"Outside the data, so extrapolated and wider: {'; '.join(outside)}.")

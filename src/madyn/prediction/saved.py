@@ -142,6 +142,7 @@ class _Trained:
 class _Learned:
     architecture: _Shape
     training: _Trained
+    wiring: dict[str, Line] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from madyn.errors import ArchitectureError, DatasetError, UsageError
-from madyn.prediction.inputs import DEPTH, OF_MODEL, SHAPE, Subject, depths, of_model, training_of
+from madyn.prediction.inputs import BUILT, DEPTH, OF_MODEL, Subject, depths, of_model, training_of, wiring_of
 from madyn.typing import Array
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def curve_table(dataset: Dataset) -> CurveTable:
     subjects, measured, losses, left_out = {}, {}, {}, {}
     for model in dataset.models:
         try:
-            subject = Subject(dataset.architecture(model), training_of(dataset, model))
+            subject = Subject(dataset.architecture(model), training_of(dataset, model), wiring_of(dataset, model))
         except (ArchitectureError, UsageError) as e:
             left_out[model] = str(e)
             continue
@@ -183,7 +183,7 @@ def _rows(subjects: Mapping[str, Subject]) -> pd.DataFrame:
         depth = depths(subject.architecture.num_hidden_layers)
         parts.append(pd.DataFrame({"model": model, "layer": np.arange(len(depth)), **of_model(subject), DEPTH: depth}))
     rows = pd.concat(parts, ignore_index=True)
-    group = rows.groupby(list(SHAPE), dropna=False, sort=False).ngroup()
+    group = rows.groupby(list(BUILT), dropna=False, sort=False).ngroup()
     cell = rows.groupby(list(OF_MODEL), dropna=False, sort=False).ngroup()
     return rows.assign(group=group, cell=cell)
 

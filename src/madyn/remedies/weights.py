@@ -68,7 +68,7 @@ def clipped_softmax(scores: Tensor, seen: Tensor | None, module: Any) -> Tensor:
     sequences.
     """
     low = -STRETCH / module.config.max_position_embeddings
-    return _shown(((1 - low) * softmax(scores, seen) + low).clamp(0.0, 1.0), seen)
+    return ((1 - low) * softmax(scores, seen) + low).clamp(0.0, 1.0)  # low is below 0: what is hidden stays 0
 
 
 def softpick(scores: Tensor, seen: Tensor | None, module: Any = None) -> Tensor:

@@ -1,0 +1,85 @@
+"""A wiring is a factor of levels for the predictor: learned where a family varies it, and nothing where it does not."""
+
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+
+import madyn
+from madyn.architecture import Architecture
+from madyn.dataset import layout, manifest
+from madyn.dataset.files import write_json
+from madyn.dataset.statistics import write_statistics
+from madyn.dataset.training import TrainingRecord, write_record
+from madyn.errors import UsageError
+from madyn.prediction import Predictor
+from madyn.prediction.inputs import WIRING, as_wiring
+from madyn.wirings import LEVELS, Wiring
+
+STEPS = [0, 1, 2, 4, 8, 16, 32, 64]
+SHAPES = [(2, 32), (2, 64), (3, 32), (3, 64), (4, 32), (4, 64), (2, 48), (4, 48)]
+
+
+@pytest.fixture(scope="module")
+def family(tmp_path_factory):
+    """Eight shapes, each plain and with a sink, which leaves a quarter of the ratio that the plain one ends at."""
+    root = tmp_path_factory.mktemp("family")
+    rng = np.random.default_rng(0)
+    for layers, width in SHAPES:
+        shape = Architecture(num_hidden_layers=layers, hidden_size=width, num_attention_heads=4)
+        for attention, times in (("softmax", 1.0), ("sink", 0.25)):
+            model = f"m{layers}x{width}_{attention}"
+            for step in STEPS:
+                end = 40 * (width / 32) * times
+                row = np.exp(np.log(4) + (np.log(end) - np.log(4)) * np.log1p(step) / np.log1p(64)) * np.ones(layers)
+                row = row * np.exp(0.01 * rng.standard_normal(layers))
+                write_statistics(layout.statistics_path(root, model, step), np.stack([[row, row, row, row**0]] * 2))
+                unit = manifest.Unit(model=model, step=step, source="made up", architecture=shape.to_dict())
+                write_json(layout.manifest_path(root, model, step), asdict(unit))
+            blueprint = {"norm": "rmsnorm", **({"attention": attention} if attention != "softmax" else {})}
+            plan = {"blueprint": blueprint, "seed": 0}
+            write_record(root, model, TrainingRecord(plan=plan, parameters=1, complete=True))
+    return madyn.open_dataset(root)
+
+
+def test_what_a_remedy_does_is_learned_and_told_of_other_shapes(family, tmp_path):
+    predictor = Predictor().fit(family)
+    assert "attention sink" in predictor.state.table.features
+    assert not set(predictor.state.table.features) & {"norm rmsnorm", "attention softpick"}  # nothing varies there
+    assert predictor.state.table.architectures == 16
+    shape = predictor.architecture(num_hidden_layers=3, hidden_size=48, num_attention_heads=4)
+    plain, sink = (
+        predictor.predict(shape, [64], wiring=wiring).sel(quantile=0.5).values.mean()
+        for wiring in ({"attention": "softmax"}, {"attention": "sink"})
+    )
+    assert plain == pytest.approx(60, rel=0.25)
+    assert sink / plain == pytest.approx(0.25, rel=0.25)
+    assert predictor.predict(shape, [64]).sel(quantile=0.5).values.mean() in (plain, sink)
+    final = predictor.quantities(shape, wiring={"attention": "sink"}).set_index(["quantity", "layer"])["value"]
+    assert final["final ratio"].mean() == pytest.approx(sink, rel=0.1)
+    said = predictor.predict(shape, [64], wiring={"attention": "softpick"}).attrs["caution"]
+    assert "attention softpick is 1, not 0" in said
+    predictor.save(tmp_path / "p.json")
+    loaded = Predictor.load(tmp_path / "p.json")
+    assert np.array_equal(
+        loaded.predict(shape, [64], wiring={"attention": "sink"}),
+        predictor.predict(shape, [64], wiring={"attention": "sink"}),
+    )
+
+
+def test_a_family_that_does_not_vary_it_is_learned_from_as_before(family):
+    plain = family.select([model for model in family if "softmax" in model])
+    predictor = Predictor().fit(plain)
+    assert not set(predictor.state.table.features) & set(WIRING)
+    assert predictor.wiring == Wiring(norm="rmsnorm")
+    shape = predictor.architecture(num_hidden_layers=3, hidden_size=48, num_attention_heads=4)
+    assert "sink" not in predictor.predict(shape, [64]).attrs["caution"]
+
+
+def test_what_is_no_wiring_is_refused_with_the_list(family):
+    predictor = Predictor().fit(family)
+    shape = predictor.architecture(num_hidden_layers=3, hidden_size=48, num_attention_heads=4)
+    with pytest.raises(UsageError, match=r"'attention' = 'sinks' is no wiring; those that there are: residual: "):
+        predictor.predict(shape, wiring={"attention": "sinks"})
+    assert as_wiring({}) == Wiring()
+    assert len(WIRING) == sum(len(levels) - 1 for levels in LEVELS.values())
