@@ -219,7 +219,7 @@ def test_designs_that_cannot_be_are_refused(design, said):
 
 
 def test_files_that_cannot_be_read(tmp_path):
-    with pytest.raises(UsageError, match="no such folder or file"):
+    with pytest.raises(UsageError, match="no such folder or file; suites that come with madyn are control-suite, tiny"):
         read_suite(tmp_path / "absent.toml")
     (tmp_path / "bad.toml").write_text("name = ")
     with pytest.raises(UsageError, match="not a TOML file"):

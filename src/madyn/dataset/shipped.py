@@ -28,10 +28,14 @@ def shipped_names() -> list[str]:
     return sorted(f.name.removesuffix(_ARCHIVE) for f in _data().iterdir() if f.name.endswith(_ARCHIVE))
 
 
+def shipped_suites() -> list[str]:
+    """The names of the suite files that come with madyn: those of its datasets, and others that are there to train."""
+    return sorted(f.name.removesuffix(".toml") for f in _data().iterdir() if f.name.endswith(".toml"))
+
+
 def shipped_suite(name: str) -> str | None:
-    """The suite file of a shipped dataset, or None where no such file comes with madyn."""
-    names = {file.name for file in _data().iterdir()}
-    return (_data() / f"{name}.toml").read_text(encoding="utf-8") if f"{name}.toml" in names else None
+    """A suite file that comes with madyn, or None where there is none of this name."""
+    return (_data() / f"{name}.toml").read_text(encoding="utf-8") if name in shipped_suites() else None
 
 
 def unpack_shipped(name: str) -> Path:

@@ -17,7 +17,7 @@ from typing import Any, ClassVar, get_type_hints
 
 from madyn.architecture import DERIVED, FEATURES, stand_in
 from madyn.dataset.layout import check_name, same_name
-from madyn.dataset.shipped import shipped_names, shipped_suite
+from madyn.dataset.shipped import shipped_suite, shipped_suites
 from madyn.errors import UsageError, one_line, quoted
 from madyn.lab.blueprints import Blueprint
 from madyn.lab.designs import complete_shape, coordinates, draw_design, largest_correlation, spread_out
@@ -301,7 +301,7 @@ def read_suite(path: str | Path) -> LabSuite:
     shipped = None if exists(file) else shipped_suite(str(path))
     if shipped is None and not exists(file):
         raise UsageError(
-            f"{path}: {describe_missing(path)}; suites that come with madyn are {', '.join(shipped_names())}"
+            f"{path}: {describe_missing(path)}; suites that come with madyn are {', '.join(shipped_suites())}"
         )
     try:
         content = tomllib.loads(read_regular(file, _LARGEST).decode() if shipped is None else shipped)
