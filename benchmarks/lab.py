@@ -92,7 +92,8 @@ def pair(one: Way, other: Way, rounds: int, updates: int = 2) -> tuple[float, fl
     """How much faster `one` is than `other` (median, quartiles), and the processor seconds of an update of `other`."""
     ratios, seconds = [], []
     for step in range(2):
-        one(step), other(step)
+        one(step)
+        other(step)
     for number in range(rounds):
         times = []
         for way in (one, other) if number % 2 else (other, one):

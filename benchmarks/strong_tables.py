@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 
 from madyn.figures.style import COLOURS, DASHES, RC, new_figure, panel_title, set_ticks
+
+Frame = Any  # pandas' stubs know too little of what a frame holds
 
 DATA = Path(__file__).parent / "data" / "strong_runs.csv.xz"
 MODEL = ["group", "lr", "wd", "beta2", "seed"]
@@ -27,7 +30,7 @@ WORDS = {
 DECAYS = (0.0, 0.1, 0.3, 0.5, 1.0)
 
 
-def ends(rows: pd.DataFrame) -> pd.DataFrame:
+def ends(rows: Frame) -> Frame:
     """A row a model: what it ends at in the layer with the largest ratio, and when its coordinate was the last one's.
 
     `fixed`: the step from which the largest value stands at position 0 in all sequences, and in the layer's last
@@ -51,7 +54,7 @@ def ends(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(found, columns=[*MODEL, *columns])
 
 
-def tell(table: pd.DataFrame) -> None:
+def tell(table: Frame) -> None:
     """The largest ratio at the end, a row a shape and rate, a column a weight decay; ranges are of seeds or beta2."""
     print("| shape | rate |", " | ".join(f"decay {w:g}" for w in DECAYS), "|")
     print("|---" * (2 + len(DECAYS)), "|", sep="")
@@ -72,7 +75,7 @@ def tell(table: pd.DataFrame) -> None:
           f"most attention to position 0 in a layer {strong['most_sink'].median():.3f} (median)")  # fmt: skip
 
 
-def draw(rows: pd.DataFrame, table: pd.DataFrame, path: Path) -> None:
+def draw(rows: Frame, table: Frame, path: Path) -> None:
     with mpl.rc_context(RC):
         fig, axes = new_figure(9.2, 3.5, 1, 3, margins=(0.6, 0.15, 0.5, 0.6), gaps=(0.75, 0.5))
         left, middle, right = np.ravel(axes)
