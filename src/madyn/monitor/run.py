@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from torch import nn
@@ -44,6 +44,23 @@ _FAR_OFF = 1000  # below a thousandth of float16's largest number, whether it wi
 _SEQUENCES_WAITED_FOR = 100  # training steps without a batch that is large enough, before it is said
 
 Pending = tuple[manifest.Unit, Measurement, np.ndarray]
+
+
+class Watcher(Protocol):
+    """What a trainer's callback asks of its monitor."""
+
+    def begin(
+        self,
+        model: Any,
+        step: int = 0,
+        *,
+        last_step: int | None = None,
+        name: str | None = None,
+        source: str | None = None,
+        tokenizer: Any = None,
+    ) -> Run: ...
+
+    def finish(self) -> None: ...
 
 
 class Run:

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 from transformers import Trainer, TrainerCallback
 
 if TYPE_CHECKING:
-    from madyn.monitor.run import Run
-    from madyn.monitor.watched import Monitor
+    from madyn.monitor.run import Run, Watcher
 
 log = logging.getLogger("madyn.monitor")
 
@@ -23,7 +22,7 @@ log = logging.getLogger("madyn.monitor")
 class TransformersCallback(TrainerCallback):
     """Watches the run of a Trainer for a monitor."""
 
-    def __init__(self, monitor: Monitor) -> None:
+    def __init__(self, monitor: Watcher) -> None:
         self.monitor = monitor
         self._trainer: Trainer | None = None
         self._run: Run | None = None
