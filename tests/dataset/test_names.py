@@ -18,7 +18,7 @@ from madyn.dataset.fit_files import read_fit_records, read_table_rows
 from madyn.dataset.shipped import pack_dataset
 from madyn.dataset.statistics import write_statistics
 from madyn.dataset.training import TrainingRecord, read_record, write_record
-from madyn.errors import MadynError, UsageError
+from madyn.errors import MadynError, StorageError, UsageError
 from madyn.lab.suites import suite_from_dict
 from tiny import save_checkpoints, tiny_shape, write_dataset
 
@@ -248,3 +248,8 @@ def test_check_says_what_others_named_so_that_it_is_not_read(tmp_path):
     assert madyn.open_dataset(root).steps("m") == [0, 1]
     faults = [fault for fault in madyn.checking.check_dataset(root).faults if "not read" in fault]
     assert len(faults) == 6
+
+
+def test_a_path_that_cannot_be_looked_at_is_an_error_of_storage(tmp_path):
+    with pytest.raises(StorageError, match="File name too long"):
+        layout.inside(tmp_path, tmp_path / ("x" * 300) / "y")

@@ -35,7 +35,7 @@ def test_a_layer_turns_massive_once():
     assert judge.judge(seen(200, [7, 500, 900]), None, None) == []
     told = judge.judge(seen(300, [2000, 500, 900]), None, None)
     assert kinds(told) == [("massive", 0, [0])]
-    assert "layer 0 turned massive: the largest value is 2,000 times the median" in told[0].message
+    assert "layer 0 turned massive: its largest value is 2,000 times the median" in told[0].message
 
 
 def test_massive_is_by_the_published_rule_where_step_0_was_not_seen():

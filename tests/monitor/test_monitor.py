@@ -1,5 +1,6 @@
 """A monitor in a loop of one's own: what it writes, what it leaves alone, and what it refuses."""
 
+import contextlib
 import json
 import logging
 from pathlib import Path
@@ -143,18 +144,22 @@ def test_a_run_that_was_killed_goes_on_and_measures_nothing_twice(tmp_path):
 
 
 def test_a_run_that_begins_anew_with_the_same_weights_goes_on_and_with_others_is_refused(tmp_path):
-    with Monitor(tmp_path / "d", PROBE, every=5, name="run") as monitor:
+    with contextlib.suppress(KeyboardInterrupt), Monitor(tmp_path / "d", PROBE, every=5, name="run") as monitor:
         train(build(), 6, monitor)
-    with Monitor(tmp_path / "d", PROBE, every=5, name="run") as monitor:
-        assert list(train(build(), 11, monitor)["logged"]) == [10]
+        raise KeyboardInterrupt
+    assert read_monitor(tmp_path / "d", "run").state == "running"  # pyright: ignore[reportOptionalMemberAccess]
     with pytest.raises(UsageError, match="holds a run run that began with other weights"):
         Monitor(tmp_path / "d", PROBE, every=5, name="run").step(build(seed=1), 0)
+    with Monitor(tmp_path / "d", PROBE, every=5, name="run") as monitor:
+        assert list(train(build(), 11, monitor)["logged"]) == [10]
+    with pytest.raises(UsageError, match="holds a run run that ended at step 10, and this one begins at step 0"):
+        Monitor(tmp_path / "d", PROBE, every=5, name="run").step(build(), 0)
 
 
 def test_two_monitors_of_one_run_are_refused(tmp_path):
     with Monitor(tmp_path / "d", PROBE, name="run") as monitor:
         monitor.step(build(), 0)
-        with pytest.raises(UsageError, match=r"another monitor watches run into .*: end it, or give another name"):
+        with pytest.raises(UsageError, match=r"another monitor watches run into .*: `finish\(\)` it, or"):
             Monitor(tmp_path / "d", PROBE, name="run").step(build(), 0)
         with pytest.raises(UsageError, match="this monitor watches run already"):
             monitor.begin(build())
@@ -347,8 +352,8 @@ def test_a_dataset_on_a_store_is_written_too():
     [
         ("log2+1000", [0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1000, 2000], "log2+1000"),
         ("log2", [0, 1, 2, 4, 8], "log2"),
-        (250, [0, 250, 500], "250"),
-        ("250", [0, 250, 500], "250"),
+        (250, [0, 250, 500], "every 250 steps"),
+        ("250", [0, 250, 500], "every 250 steps"),
         ([5, 3, 3], [3, 5], "2 steps: 3, 5"),
         ("0, 7,9", [0, 7, 9], "3 steps: 0, 7, 9"),
     ],
@@ -363,3 +368,99 @@ def test_schedules(given, first, text):
 def test_the_seal_of_the_record_is_held(watched):
     path = layout.monitor_path(watched[0], "run")
     assert json.loads(path.read_text())["seal"]
+
+
+def test_what_was_told_in_a_part_that_is_taken_back_is_told_again(tmp_path):
+    def run(begin, broken):
+        model, told = build(), []
+        with (
+            contextlib.suppress(KeyboardInterrupt),
+            Monitor(tmp_path / "d", PROBE, every=1, name="run", on_alert=told.append) as monitor,
+        ):
+            for step in range(begin, broken + 1):
+                if step == broken:
+                    with torch.no_grad():
+                        model.gpt_neox.layers[1].mlp.dense_4h_to_h.bias[3] = float("nan")
+                monitor.step(model, step)
+            raise KeyboardInterrupt
+        return [(one.kind, one.step) for one in told]
+
+    assert run(0, 5) == [("non_finite", 5)]
+    assert run(3, 7) == [("non_finite", 7)]
+
+
+def test_a_first_batch_that_cannot_be_measured_on_is_told(tmp_path):
+    monitor = Monitor(tmp_path / "d", every=1, name="run")
+    assert monitor.step(build(), 0, {"inputs_embeds": torch.rand(2, 4, 16)}) == {}
+    assert "it holds no tensor of token ids (B, S)" in monitor.alerts[0].message
+    assert monitor.step(build(), 1) == {}  # a run that has begun is not ended for a missing batch
+    assert monitor.step(build(), "2") == {}  # pyright: ignore[reportArgumentType]
+    monitor.finish()
+    assert [one.kind for one in monitor.alerts] == ["not_measured"]
+
+
+def test_a_first_batch_that_cannot_be_kept_is_kept_later(tmp_path):
+    root, model = tmp_path / "d", build()
+    monitor = Monitor(root, every=1, name="run")
+    root.mkdir()
+    (root / "monitor").write_text("a file where the folder will be")
+    assert monitor.step(model, 0, batches(1)[0])
+    (root / "monitor").unlink()
+    train(model, 1)
+    assert monitor.step(model, 1)
+    monitor.finish()
+    assert open_dataset(root).steps("run") == [0, 1]
+    np.testing.assert_array_equal(np.load(layout.monitor_inputs_path(root)), batches(1)[0])
+    assert check_dataset(root).faults == []
+
+
+def test_images_in_half_precision_are_a_first_batch_too(tmp_path):
+    from transformers import ViTConfig, ViTModel
+
+    shape: Any = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    tiny = ViTModel(ViTConfig(**shape, image_size=8, patch_size=4)).bfloat16()
+    with Monitor(tmp_path / "d", every=1, name="images") as monitor:
+        assert monitor.step(tiny, 0, {"pixel_values": torch.rand(2, 3, 8, 8).bfloat16()})["massive/largest_ratio"] > 1
+
+
+def test_what_is_massive_from_the_start_has_not_turned_so(tmp_path):
+    model = build(vocab_size=VOCAB)
+    with torch.no_grad():
+        model.gpt_neox.layers[0].mlp.dense_4h_to_h.bias[3] = 5e3
+    with Monitor(tmp_path / "d", PROBE, every=1, name="run") as monitor:
+        assert monitor.step(model, 0)["massive/layers_massive"] >= 1
+    assert monitor.alerts == []
+
+
+def test_another_model_than_the_one_it_began_with_is_told(tmp_path):
+    with Monitor(tmp_path / "d", PROBE, every=1, name="run") as monitor:
+        monitor.step(build(), 0)
+        assert monitor.step(build(seed=1), 1) == {}
+    assert "this is another model than the one that the monitor began with" in monitor.alerts[0].message
+
+
+def test_a_damaged_record_costs_its_alerts_and_no_measurement(tmp_path, caplog):
+    with Monitor(tmp_path / "d", PROBE, every=1, name="run") as monitor:
+        monitor.step(build(), 0)
+    layout.monitor_path(tmp_path / "d", "run").write_text("{")
+    with Monitor(tmp_path / "d", PROBE, every=1, name="run") as monitor:
+        assert monitor.step(build(), 1)
+    assert "a new one is begun" in caplog.text
+    assert open_dataset(tmp_path / "d").steps("run") == [0, 1]
+
+
+def test_a_module_that_merges_its_adapter_to_evaluate_is_left_as_it_is(tmp_path):
+    class Merging(torch.nn.Linear):
+        merged = False
+
+        def train(self, mode: bool = True):
+            self.merged = not mode
+            return super().train(mode)
+
+    model = build()
+    model.gpt_neox.layers[0].mlp.dense_4h_to_h = Merging(32, 16)
+    model.train()
+    with Monitor(tmp_path / "d", PROBE, every=1, name="run") as monitor:
+        monitor.step(model, 0)
+    assert model.gpt_neox.layers[0].mlp.dense_4h_to_h.merged is False
+    assert all(module.training for module in model.modules())

@@ -97,6 +97,19 @@ def test_what_fails_in_a_hook_does_not_end_the_step(tmp_path):
     assert "not finite" in (manifest.read_units(tmp_path / "d", "run")[0].failure or "")
 
 
+def test_a_forward_that_fails_and_is_caught_leaves_no_hooks(tmp_path):
+    model = build(**PLAIN)
+    with Monitor(tmp_path / "d", sample=2, every=1, name="run") as monitor:
+        monitor.step(model, 0)
+        for _ in range(3):
+            with pytest.raises(IndexError):
+                model(input_ids=torch.full((2, 4), 10_000))
+        model(input_ids=batches(1)[0])
+        monitor.step(model, 1)
+    assert open_dataset(tmp_path / "d").steps("run") == [0]
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
 def test_a_trainer_is_sampled_too(tmp_path):
     plain = trainer(tmp_path / "plain", [])
     plain.train()

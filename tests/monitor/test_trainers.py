@@ -104,6 +104,45 @@ def test_a_monitor_that_is_attached_twice_is_refused_before_training(tmp_path):
     monitor.finish()
 
 
+def test_a_training_that_failed_can_be_tried_again_with_the_same_callback(tmp_path):
+    callback = Monitor(tmp_path / "d", PROBE, every=2).for_transformers()
+    run = trainer(tmp_path / "run", [callback], max_steps=4)
+    step = run.training_step
+    run.training_step = lambda *a, **k: 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        run.train()
+    run.training_step = step
+    run.train()
+    assert open_dataset(tmp_path / "d").steps("run") == [0, 2, 4]
+
+
+def test_a_callback_of_two_trainers_watches_the_one_that_trains(tmp_path):
+    monitor = Monitor(tmp_path / "d", every=2)
+    callback = monitor.for_transformers()
+    first, second = (trainer(tmp_path / name, [callback], max_steps=2) for name in ("first", "second"))
+    first.train()
+    second.train()
+    dataset = open_dataset(tmp_path / "d")
+    assert {name: dataset.steps(name) for name in dataset} == {"first": [0, 2], "second": [0, 2]}
+
+
+def test_what_a_trainer_of_somebody_logs_is_not_taken_from_it(tmp_path):
+    from transformers import Trainer
+
+    class Gathering(Trainer):
+        def log(self, logs, start_time=None):
+            taken.append(sorted(logs))
+            super().log(logs, start_time)
+
+    taken = []
+    run = trainer(tmp_path / "a@b c", [Monitor(tmp_path / "d", PROBE, every=2).for_transformers()], max_steps=2)
+    run.__class__ = Gathering
+    run.train()
+    assert not any(name.startswith("massive/") for names in taken for name in names)
+    assert any("massive/largest_ratio" in entry for entry in run.state.log_history)
+    assert open_dataset(tmp_path / "d").steps("a_b_c") == [0, 2]
+
+
 @pytest.mark.parametrize("compiled", [False, True])
 def test_a_trainer_with_checkpointing_accumulation_or_compilation(tmp_path, compiled):
     """The first batch is taken from what the model is called with, whatever is around it."""

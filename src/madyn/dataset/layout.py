@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from madyn.dataset.files import is_folder, list_folder
+from madyn.dataset.files import is_folder, list_folder, storage_error
 from madyn.dataset.schema import MAX_STEP
 from madyn.errors import StorageError, UsageError, one_of, quoted
 
@@ -137,12 +137,19 @@ def inside(root: Path, path: Path) -> Path:
         on_the_way = root
         for part in path.relative_to(root).parts:
             on_the_way /= part
-            if on_the_way.is_symlink() and not on_the_way.resolve().is_relative_to(root.resolve()):
+            if _is_link(on_the_way) and not on_the_way.resolve().is_relative_to(root.resolve()):
                 raise StorageError(
                     f"{on_the_way} is a link that leads out of the dataset, to {on_the_way.resolve()}; put a folder or "
                     "a copy in its place, or work on the dataset that it leads to"
                 )
     return path
+
+
+def _is_link(path: Path) -> bool:
+    try:
+        return path.is_symlink()
+    except OSError as e:
+        raise storage_error(path, e) from e
 
 
 def is_hidden(root: Path, path: Path) -> bool:

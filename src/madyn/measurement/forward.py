@@ -205,7 +205,8 @@ def arguments_for(part: Any, batch: torch.Tensor) -> dict[str, Any]:
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Evaluation mode for the time being; every module gets its own mode back."""
     training = [module for module in model.modules() if module.training]
-    model.eval()
+    for module in training:
+        module.training = False  # not eval(): a module that merges an adapter there would never take it out again
     try:
         yield
     finally:

@@ -50,7 +50,8 @@ class Seen:
     @property
     def ratio(self) -> Array:
         """The mean over the sequences of top1 / median, shape (L,)."""
-        return np.mean(self.top1 / self.median, axis=0)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.mean(self.top1 / self.median, axis=0)
 
 
 def now() -> str:
@@ -106,10 +107,11 @@ class Judge:
     Args:
         causes: what was warned of before; what is warned of from now on is added.
         start: the measurement of step 0, for whether a layer has turned massive.
+        begun: there were measurements before. What is massive at the first of all has not turned so.
     """
 
-    def __init__(self, causes: Causes, start: Seen | None = None) -> None:
-        self._causes, self.start = causes, start
+    def __init__(self, causes: Causes, start: Seen | None = None, *, begun: bool = False) -> None:
+        self._causes, self.start, self._begun = causes, start, begun
         self._above: dict[int, int] = {}  # by layer: how many measurements in a row
 
     def judge(self, seen: Seen, upper: Array | None, overflows: Array | None) -> list[Alert]:
@@ -121,6 +123,9 @@ class Judge:
         """
         if seen.step == 0:
             self.start = seen
+        if not self._begun:
+            self._begun = True
+            self._causes |= {("massive", int(layer)) for layer in np.flatnonzero(massive_layers(seen, None))}
         found = (self._overflow(seen), self._ahead(seen, overflows), self._massive(seen), self._higher(seen, upper))
         return [one for one in found if one is not None]
 
@@ -147,7 +152,7 @@ class Judge:
         largest = seen.peaks.max(axis=0)
         return self._new(
             seen.step, "overflow", _order(largest, largest > FLOAT16_LARGEST),
-            lambda layers: f"|h| reaches {largest[layers[0]]:,.0f} after {_named(layers)}, more than float16 holds "
+            lambda layers: f"|h| reaches {_short(largest[layers[0]])} after {_named(layers)}, more than float16 holds "
             f"({FLOAT16_LARGEST:,}): this model runs in bfloat16 or float32 alone",
         )  # fmt: skip
 
@@ -165,12 +170,13 @@ class Judge:
         ratio = seen.ratio
         return self._new(
             seen.step, "massive", _order(ratio, massive_layers(seen, self.start)),
-            lambda layers: f"{_named(layers)} turned massive: the largest value is {ratio[layers[0]]:,.0f} times the "
-            "median, more than its start explains; `madyn intervene` tells what it does",
+            lambda layers: f"{_named(layers)} turned massive: its largest value is {_short(ratio[layers[0]])} times "
+            "the median, more than its start explains; `madyn intervene` tells what it does",
         )  # fmt: skip
 
     def _higher(self, seen: Seen, upper: Array | None) -> Alert | None:
         if upper is None:
+            self._above = {}
             return None
         ratio = seen.ratio
         above = np.flatnonzero(ratio > upper)
@@ -181,6 +187,10 @@ class Judge:
             lambda layers: f"the ratio of {_named(layers)} is {ratio[layers[0]]:,.3g}, above its forecast for the "
             f"second time in a row (to {upper[layers[0]]:,.3g} with {BAND:.1%}): it grows unlike the known runs",
         )  # fmt: skip
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if value < 1e7 else f"{value:.2g}"
 
 
 def _order(size: Array, which: Array) -> list[int]:

@@ -45,6 +45,7 @@ class _Watching:
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         if not trainer.is_global_zero:
             return
+        self._end()  # of a training that ended with an error, and is tried again
         planned = trainer.estimated_stepping_batches
         self._run = self.monitor.begin(
             transformer_in(pl_module, self._part),
@@ -62,6 +63,13 @@ class _Watching:
         if self._run is not None:
             if not self._run.needs_batch():
                 self._log(trainer, self._run.step(trainer.global_step))
+            self._end()
+
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+        self._end()
+
+    def _end(self) -> None:
+        if self._run is not None:
             self._run = None
             self.monitor.finish()
 

@@ -61,10 +61,10 @@ def read_given(given: Any, config: Any, tokenizer: Any) -> Measured | None:
         return None
     if isinstance(given, (str, Probe)):
         return _of_text(Probe(given) if isinstance(given, str) else given, config, tokenizer)
-    values = given_inputs(np.asarray(_numbers(given)))
-    context = _context(config)
-    if values.ndim == 2 and context is not None and values.shape[1] > context:
-        raise UsageError(f"the probe's sequences have {values.shape[1]} tokens, and the model's context is {context}")
+    try:
+        values = given_inputs(np.asarray(_numbers(given)))
+    except (TypeError, ValueError) as e:
+        raise UsageError(f"the probe is no array of token ids (B, S) or pixel values (B, C, H, W): {e}") from e
     return of_values(values, "given token ids" if values.ndim == 2 else "given images")
 
 
@@ -73,6 +73,13 @@ def of_values(values: np.ndarray, what: str, probe: Probe | None = None) -> Meas
     probe = probe_of_inputs(probe or Probe(), values)
     size = f"{len(values)} sequences of {values.shape[1]} tokens" if values.ndim == 2 else f"{len(values)} images"
     return Measured(values, probe, probe_record(probe, None, values), f"{what}: {size}")
+
+
+def require_context(values: np.ndarray, config: Any) -> None:
+    """Refuse sequences that are longer than a model's context. Raises UsageError."""
+    context = _context(config)
+    if values.ndim == 2 and context is not None and values.shape[1] > context:
+        raise UsageError(f"the probe's sequences have {values.shape[1]} tokens, and the model's context is {context}")
 
 
 def _of_text(probe: Probe, config: Any, tokenizer: Any) -> Measured:
@@ -116,9 +123,9 @@ def of_batch(batch: Any) -> np.ndarray | None:
     ids, mask = batch_inputs(batch)
     if ids is None:
         return None
-    values = ids.detach().cpu().numpy()
+    values = (ids.float() if ids.is_floating_point() else ids).detach().cpu().numpy()
     if values.ndim == 4:
-        return values[:MOST_SEQUENCES].astype(np.float32)
+        return values[:MOST_SEQUENCES]
     kept = np.ones(values.shape, bool) if mask is None else mask.detach().cpu().numpy().astype(bool)
     lengths = kept.sum(axis=1)
     rows = [row for row in range(len(values)) if 2 * lengths[row] >= max(2, lengths.max())][:MOST_SEQUENCES]
@@ -168,7 +175,7 @@ def kept_inputs(root: Path) -> Measured | None:
     try:
         values = np.load(io.BytesIO(read_bytes(path, _MOST_BYTES)), allow_pickle=False)
         measured = of_values(given_inputs(values), "the first batch seen")
-    except (ValueError, EOFError, UsageError) as e:
+    except (ValueError, EOFError, MemoryError, UsageError) as e:
         raise DatasetError(f"{path}: not the sequences of a monitor; give the probe that was used") from e
     known = manifest.read_probe(root)
     if known is not None and (known.text, known.sha256) != (GIVEN, measured.record.sha256):

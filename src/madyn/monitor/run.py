@@ -18,10 +18,11 @@ import numpy as np
 from torch import nn
 
 from madyn.analysis.forecasting import forecast
+from madyn.architecture import Architecture
 from madyn.curves.bayes.priors import Prior
 from madyn.dataset import Dataset, manifest, open_dataset
 from madyn.dataset.monitoring import ALERTS, Alert, MonitorRecord, write_monitor
-from madyn.errors import MadynError, NonFiniteError, StorageError, one_line
+from madyn.errors import ArchitectureError, MadynError, NonFiniteError, UsageError, one_line
 from madyn.measurement import Measurement
 from madyn.measurement.forward import stacks_of
 from madyn.measurement.layers import Stack, layers_by_structure
@@ -101,11 +102,14 @@ class Run:
         self.measured = measured
         self._source, self._schedule, self._known, self._sample = source, schedule, set(known), sample
         self._prior, self._settings, self._on_alert, self._held = prior, settings, on_alert, held
-        self._judge = Judge(known_causes(record.alerts), self._start())
+        # What was warned of in a part that is taken back, or could not be done then, may come again.
+        stand = [one for one in record.alerts if one.kind != "not_measured" and one.step <= (record.step or 0)]
+        self._judge = Judge(known_causes(stand), self._start(), begun=bool(self._known))
+        self._claimed = measured is not None or bool(sample)
         self._pending: list[Pending] = []
         self._bands = Bands()
         self._taking: Sample | None = None
-        self._armed_at = 0
+        self._armed_at, self._waited = 0, 0
 
     # What a loop calls
 
@@ -119,42 +123,47 @@ class Run:
         return self.measured is None and not self._sample
 
     def step(self, step: int, batch: Any = None) -> dict[str, float]:
-        """Measure the model where the step is due; gives what is to be logged."""
-        if self._sample:
-            return self._step_sampled(step)
-        if not self.is_due(step):
+        """Measure the model where the step is due; gives what is to be logged. It raises nothing."""
+        try:
+            if self._sample:
+                return self._step_sampled(step)
+            if not self.is_due(step):
+                return {}
+            if self.measured is None:
+                self._take_inputs(step, batch)
+            return self._guarded(step, lambda: self._measure(step)) if self.measured is not None else {}
+        except Exception as e:
+            self._tell(self._judge.once(step, "not_measured", f"step {step} was not measured: {_reason(e)}"))
             return {}
-        if self.measured is None:
-            self._take_inputs(step, batch)
-        return self._guarded(step, lambda: self._measure(step)) if self.measured is not None else {}
 
-    def finish(self) -> None:
-        """Say that the run has ended, and let go of what was held. Once is enough."""
+    def finish(self, *, ended: bool = True) -> None:
+        """Write what is left, say that the run has ended (if it has), and let go of what was held."""
         if self._taking is not None:
             self._taking.close()
-        try:
-            self._flush()
-            self._write(state="ended")
-        except StorageError as e:
-            log.warning("%s", e)
-        finally:
-            self._held.close()
+        for last in (self._flush, lambda: self._write(**({"state": "ended"} if ended else {}))):
+            try:
+                last()
+            except Exception as e:
+                log.warning("%s", _reason(e))
+        self._held.close()
+
+    def refuse(self, step: int, reason: str) -> None:
+        """Tell that what the run was given cannot be measured. Once is enough."""
+        self._tell(self._judge.once(step, "not_measured", reason))
 
     # Measuring
 
     def _take_inputs(self, step: int, batch: Any) -> None:
         """Take the sequences of the first batch, if it has any."""
-        with undisturbed(device_of(self.model)):
-            values = of_batch(batch)
-        if values is None:
-            return
         try:
+            values = of_batch(batch)
+            if values is None:
+                raise UsageError("it holds no tensor of token ids (B, S) or pixel values (B, C, H, W); give a probe")
             measured = of_values(values, "the first batch seen")
-            stacks_of(self.model, values, self._settings.layers)
-            manifest.claim_probe(self.root, measured.record)
-            keep_inputs(self.root, measured)
+            with undisturbed(device_of(self.model)):
+                stacks_of(self.model, values, self._settings.layers)
         except Exception as e:
-            self._tell(self._judge.once(step, "not_measured", f"the first batch cannot be measured on: {_reason(e)}"))
+            self.refuse(step, f"the first batch cannot be measured on: {_reason(e)}")
             return
         self.measured = measured
         self.record = replace(self.record, inputs=measured.described)
@@ -185,13 +194,12 @@ class Run:
             found = self._guarded(at, lambda: self._take_sample(at, taking))
         if self._taking is None and self.is_due(step):
             self._guarded(step, self._begin_sample)
-            self._armed_at = step
+            self._armed_at, self._waited = step, 0
         elif self._taking is not None:
-            waited = step - self._armed_at
+            self._waited += step > self._armed_at
             self._armed_at = step  # the weights have moved on, and it is they that the next batch will show
-            if waited and step % _SEQUENCES_WAITED_FOR == 0:
-                few = f"no training batch of {self._sample} sequences came; use a smaller sample"
-                self._tell(self._judge.once(step, "not_measured", few))
+            if self._waited >= _SEQUENCES_WAITED_FOR:
+                self.refuse(step, f"no training batch of {self._sample} sequences came; use a smaller sample")
         return found
 
     def _begin_sample(self) -> dict[str, float]:
@@ -221,7 +229,7 @@ class Run:
         self._flush_or_tell(unit.step)
         seen = Seen(
             unit.step, result.statistics[:, 0].astype(float), result.statistics[:, -1].astype(float), result.peaks,
-            self._values_of(result),
+            _values_of(unit),
         )  # fmt: skip
         upper = self._bands.upper(unit.step)
         ahead, overflows = self._forecast(seen, upper)
@@ -229,12 +237,6 @@ class Run:
         self._tell(alerts)
         massive = massive_layers(seen, self._judge.start)
         return logged_values(seen, locate_tokens(result, values), massive, ahead, self.record.alerts)
-
-    def _values_of(self, result: Measurement) -> int | None:
-        width = getattr(getattr(self.model, "config", None), "hidden_size", None)
-        left_out = len(self.measured.probe.excluded) if self.measured is not None else 0
-        lengths = set(result.lengths.tolist())
-        return (lengths.pop() - left_out) * width if len(lengths) == 1 and isinstance(width, int) else None
 
     def _start(self) -> Seen | None:
         """What was measured at step 0 before the run was stopped."""
@@ -299,7 +301,7 @@ class Run:
         except Exception as e:
             self._tell(self._judge.once(step, "not_measured", f"step {step} was not measured: {_reason(e)}"))
         taken = self.record.measuring_seconds + time.perf_counter() - began
-        with suppress(StorageError):  # which is told where the measurement itself is written
+        with suppress(Exception):  # which is told where the measurement itself is written
             self._write(step=step, measuring_seconds=taken)
         return found
 
@@ -309,7 +311,7 @@ class Run:
         reason = _reason(error)
         kind = "non_finite" if isinstance(error, NonFiniteError) else "not_measured"
         self._tell(self._judge.once(unit.step, kind, reason))
-        with suppress(StorageError):
+        with suppress(Exception):
             manifest.write_failure(self.root, replace(unit, failure=reason))
 
     def _flush_or_tell(self, step: int) -> None:
@@ -322,6 +324,10 @@ class Run:
 
     def _flush(self) -> None:
         """Write what is still to be written. Raises StorageError."""
+        if not self._claimed and self.measured is not None:
+            keep_inputs(self.root, self.measured)
+            manifest.claim_probe(self.root, self.measured.record)
+            self._claimed = True
         while self._pending:
             unit, result, values = self._pending[0]
             write_measured(self.root, unit, result, values, replace_old=True)
@@ -340,6 +346,15 @@ class Run:
                     self._on_alert(one)
                 except Exception:
                     log.exception("on_alert failed")
+
+
+def _values_of(unit: manifest.Unit) -> int | None:
+    """How many values |h| a sequence has at a layer; None where the model does not say its width."""
+    try:
+        width = Architecture.from_config(unit.architecture).hidden_size
+    except ArchitectureError:
+        return None
+    return None if unit.length is None else (unit.length - len(unit.exclude_positions)) * width
 
 
 def _reason(error: Exception) -> str:

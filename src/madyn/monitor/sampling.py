@@ -58,6 +58,7 @@ class Sample:
                 self._end()
 
     def _begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._end()  # of a forward that failed, and was caught
         values, mask = batch_inputs({**dict(zip(self._names, args, strict=False)), **kwargs})
         if values is None or len(values) < self._sequences:
             return

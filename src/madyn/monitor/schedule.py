@@ -69,7 +69,9 @@ def read_schedule(given: Any) -> Schedule:
     if isinstance(given, str):
         words = re.fullmatch(r"(log2)(?:\+0*([1-9]\d{0,14}))?|0*([1-9]\d{0,14})", re.sub(r"\s", "", given))
         if words:
-            return Schedule(given.strip(), powers=words[1] is not None, every=int(words[2] or words[3] or 0))
+            if words[3]:
+                return _regular(int(words[3]))
+            return Schedule(given.strip(), powers=True, every=int(words[2] or 0))
         if re.fullmatch(r"\s*\d{1,15}(\s*,\s*\d{1,15})+\s*,?\s*", given):
             return _listed([int(step) for step in given.split(",") if step.strip()])
         raise UsageError(f"every is {quoted(given)}; it is {_FORMS}")
@@ -78,7 +80,11 @@ def read_schedule(given: Any) -> Schedule:
     number = check_step(given)
     if number == 0:
         raise UsageError(f"every is 0; it is {_FORMS}")
-    return Schedule(str(number), every=number)
+    return _regular(number)
+
+
+def _regular(number: int) -> Schedule:
+    return Schedule(f"every {number} steps" if number > 1 else "every step", every=number)
 
 
 def _listed(steps: list[int]) -> Schedule:

@@ -34,7 +34,10 @@ class TransformersCallback(TrainerCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
         if not state.is_world_process_zero:
             return
-        self._trainer = self._trainer or calling_trainer()
+        self._trainer = calling_trainer() or self._trainer
+        if self._run is not None:  # of a training that ended with an error, and is tried again
+            self._take_off()
+            self.monitor.finish()
         self._run = self.monitor.begin(
             model,
             state.global_step,
@@ -79,7 +82,8 @@ class TransformersCallback(TrainerCallback):
             return
         due = self._trainer.control.should_log
         try:
-            self._trainer.log(found)
+            # Not the log of a class made from Trainer: some empty what they have gathered when they are called.
+            Trainer.log(self._trainer, found)
         except Exception:  # a logger's failure is not the run's
             log.exception("the values of step %d were not logged", step)
         # Whoever logs strikes it off the trainer's list, and its own losses would be left out.

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from madyn.dataset.locking import hold
 from madyn.dataset.monitoring import Alert, MonitorRecord, read_monitor
 from madyn.dataset.partial import make_folder
 from madyn.dataset.statistics import read_statistics
-from madyn.errors import ArchitectureError, MadynError, ProbeMismatchError, UsageError, check_range
+from madyn.errors import ArchitectureError, DatasetError, MadynError, ProbeMismatchError, UsageError, check_range
 from madyn.monitor.alerts import now
 from madyn.monitor.schedule import read_schedule
 from madyn.settings import Settings
@@ -92,15 +93,18 @@ class Monitor:
         self._last_step = None if last_step is None else layout.check_step(last_step)
         self._on_alert, self._tokenizer, self._settings = on_alert, tokenizer, settings or Settings()
         self._run: Run | None = None
+        self._last: MonitorRecord | None = None
 
     def __repr__(self) -> str:
-        state = "not begun" if self._run is None else f"{self._run.record.model}, {self._run.record.state}"
-        return f"<madyn Monitor: {self.out}\n every {self._schedule.text}; {state}; {len(self.alerts)} alerts>"
+        record = self._run.record if self._run is not None else self._last
+        state = "not begun" if record is None else f"{record.model}, {record.state}"
+        return f"<madyn Monitor: {self.out}\n measures at {self._schedule.text}; {state}; {len(self.alerts)} alerts>"
 
     @property
     def alerts(self) -> list[Alert]:
         """What was warned of so far, in order."""
-        return [] if self._run is None else list(self._run.record.alerts)
+        record = self._run.record if self._run is not None else self._last
+        return [] if record is None else list(record.alerts)
 
     # In any loop
 
@@ -124,22 +128,36 @@ class Monitor:
 
         if rank() != 0:
             return {}
-        run = self._run if self._run is not None else self.begin(model, step)
-        if run.needs_batch() and batch is None and run.is_due(step):
-            raise UsageError("the monitor has no probe: give it one (probe=...), or step(..., batch=...) the batch")
-        return run.step(layout.check_step(step), batch)
+        if self._run is None:
+            step = layout.check_step(step)
+            run = self.begin(model, step)
+            if run.needs_batch() and batch is None:
+                self._end(ended=False)
+                raise UsageError("the monitor has no probe: give it one (probe=...), or step(..., batch=...) the batch")
+            return run.step(step, batch)
+        try:
+            step = layout.check_step(step)
+            if self._run.is_due(step) and _inside(model, sample=bool(self._sample)) is not self._run.model:
+                raise UsageError("this is another model than the one that the monitor began with")
+        except MadynError as e:  # a run that has begun is not ended for it
+            self._run.refuse(0, str(e))
+            return {}
+        return {} if self._run.needs_batch() and batch is None else self._run.step(step, batch)
 
     def finish(self) -> None:
         """Say that the run has ended. Without it the dataset is whole all the same, and says that the run goes on."""
+        self._end(ended=True)
+
+    def _end(self, *, ended: bool) -> None:
         if self._run is not None:
-            self._run.finish()
-            self._run = None
+            self._run.finish(ended=ended)
+            self._run, self._last = None, self._run.record
 
     def __enter__(self) -> Monitor:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.finish()
+    def __exit__(self, kind: object, *_: object) -> None:
+        self._end(ended=kind is None)
 
     # In a trainer
 
@@ -187,10 +205,12 @@ class Monitor:
         from madyn.monitor.run import Run
 
         if self._run is not None:
-            raise UsageError(f"this monitor watches {self._run.record.model} already: make another one, or take it off")
+            raise UsageError(
+                f"this monitor watches {self._run.record.model} already: `finish()` it, or make another one"
+            )
         inner = _inside(model, sample=bool(self._sample))
         config = getattr(inner, "config", None)
-        chosen = self._name or layout.directory_name(name or type(inner).__name__)
+        chosen = self._name or _usable(name, type(inner).__name__)
         last = self._last_step if self._last_step is not None else last_step
         with ExitStack() as held:
             self._hold(chosen, held)
@@ -218,12 +238,12 @@ class Monitor:
             raise UsageError(f"{self.out} holds {name}, which a lab has trained: use another out or another name")
         path = layout.inside(self.out, layout.monitor_lock_path(self.out, name))
         if not held.enter_context(hold(path, remove=True)):
-            raise UsageError(f"another monitor watches {name} into {self.out}: end it, or give another name")
+            raise UsageError(f"another monitor watches {name} into {self.out}: `finish()` it, or give another name=")
 
     def _inputs(self, model: Any, tokenizer: Any, config: Any) -> Measured | None:
         """What the run is measured on, held against what the dataset was measured on."""
         from madyn.measurement.forward import stacks_of
-        from madyn.monitor.probing import kept_inputs, read_given
+        from madyn.monitor.probing import kept_inputs, read_given, require_context
 
         known = manifest.read_probe(self.out)
         if self._sample:
@@ -232,6 +252,8 @@ class Monitor:
             manifest.claim_probe(self.out, record)
             return None
         measured = read_given(self._probe, config, tokenizer) or kept_inputs(self.out)
+        if measured is not None:
+            require_context(measured.values, config)
         if measured is None:
             if known is not None:
                 raise ProbeMismatchError(
@@ -252,9 +274,20 @@ class Monitor:
         known = [s for s, path in files.items() if manifest.is_measured(self.out, name, s, path)]
         for unit in (units[s] for s in known if s in units):
             _refuse_other(self.out, unit, model, measured, sampled=bool(self._sample))
+        if step == 0 and known and max(known) > 0:
+            self._refuse_after_its_end(name)
         if measured is not None and step == 0 and 0 in known:
             self._refuse_other_start(name, model, measured, files[0])
         return known
+
+    def _refuse_after_its_end(self, name: str) -> None:
+        """A run that begins at step 0 is another one than the run that has ended."""
+        before = _known_record(self.out, name)
+        if before is not None and before.state == "ended":
+            raise UsageError(
+                f"{self.out} holds a run {name} that ended at step {before.step}, and this one begins at step 0: give "
+                "another name= or another out"
+            )
 
     def _refuse_other_start(self, name: str, model: Any, measured: Measured, path: Path) -> None:
         """A run that begins anew must begin as the one did that is there."""
@@ -276,7 +309,7 @@ class Monitor:
     def _record(
         self, name: str, measured: Measured | None, last: int | None, step: int, known: list[int]
     ) -> MonitorRecord:
-        before = read_monitor(self.out, name)
+        before = _known_record(self.out, name)
         inputs = measured.described if measured is not None else "the first batch, which is not seen yet"
         inputs = f"{self._sample} sequences of the training batches" if self._sample else inputs
         fresh = MonitorRecord(
@@ -288,6 +321,24 @@ class Monitor:
         resumed = [*before.resumed, step] if known else before.resumed
         kept = {"started": before.started, "measuring_seconds": before.measuring_seconds, "alerts": before.alerts}
         return replace(fresh, resumed=resumed, **kept)
+
+
+def _known_record(root: Path, name: str) -> MonitorRecord | None:
+    """The record of an earlier part of a run; none where it is damaged, which costs its alerts and no measurement."""
+    try:
+        return read_monitor(root, name)
+    except DatasetError as e:
+        log.warning("%s; a new one is begun", e)
+        return None
+
+
+def _usable(name: str | None, otherwise: str) -> str:
+    """A directory's name from what a trainer calls its output folder."""
+    base = re.sub(r"[^\w.+-]+", "_", PurePath(name or "").name).strip("._+-")
+    try:
+        return layout.directory_name(base or otherwise)
+    except UsageError:
+        return layout.directory_name(otherwise)
 
 
 def _inside(model: Any, *, sample: bool) -> Any:
