@@ -13,6 +13,7 @@ import shlex
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,6 +24,7 @@ import madyn
 from madyn import cli
 from madyn.suites import PYTHIA
 from tiny import SENTENCES, save_checkpoints, write_dataset, write_family
+from training_runs import Rows, batches, build
 
 HOME = Path(__file__).parent.parent
 PAGES = {path.name: path for path in [HOME / "README.md", *sorted((HOME / "docs").glob("*.md"))]}
@@ -76,6 +78,7 @@ SLOW = {
     "madyn effects family/ --out page/",
 }
 SLOW_PAGES = {"lab.md"}
+WITH_TRAINERS = {"README.md", "monitor.md"}
 
 
 SHELLS = ("sh", "bash", "shell", "console")
@@ -210,7 +213,7 @@ def test_every_line_runs(block, folder, models, run):
 
 @pytest.mark.parametrize("page", marked(PYTHON, SLOW_PAGES, str))
 def test_the_python_of_every_page_runs(page, folder, models):
-    names = reader()
+    names = reader() | (trainers() if page in WITH_TRAINERS else {})
     for block in fenced(page, "python"):
         code = compile("\n" * (block.line - 1) + block.text, str(PAGES[page]), "exec")
         exec(code, names)
@@ -256,6 +259,17 @@ def reader() -> dict[str, Any]:
         "np": np, "madyn": madyn, "tokenizer": tokenizer, "t": t, "y": y, "t_new": [20_000.0, 50_000.0],
         "ratio": madyn.open_dataset("pythia/").trajectories("pythia_14m", "ratio"),
         "model": Model(0), "input_ids": ids, "token_ids": ids, "my_loader": Model,
+    }  # fmt: skip
+
+
+def trainers() -> dict[str, Any]:
+    """What a page takes for given that trains: a model of transformers, its text and a trainer's arguments."""
+    from transformers import Trainer, TrainingArguments
+
+    args = TrainingArguments("my-run", max_steps=2, report_to="none", save_strategy="no", disable_tqdm=True)
+    return {
+        "model": build(), "args": args, "train_set": Rows(), "Trainer": Trainer, "loader": batches(3),
+        "wandb": SimpleNamespace(log=lambda values, step: None), "send_mail": print,
     }  # fmt: skip
 
 
