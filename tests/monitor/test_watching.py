@@ -8,6 +8,7 @@ import pty
 import re
 import select
 import shutil
+import signal
 import struct
 import subprocess
 import sys
@@ -436,6 +437,13 @@ def test_in_a_pipe_a_line_a_change(tmp_path):
     assert (process.returncode, err, "\x1b" in said) == (1, "", False)  # a file is damaged
 
 
+def in_front():
+    """What a shell does for a command in the foreground: its terminal's signals reach it."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
 class Terminal:
     """A pseudo-terminal in which a command runs, and what was written to it."""
 
@@ -445,7 +453,7 @@ class Terminal:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "madyn", "watch", str(root), "--interval", "0.1", *options],
             stdin=other, stdout=other, stderr=other, start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+            preexec_fn=in_front,
             env={**os.environ, "TERM": "xterm-256color", "PYTHONIOENCODING": "utf-8"},
         )  # fmt: skip
         os.close(other)
@@ -467,9 +475,11 @@ class Terminal:
                 return False
         return True
 
-    def finish(self):
-        while self.read(10):
-            pass
+    def finish(self, seconds=60):
+        end = time.monotonic() + seconds
+        while self.read(1):
+            if time.monotonic() > end:
+                self.process.kill()
         os.close(self.own)
         return self.process.wait(60)
 
