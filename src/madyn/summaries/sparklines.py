@@ -19,7 +19,7 @@ def sparkline(values: np.ndarray, failed: np.ndarray, width: int, in_ascii: bool
         width: of the line at most, in characters.
 
     >>> sparkline(np.array([1, 2, 4, np.nan, 8.0]), np.zeros(5, bool), 8, in_ascii=True)
-    '_-=!#'
+    '_-+!#'
     """
     marks = LETTERS if in_ascii else BLOCKS
     if not values.size or width < 1:
