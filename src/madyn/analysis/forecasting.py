@@ -164,7 +164,8 @@ def _prior(
     runs = finished_runs(dataset, quantity, ratio_of, end, without=model)
     others = len(set(runs[2]))
     if others < FEWEST and prior is None:
-        few = f"as only {others} other {'run is' if others == 1 else 'runs are'} finished"
+        count = f"only {others}" if others else "no"
+        few = f"as {count} other {'run is' if others < 2 else 'runs are'} finished"
         if curve is not CURVE:
             return Prior.default(curve), f"default, {few} and no prior comes with madyn for {curve.name}"
         shipped = shipped_population(quantity)
