@@ -48,7 +48,7 @@ from madyn.dataset import Dataset
 from madyn.dataset.monitoring import Alert
 from madyn.lab.tokenizer import train_tokenizer
 from madyn.monitor.alerts import BAND, Bands, Judge, Seen, massive_layers
-from madyn.monitor.run import FEWEST
+from madyn.monitor.outlook import FEWEST
 from madyn.sweep.remarks import FLOAT16_LARGEST
 from madyn.terminal import print_table
 from madyn.text import read_text

@@ -9,6 +9,11 @@ from collections.abc import Iterable
 from typing import Any
 
 
+def reason_of(error: BaseException) -> str:
+    """What an error says, for a record of it: madyn's own as it is, any other with its kind."""
+    return str(error) if isinstance(error, MadynError) else f"{type(error).__name__}: {error}"
+
+
 def one_line(text: object, most: int = 300) -> str:
     """Text from elsewhere as a message quotes it: on one line, without control characters, cut where it is long.
 

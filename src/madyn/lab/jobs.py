@@ -18,7 +18,7 @@ from madyn.dataset.lab_files import read_state_header
 from madyn.dataset.locking import hold, place_of
 from madyn.dataset.partial import making_folder
 from madyn.dataset.training import TrainingRecord, hash_plan, read_record, write_record
-from madyn.errors import DatasetError, MadynError, StorageError, UsageError
+from madyn.errors import DatasetError, MadynError, StorageError, UsageError, reason_of
 from madyn.lab.corpora import Corpus
 from madyn.lab.suites import LabSuite, Run
 from madyn.settings import Probe, Settings
@@ -105,7 +105,7 @@ def _train_and_measure(job: Job, on_step: Callable[[int], None], still_mine: Cal
     except (StorageError, UsageError):
         raise
     except Exception as e:  # whatever one run does, it must not cost the others: it is recorded
-        reason = str(e) if isinstance(e, MadynError) else f"{type(e).__name__}: {e}"
+        reason = reason_of(e)
         layout.state_path(root, run.name).unlink(missing_ok=True)
         write_record(root, run.name, replace(record, losses=losses, failure=reason))
         return reason

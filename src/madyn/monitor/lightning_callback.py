@@ -12,14 +12,14 @@ from torch import nn
 from madyn.errors import UsageError, missing_dependency
 
 if TYPE_CHECKING:
-    from madyn.monitor.run import Run, Watcher
+    from madyn.monitor.run import Begins, Run
 
 log = logging.getLogger("madyn.monitor")
 
 _PACKAGES = ("lightning.pytorch", "pytorch_lightning")
 
 
-def lightning_callback(monitor: Watcher, part: str | None = None) -> Any:
+def lightning_callback(monitor: Begins, part: str | None = None) -> Any:
     """A callback of the Lightning that the user has loaded, or has."""
     return type("LightningCallback", (_Watching, _lightning().Callback), {})(monitor, part)
 
@@ -38,7 +38,7 @@ def _lightning() -> Any:
 class _Watching:
     """What the callback does; Lightning's own class gives the rest."""
 
-    def __init__(self, monitor: Watcher, part: str | None) -> None:
+    def __init__(self, monitor: Begins, part: str | None) -> None:
         self.monitor, self._part = monitor, part
         self._run: Run | None = None
 

@@ -18,17 +18,17 @@ import numpy as np
 from torch import nn
 
 from madyn.analysis.forecasting import forecast
-from madyn.architecture import Architecture
 from madyn.curves.bayes.priors import Prior
 from madyn.dataset import Dataset, manifest, open_dataset
 from madyn.dataset.monitoring import ALERTS, Alert, MonitorRecord, write_monitor
-from madyn.errors import ArchitectureError, MadynError, NonFiniteError, UsageError, one_line
+from madyn.errors import MadynError, NonFiniteError, UsageError, reason_of
 from madyn.measurement import Measurement
 from madyn.measurement.forward import stacks_of
 from madyn.measurement.layers import Stack, layers_by_structure
 from madyn.measurement.wrapping import device_of, is_sharded
 from madyn.monitor.alerts import BAND, Bands, Judge, Seen, describe, known_causes, massive_layers, now
 from madyn.monitor.logged import logged_values
+from madyn.monitor.outlook import FEWEST
 from madyn.monitor.probing import Measured, keep_inputs, of_batch, of_values
 from madyn.monitor.sampling import Sample
 from madyn.monitor.schedule import Schedule
@@ -40,26 +40,16 @@ from madyn.sweep.units import describe_measured, locate_tokens, measure_loaded, 
 
 log = logging.getLogger("madyn.monitor")
 
-FEWEST = 3  # measured steps for a forecast
 _FAR_OFF = 1000  # below a thousandth of float16's largest number, whether it will be passed is not asked
 _SEQUENCES_WAITED_FOR = 100  # training steps without a batch that is large enough, before it is said
 
 Pending = tuple[manifest.Unit, Measurement, np.ndarray]
 
 
-class Watcher(Protocol):
-    """What a trainer's callback asks of its monitor."""
+class Begins(Protocol):
+    """What a trainer's callback asks of its monitor; `Monitor.begin` says what it takes."""
 
-    def begin(
-        self,
-        model: Any,
-        step: int = 0,
-        *,
-        last_step: int | None = None,
-        name: str | None = None,
-        source: str | None = None,
-        tokenizer: Any = None,
-    ) -> Run: ...
+    def begin(self, *args: Any, **named: Any) -> Run: ...
 
     def finish(self) -> None: ...
 
@@ -133,7 +123,7 @@ class Run:
                 self._take_inputs(step, batch)
             return self._guarded(step, lambda: self._measure(step)) if self.measured is not None else {}
         except Exception as e:
-            self._tell(self._judge.once(step, "not_measured", f"step {step} was not measured: {_reason(e)}"))
+            self.refuse(step, f"step {step} was not measured: {reason_of(e)}")
             return {}
 
     def finish(self, *, ended: bool = True) -> None:
@@ -144,11 +134,11 @@ class Run:
             try:
                 last()
             except Exception as e:
-                log.warning("%s", _reason(e))
+                log.warning("%s", reason_of(e))
         self._held.close()
 
     def refuse(self, step: int, reason: str) -> None:
-        """Tell that what the run was given cannot be measured. Once is enough."""
+        """Tell that something cannot be measured or written. Once is enough."""
         self._tell(self._judge.once(step, "not_measured", reason))
 
     # Measuring
@@ -163,7 +153,7 @@ class Run:
             with undisturbed(device_of(self.model)):
                 stacks_of(self.model, values, self._settings.layers)
         except Exception as e:
-            self.refuse(step, f"the first batch cannot be measured on: {_reason(e)}")
+            self.refuse(step, f"the first batch cannot be measured on: {reason_of(e)}")
             return
         self.measured = measured
         self.record = replace(self.record, inputs=measured.described)
@@ -229,7 +219,7 @@ class Run:
         self._flush_or_tell(unit.step)
         seen = Seen(
             unit.step, result.statistics[:, 0].astype(float), result.statistics[:, -1].astype(float), result.peaks,
-            _values_of(unit),
+            manifest.values_of_sequence(unit),
         )  # fmt: skip
         upper = self._bands.upper(unit.step)
         ahead, overflows = self._forecast(seen, upper)
@@ -299,7 +289,7 @@ class Run:
         try:
             found = work()
         except Exception as e:
-            self._tell(self._judge.once(step, "not_measured", f"step {step} was not measured: {_reason(e)}"))
+            self.refuse(step, f"step {step} was not measured: {reason_of(e)}")
         taken = self.record.measuring_seconds + time.perf_counter() - began
         with suppress(Exception):  # which is told where the measurement itself is written
             self._write(step=step, measuring_seconds=taken)
@@ -308,7 +298,7 @@ class Run:
     def _failed(self, unit: manifest.Unit, error: Exception) -> None:
         """Record a unit that could not be measured; the next one is tried all the same."""
         self._known.add(unit.step)
-        reason = _reason(error)
+        reason = reason_of(error)
         kind = "non_finite" if isinstance(error, NonFiniteError) else "not_measured"
         self._tell(self._judge.once(unit.step, kind, reason))
         with suppress(Exception):
@@ -319,8 +309,9 @@ class Run:
             self._flush()
             self._judge.forget("not_measured")
         except Exception as e:
-            waiting = f"{_reason(e)}; training goes on, and what was measured is written when that can be done"
-            self._tell(self._judge.once(step, "not_measured", waiting))
+            self.refuse(
+                step, f"{reason_of(e)}; training goes on, and what was measured is written when that can be done"
+            )
 
     def _flush(self) -> None:
         """Write what is still to be written. Raises StorageError."""
@@ -346,16 +337,3 @@ class Run:
                     self._on_alert(one)
                 except Exception:
                     log.exception("on_alert failed")
-
-
-def _values_of(unit: manifest.Unit) -> int | None:
-    """How many values |h| a sequence has at a layer; None where the model does not say its width."""
-    try:
-        width = Architecture.from_config(unit.architecture).hidden_size
-    except ArchitectureError:
-        return None
-    return None if unit.length is None else (unit.length - len(unit.exclude_positions)) * width
-
-
-def _reason(error: Exception) -> str:
-    return one_line(str(error) if isinstance(error, MadynError) else f"{type(error).__name__}: {error}", 1000)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from transformers import Trainer, TrainerCallback
 
 if TYPE_CHECKING:
-    from madyn.monitor.run import Run, Watcher
+    from madyn.monitor.run import Begins, Run
 
 log = logging.getLogger("madyn.monitor")
 
@@ -22,7 +22,7 @@ log = logging.getLogger("madyn.monitor")
 class TransformersCallback(TrainerCallback):
     """Watches the run of a Trainer for a monitor."""
 
-    def __init__(self, monitor: Watcher) -> None:
+    def __init__(self, monitor: Begins) -> None:
         self.monitor = monitor
         self._trainer: Trainer | None = None
         self._run: Run | None = None

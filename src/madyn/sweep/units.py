@@ -20,7 +20,15 @@ from madyn.checkpoints.verifying import at_another_step
 from madyn.dataset import layout, manifest
 from madyn.dataset.files import create_bytes, encode_json, is_there, root_path, write_bytes
 from madyn.dataset.statistics import encode_statistics
-from madyn.errors import ArchitectureError, CheckpointError, DatasetError, MadynError, StorageError, UsageError
+from madyn.errors import (
+    ArchitectureError,
+    CheckpointError,
+    DatasetError,
+    MadynError,
+    StorageError,
+    UsageError,
+    reason_of,
+)
 from madyn.settings import Probe, Settings
 from madyn.sweep.claims import claim
 from madyn.sweep.inputs import measured_length
@@ -167,7 +175,7 @@ def _measure(root: Path, work: Work, files: Files | MadynError) -> Outcome:
     except (StorageError, UsageError):
         raise
     except Exception as e:  # whatever one checkpoint does, it must not cost the others: it is recorded
-        reason = str(e) if isinstance(e, MadynError) else f"{type(e).__name__}: {e}"
+        reason = reason_of(e)
         if str(work.checkpoint) not in reason:  # a file in a cache does not say whose it is
             reason = f"checkpoint {work.checkpoint}: {reason}"
         unit = replace(unit, failure=reason)
