@@ -46,6 +46,30 @@ def save_checkpoints(folder: Path, steps: tuple[int, ...] = (0, 1, 2), shape: Ar
     return folder
 
 
+def write_wired(
+    root: Path, models: dict[str, tuple[dict[str, int], dict[str, str], dict[str, Any], float, float]]
+) -> Path:
+    """A dataset of runs whose last ratio and held-out loss are given.
+
+    Args:
+        models: of each, what of `tiny_shape` is another, the levels of its wiring and the entries of its recipe that
+            are not usual, the ratio that every layer ends at (it starts at 4), and the loss.
+    """
+    steps = [0, 1, 2, 4, 8, 16, 32, 64]
+    for model, (changes, wiring, recipe, end, loss) in models.items():
+        shape = tiny_shape(**changes)
+        for step in steps:
+            row = np.full(shape.num_hidden_layers, 4 * (end / 4) ** (np.log1p(step) / np.log1p(steps[-1])))
+            write_statistics(layout.statistics_path(root, model, step), np.stack([[row, row, row, row**0]] * 2))
+            unit = manifest.Unit(model=model, step=step, source="made up", architecture=shape.to_dict())
+            write_json(layout.manifest_path(root, model, step), asdict(unit))
+        usual = {"steps": steps[-1], "learning_rate": 0.01, "batch_size": 4, "length": 32, "weight_decay": 0.1}
+        plan = {"blueprint": wiring, "seed": 0, "recipe": {**usual, **recipe}}
+        losses = {steps[-1]: {"train": None, "held_out": loss}}
+        write_record(root, model, TrainingRecord(plan=plan, parameters=1, losses=losses, complete=True))
+    return root
+
+
 def grow(t: np.ndarray, beta: float, tau0: float, A1: float, A2: float, K: float) -> np.ndarray:
     return np.exp(-beta * t) * (A1 * np.log(t + tau0) + A2) + K
 

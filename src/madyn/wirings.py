@@ -50,6 +50,23 @@ REMEDIES = ("attention", "output_gate", "value_norm", "norm_gain", "embedding_no
 """The fields that no class of transformers knows: `madyn.remedies` adds them to classes that have the rest."""
 
 
+def in_words(levels: Mapping[str, Any]) -> str:
+    """What of a wiring, or of a recipe, is not usual, as every page writes it; "" for nothing.
+
+    >>> in_words({"attention": "softmax1", "bos": False})
+    'attention softmax1, bos false'
+    """
+    return ", ".join(
+        f"{name} {str(level).lower() if isinstance(level, bool) else level}" for name, level in levels.items()
+    )
+
+
+def departing(wiring: Wiring, usual: Wiring) -> dict[str, str]:
+    """The fields in which a wiring departs from another one, with its own levels."""
+    found = {name: str(getattr(wiring, name)) for name in USUAL}
+    return {name: level for name, level in found.items() if level != getattr(usual, name)}
+
+
 def remedies_of(wiring: Any) -> dict[str, str]:
     """The fields of `REMEDIES` in which a wiring departs from what is usual."""
     found = {name: getattr(wiring, name) for name in REMEDIES}

@@ -386,7 +386,7 @@ def test_a_dataset_is_read_and_what_cannot_be_used_is_named(tmp_path):
         np.log(family.trajectories(third, "ratio").transpose("layer", "step").values),
     )
     said = Predictor().fit(tmp_path).caution()
-    assert "1 models that were not measured to their end" in said
+    assert f"Left out is 1 model: {second} (measured to step 100 of 400)." in said
 
 
 def test_a_model_measured_seldom_is_left_out(tmp_path):

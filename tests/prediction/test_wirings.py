@@ -14,7 +14,9 @@ from madyn.dataset.training import TrainingRecord, write_record
 from madyn.errors import UsageError
 from madyn.prediction import Predictor
 from madyn.prediction.inputs import WIRING, as_wiring
+from madyn.prediction.table import curve_table
 from madyn.wirings import LEVELS, Wiring
+from tiny import write_wired
 
 STEPS = [0, 1, 2, 4, 8, 16, 32, 64]
 SHAPES = [(2, 32), (2, 64), (3, 32), (3, 64), (4, 32), (4, 64), (2, 48), (4, 48)]
@@ -84,3 +86,32 @@ def test_what_is_no_wiring_is_refused_with_the_list(family):
         predictor.predict(shape, wiring={"attention": "sinks"})
     assert as_wiring({}) == Wiring()
     assert len(WIRING) == sum(len(levels) - 1 for levels in LEVELS.values())
+
+
+def test_a_model_of_another_recipe_is_not_taken_for_the_plain_one(tmp_path):
+    """What a feature tells stays: the learning rate, and with it the length of a run and the tokens of a step."""
+    recipes = {
+        "plain": {}, "decay": {"weight_decay": 0.0}, "muon": {"optimizer": "muon", "muon_learning_rate": 0.008},
+        "bare": {"bos": False}, "rate": {"learning_rate": 0.002}, "batch": {"batch_size": 8},
+    }  # fmt: skip
+    runs = {f"{name}_s{seed}": ({}, {}, recipe, 20.0, 3.0) for name, recipe in recipes.items() for seed in range(2)}
+    write_wired(tmp_path, {**runs, "plain_s2": ({}, {}, {}, 20.0, 3.0)})
+    table = curve_table(madyn.open_dataset(tmp_path))
+    assert {name.partition("_")[0] for name in table.subjects} == {"plain", "rate", "batch"}
+    assert set(table.losses) == set(table.subjects)
+    because = "another recipe than that of most models, which is not learned from: "
+    assert table.left_out["decay_s0"] == f"{because}weight_decay 0.0"
+    assert table.left_out["bare_s1"] == f"{because}bos false"
+    said = Predictor().fit(tmp_path).caution()
+    assert f"Left out are 6 models: bare_s0, bare_s1 ({because}bos false); decay_s0, decay_s1 (" in said
+    assert f"muon_s0, muon_s1 ({because}optimizer muon, muon_learning_rate 0.008)" in said
+
+
+def test_a_plain_model_is_found_where_each_departs_in_something_else(tmp_path):
+    """By its name the first one is `gated`, and each wiring has as many models as another."""
+    wirings = {"gated": {"output_gate": "headwise"}, "plain": {}, "sunk": {"attention": "sink"}}
+    base = {"norm": "rmsnorm", "activation": "swiglu"}
+    write_wired(tmp_path, {name: ({}, {**base, **wiring}, {}, 20.0, 3.0) for name, wiring in wirings.items()})
+    assert Predictor().fit(tmp_path).wiring == Wiring(norm="rmsnorm", activation="swiglu")
+    two = madyn.open_dataset(tmp_path).select(["gated", "plain"])
+    assert Predictor().fit(two).wiring == Wiring(norm="rmsnorm", activation="swiglu")

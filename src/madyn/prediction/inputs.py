@@ -131,6 +131,13 @@ def training_of(dataset: Dataset, model: str) -> Training:
     )
 
 
+def untold_of(dataset: Dataset, model: str) -> dict[str, Any] | None:
+    """What a model's record says of its recipe that `Training` has no place for; None where there is no recipe."""
+    record = dataset.training(model)
+    recipe = record.plan.get("recipe") if record else None
+    return {name: value for name, value in recipe.items() if name not in _TOLD} if isinstance(recipe, dict) else None
+
+
 def wiring_of(dataset: Dataset, model: str) -> Wiring:
     """How a model's layers are wired, from its record where the lab built it; what is not known is usual.
 
@@ -158,6 +165,10 @@ class _Recipe(TypedDict):
     learning_rate: Positive
     batch_size: Annotated[Step, Gt(0)]
     length: Annotated[Step, Gt(0)]
+
+
+_TOLD = tuple(_Recipe.__annotations__)
+"""What `Training` is made from; a sequence's length is the shape's context, too."""
 
 
 def as_steps(steps: ArrayLike) -> Array:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from madyn.errors import DatasetError
 from madyn.prediction.approach import Fitted, Settings
@@ -47,21 +48,31 @@ def fit_calibrated(
     """
     if len(table.averaged().rows) < 2:
         raise DatasetError("the data hold a single layer: with nothing to compare it with, nothing can be learned")
-    fit = approach_named(approach).fit
-    fitted = fit(table.averaged(), seed, settings)
-    predicted, uncalibrated = np.empty_like(table.curves), np.empty_like(table.curves)
+    fitted = approach_named(approach).fit(table.averaged(), seed, settings)
     if table.architectures == 1:
-        predicted[:], uncalibrated[:] = table.curves.mean(axis=0), fitted.predict(table.rows)[1]
+        predicted, uncalibrated = np.empty_like(table.curves), fitted.predict(table.rows)[1]
+        predicted[:] = table.curves.mean(axis=0)
     else:
-        numbers = fold_numbers(table.groups, folds)
-        for number in np.unique(numbers):
-            test = numbers == number
-            train = table.take(~test).averaged()
-            # Of a single layer nothing can be learned but its curve.
-            learn = fit if len(train.rows) > 1 else approach_named("mean_curve").fit
-            part = learn(train, seed, fitted.settings)
-            predicted[test], uncalibrated[test] = part.predict(table.rows.loc[test])
+        predicted, uncalibrated = predict_left_out(table, table.groups, approach, seed, fitted.settings, folds)
     return calibrated(table, fitted, predicted, uncalibrated)
+
+
+def predict_left_out(
+    table: CurveTable, groups: NDArray[np.intp], approach: str, seed: int, settings: Settings, folds: int = _FOLDS
+) -> tuple[Array, Array]:
+    """Log curves and their uncalibrated standard deviations, (n, P), each from a fit without the row's group; there are
+    two groups or more."""
+    fit = approach_named(approach).fit
+    predicted, uncalibrated = np.empty_like(table.curves), np.empty_like(table.curves)
+    numbers = fold_numbers(groups, folds)
+    for number in np.unique(numbers):
+        test = numbers == number
+        train = table.take(~test).averaged()
+        # Of a single layer nothing can be learned but its curve.
+        learn = fit if len(train.rows) > 1 else approach_named("mean_curve").fit
+        part = learn(train, seed, settings)
+        predicted[test], uncalibrated[test] = part.predict(table.rows.loc[test])
+    return predicted, uncalibrated
 
 
 def calibrated(table: CurveTable, fitted: Fitted, predicted: Array, uncalibrated: Array) -> Calibrated:

@@ -33,9 +33,11 @@ _PENALTIES = np.logspace(-2, 3, 11)
 
 @dataclass(frozen=True)
 class Evidence:
-    """How one number of a model was predicted for architectures that were left out.
+    """How one number of a model was predicted for what was left out.
 
     Attributes:
+        left_out: what that was: "architectures", or where wirings vary "shapes" (each in all its wirings) or "runs"
+            (each from the other seeds of its shape and wiring). What is said of architectures is said of these.
         calibration: from their residuals.
         r2: of the calibrated medians, over architectures' means; each is calibrated without its own residuals. nan
             where there is one architecture only, or all have the same number.
@@ -46,14 +48,22 @@ class Evidence:
     calibration: Calibration
     r2: float
     coverage: float
+    left_out: str = "architectures"
 
     @classmethod
-    def of(cls, observed: Array, predicted: Array, uncalibrated: Array, groups: NDArray[np.intp]) -> Self:
+    def of(
+        cls,
+        observed: Array,
+        predicted: Array,
+        uncalibrated: Array,
+        groups: NDArray[np.intp],
+        left_out: str = "architectures",
+    ) -> Self:
         """From single runs and their predictions by a fit without their architecture, all (n,)."""
         calibration = _calibration(observed, predicted, uncalibrated, groups)
         distinct, number, counts = np.unique(groups, return_inverse=True, return_counts=True)
         if len(distinct) < 2:
-            return cls(calibration, np.nan, np.nan)
+            return cls(calibration, np.nan, np.nan, left_out)
         bounds = np.empty((3, len(observed)))
         for group in distinct:
             mine = groups == group
@@ -63,7 +73,7 @@ class Evidence:
         inside = (observed >= low) & (observed <= high)
         coverage = float(np.mean(np.bincount(number, inside) / counts))
         seen, said = (np.bincount(number, values) / counts for values in (observed, middle))
-        return cls(calibration, r_squared(seen, said), coverage)
+        return cls(calibration, r_squared(seen, said), coverage, left_out)
 
     def interval(self, value: Array, uncalibrated: Array, more: float = 0.0) -> tuple[Array, Array, Array]:
         """The 0.05, 0.5 and 0.95 quantiles for a single run, each (n,).
@@ -107,17 +117,24 @@ class LossLaw:
         return self.evidence.interval(*self.fitted.predict(rows))
 
 
-def fit_losses(table: CurveTable) -> LossLaw | None:
+def fit_losses(
+    table: CurveTable, groups: NDArray[np.intp] | None = None, left_out: str = "architectures"
+) -> LossLaw | None:
     """Learn the losses of a table; None where fewer than five architectures have one, or nothing varies among them.
+
+    Args:
+        groups: a number for each of the table's rows, of what is left out in turn; by default its architectures.
+        left_out: what these are, in a word.
 
     Raises:
         MissingDependencyError: scikit-learn is not installed.
     """
-    rows = table.rows.drop_duplicates("model")
+    own = table.groups if groups is None else groups
+    rows = table.rows.assign(left_out=own).drop_duplicates("model")
     rows = rows.loc[rows["model"].isin(list(table.losses))].reset_index(drop=True)
-    groups = rows["group"].to_numpy()
+    groups = np.asarray(rows["left_out"], np.intp)
     distinct = np.unique(groups)
-    if len(distinct) < ENOUGH_ARCHITECTURES or not table.features:
+    if rows["group"].nunique() < ENOUGH_ARCHITECTURES or len(distinct) < 2 or not table.features:
         return None
     losses = np.array([table.losses[model] for model in rows["model"]])
     predicted, uncalibrated = np.empty_like(losses), np.empty_like(losses)
@@ -125,7 +142,7 @@ def fit_losses(table: CurveTable) -> LossLaw | None:
         mine = groups == group
         part = _quadratic(table, rows.loc[~mine], losses[~mine])
         predicted[mine], uncalibrated[mine] = part.predict(rows.loc[mine])
-    return LossLaw(_quadratic(table, rows, losses), Evidence.of(losses, predicted, uncalibrated, groups))
+    return LossLaw(_quadratic(table, rows, losses), Evidence.of(losses, predicted, uncalibrated, groups, left_out))
 
 
 @dataclass(frozen=True)

@@ -34,8 +34,9 @@ from madyn.prediction.inputs import (
 from madyn.prediction.left_out import Calibrated, fit_calibrated
 from madyn.prediction.saved import read_state, write_state
 from madyn.prediction.table import CurveTable, curve_table, positions, rows_of
+from madyn.terminal import few
 from madyn.typing import Array
-from madyn.wirings import Wiring
+from madyn.wirings import USUAL, Wiring, departing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,6 +52,7 @@ ENOUGH_ARCHITECTURES = 5
 """With fewer, nothing honest can be said of an architecture that is left out."""
 
 _SAME = 1e-9
+_REASONS = 20  # for which models are left out, that are told
 
 
 class Predictor:
@@ -132,9 +134,17 @@ class Predictor:
 
     @property
     def wiring(self) -> Wiring:
-        """How most of the models that were learned from are wired."""
+        """How most of the models that were learned from are wired, field by field; of the wirings that there are, the
+        one that comes nearest to that, as where each model departs from a plain one in something else."""
         ways = [subject.wiring for subject in self.state.table.subjects.values()]
-        return max(ways, key=ways.count)
+        levels = {name: [getattr(way, name) for way in ways] for name in USUAL}
+        common = Wiring(
+            **{
+                name: max(seen, key=lambda level: (seen.count(level), level == USUAL[name]))
+                for name, seen in levels.items()
+            }
+        )
+        return min(ways, key=lambda way: (len(departing(way, common)), -ways.count(way)))
 
     def _subject(
         self, architecture: Architecture, training: Training | None, wiring: Mapping[str, str] | None
@@ -305,27 +315,9 @@ class Predictor:
         return self._caution(self._subject(architecture, training, None))
 
     def _caution(self, subject: Subject | None) -> str:
-        state, said = self.state, []
-        if state.table.left_out:
-            said.append(f"{len(state.table.left_out)} models that were not measured to their end are left out.")
-        count = state.table.architectures
-        if count < ENOUGH_ARCHITECTURES:
-            said.append(
-                f"The data hold {count} architecture{'s' if count > 1 else ''}: no honest score of a model left out "
-                "exists, and the intervals rest on an assumption (Student's t)."
-            )
-        elif not state.calibration.is_proven:
-            said.append(
-                f"The data hold {count} architectures, too few for the quantiles of a 90 % interval: its ends are the "
-                "farthest residuals, or those of Student's t."
-            )
-        unlearned = [
-            name
-            for name in OF_MODEL
-            if name not in state.table.features and len(set(state.table.rows[name].dropna())) > 1
-        ]
-        if unlearned:
-            said.append(f"Not learned from, since it is not known of all models: {', '.join(unlearned)}.")
+        state, said = self.state, [_left_out(self.state.table.left_out)]
+        said += [too_few(state.table.architectures, "architectures", state.calibration.is_proven)]
+        said.append(_unlearned(state.table))
         if subject is not None:
             outside, unvaried = self.outside(subject), self.unvaried(subject)
             if outside:
@@ -335,7 +327,11 @@ class Predictor:
                     "Unlike all of the data, of which the prediction and its interval know nothing: "
                     f"{'; '.join(unvaried)}."
                 )
-        return " ".join(said)
+        return " ".join(sentence for sentence in said if sentence)
+
+    def not_learned(self) -> list[str]:
+        """Which models, and which of the features that vary, were not learned from, in words."""
+        return [said for said in (_left_out(self.state.table.left_out), _unlearned(self.state.table)) if said]
 
     def outside(self, subject: Subject) -> list[str]:
         """In which features that vary in the data a model lies outside their range, in words; [] for one within."""
@@ -396,6 +392,39 @@ class Predictor:
         moved = float(np.sqrt(np.square(table.curves[:, -1] - earlier).mean()))
         doublings = np.log2(np.maximum((1 + last_step) ** (where - 1), 1.0))
         return moved * np.sqrt(doublings)
+
+
+def too_few(count: int, what: str, is_proven: bool) -> str:
+    """That so many are too few to learn intervals from; empty where they are enough."""
+    if count < ENOUGH_ARCHITECTURES:
+        return (
+            f"The data hold {count} {what if count > 1 else what.removesuffix('s')}: no honest score of a model left "
+            "out exists, and the intervals rest on an assumption (Student's t)."
+        )
+    if is_proven:
+        return ""
+    return (
+        f"The data hold {count} {what}, too few for the quantiles of a 90 % interval: its ends are the farthest "
+        "residuals, or those of Student's t."
+    )
+
+
+def _unlearned(table: CurveTable) -> str:
+    names = [name for name in OF_MODEL if name not in table.features and len(set(table.rows[name].dropna())) > 1]
+    return f"Not learned from, since it is not known of all models: {', '.join(names)}." if names else ""
+
+
+def _left_out(reasons: Mapping[str, str]) -> str:
+    """Which models are not learned from, those together that have one reason."""
+    if not reasons:
+        return ""
+    by_reason: dict[str, list[str]] = {}
+    for model, reason in reasons.items():
+        by_reason.setdefault(reason, []).append(model)
+    told = [f"{few(models)} ({reason})" for reason, models in list(by_reason.items())[:_REASONS]]
+    others = sum(map(len, list(by_reason.values())[_REASONS:]))
+    told += [f"{others} more"] if others else []
+    return f"Left out {'is 1 model' if len(reasons) == 1 else f'are {len(reasons)} models'}: {'; '.join(told)}."
 
 
 def fitted_parameters(curves: Array, at: Array, last_step: float) -> pd.DataFrame:

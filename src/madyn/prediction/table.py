@@ -11,14 +11,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from madyn.errors import ArchitectureError, DatasetError, UsageError
-from madyn.prediction.inputs import BUILT, DEPTH, OF_MODEL, Subject, depths, of_model, training_of, wiring_of
+from madyn.prediction.inputs import BUILT, DEPTH, OF_MODEL, Subject, depths, of_model, training_of, untold_of, wiring_of
 from madyn.typing import Array
+from madyn.wirings import in_words
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -136,6 +137,10 @@ def curve_table(dataset: Dataset) -> CurveTable:
         left_out[model] = reason
         del subjects[model], measured[model]
         losses.pop(model, None)
+    for model, reason in _other_recipes({model: untold_of(dataset, model) for model in subjects}).items():
+        left_out[model] = reason
+        del subjects[model], measured[model]
+        losses.pop(model, None)
     if not subjects:
         raise DatasetError(
             f"{dataset.path}: no model can be learned from: "
@@ -172,6 +177,20 @@ def _gaps(measured: Mapping[str, Array], grid: Array) -> dict[str, str]:
         widest = float(np.diff(at, prepend=0.0).max())
         if widest > _GAP * float(np.diff(grid).max()) + 1e-9:
             reasons[model] = f"measured at {len(at)} steps only, with gaps in which nothing is known of it"
+    return reasons
+
+
+def _other_recipes(untold: Mapping[str, Mapping[str, Any] | None]) -> dict[str, str]:
+    """Which models were trained in another way than most are, in what no feature tells, and in what. Learned from, they
+    would count as runs of the usual way."""
+    known = {model: dict(recipe) for model, recipe in untold.items() if recipe is not None}
+    usual = max(known.values(), key=list(known.values()).count, default={})
+    reasons = {}
+    for model, recipe in known.items():
+        names = dict.fromkeys([*recipe, *usual])
+        differ = {name: recipe.get(name, "as usual") for name in names if recipe.get(name) != usual.get(name)}
+        if differ:
+            reasons[model] = f"another recipe than that of most models, which is not learned from: {in_words(differ)}"
     return reasons
 
 
