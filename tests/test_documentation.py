@@ -23,6 +23,7 @@ import typer
 import madyn
 from madyn import cli
 from madyn.suites import PYTHIA
+from remedy_family import make_remedies
 from tiny import SENTENCES, save_checkpoints, write_dataset, write_family
 from training_runs import Rows, batches, build
 
@@ -63,6 +64,8 @@ PARSED = {
     "madyn trace EleutherAI/pythia-70m --out s3://bucket/pythia --shard 1/8": "a bucket",
     "madyn show s3://bucket/pythia --locations": "a bucket",
     "madyn watch s3://bucket/runs --interval 300": "a bucket",
+    "madyn lab control-suite --out control/": "a day of one core",
+    "madyn control control/ --throughput": "models that the lab has trained, which test_control has",
     "madyn scan MODEL --images FOLDER": "a vision model and images, which test_scan has",
 }
 """Lines of which only the options are looked at, and why."""
@@ -147,6 +150,7 @@ def made(tmp_path_factory) -> Path:
     write_dataset(root / "pythia", steps=(0, *(2**k for k in range(10)), *range(1000, 30_001, 2000)))
     madyn.fit_dataset(root / "pythia", quantities=["ratio"])
     write_family(root / "family", count=14, repeated=5)
+    make_remedies(root / "control")
     (root / "SUITE.toml").write_text(
         'name = "my-family"\n[recipe]\nsteps = 2000\nbatch_size = 1\nlength = 8\n[text]\nvocab_size = 300\n'
         "[measure]\ncount = 6\nsequences = 2\ndocuments = 2\nloss_sequences = 2\n"
@@ -159,7 +163,7 @@ def made(tmp_path_factory) -> Path:
 @pytest.fixture
 def folder(made, tmp_path, monkeypatch) -> Path:
     """A reader's working directory."""
-    for name in ("pythia", "family"):
+    for name in ("pythia", "family", "control"):
         shutil.copytree(made / name, tmp_path / name)
     shutil.copy(made / "SUITE.toml", tmp_path)
     monkeypatch.chdir(tmp_path)

@@ -35,6 +35,7 @@ ORDER = [
     {"effects"},
     {"lab", "monitor"},
     {"intervention", "quantization"},
+    {"control"},
     {"figures"},
     {"summaries"},
     {"demo"},

@@ -1,8 +1,9 @@
 """The published layout: what each file of a dataset is called and where it lies.
 
 Nothing outside this file spells a path of a dataset. Names follow the dataset card; what the card does not have
-(`manifest/`, `locations/`, `positions/`, `training/`, `monitor/`, `analysis/`) stands beside it. A name or a step that
-would not be read back is refused here, where every path is made, and `unread` tells of those that others left.
+(`manifest/`, `locations/`, `positions/`, `training/`, `monitor/`, `analysis/`, `throughput.json`) stands beside it. A
+name or a step that would not be read back is refused here, where every path is made, and `unread` tells of those that
+others left.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ PARAMETER_TABLE = "fitted_param_dataset_reparam.csv"
 
 PACKED = (
     PARAMETER_TABLE, "LICENSE", "README.md", "*/stats/*", "manifest/**/*", "locations/**/*", "positions/**/*",
-    "training/**/*", "monitor/*",
+    "training/**/*", "monitor/*", "throughput.json",
 )  # fmt: skip
 """What a dataset is without its pictures and `params/`, as patterns below its root."""
 
@@ -40,7 +41,7 @@ _LONGEST_NAME = 200  # bytes; a file system takes 255, and a statistics file is 
 _TAKEN = frozenset(
     ("manifest", "locations", "positions", "training", "analysis", "intervention", "monitor", "checkpoints", "stats",
      "params", "series", "per_layer_evolution", "example_fits", "metrics", "probe.json", "readme.md", "license",
-     PARAMETER_TABLE)
+     "throughput.json", PARAMETER_TABLE)
 )  # fmt: skip
 _DEVICES = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\..*)?", re.IGNORECASE)  # of Windows
 
@@ -247,6 +248,11 @@ def positions_path(root: Path, model: str, step: int) -> Path:
 def training_path(root: Path, model: str) -> Path:
     """How a model of the lab was trained, and its losses."""
     return root / "training" / f"{check_name(model)}.json"
+
+
+def throughput_path(root: Path) -> Path:
+    """How fast the lab's models train beside one another, where somebody timed it."""
+    return root / "throughput.json"
 
 
 def training_files(root: Path) -> list[Path]:

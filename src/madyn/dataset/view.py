@@ -150,6 +150,11 @@ class Dataset:
         rest._statistics.update({model: self._statistics[model] for model in rest.models})
         return rest
 
+    @property
+    def is_own_folder(self) -> bool:
+        """Whether it is a folder that may be written to, and no cache of what the Hub or madyn has."""
+        return not self._shared
+
     def require_own_folder(self) -> None:
         """Raise DatasetError where this dataset lies in the Hub's cache, which is never written to."""
         if self._shared:

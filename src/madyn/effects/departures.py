@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,10 +34,12 @@ _NO_CHOICES = ("match_parameters",)  # what of a blueprint says nothing of how a
 
 @dataclass(frozen=True)
 class Departure:
-    """In what a model departs from the usual, in words (nothing: ""), and the usual model that it is paired with."""
+    """In what a model departs from the usual, in words (nothing: ""), the usual model that it is paired with, and the
+    level of each field in which it departs."""
 
     label: str = ""
     base: str = ""
+    levels: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -50,16 +52,18 @@ class _Known:
     parameters: int
 
 
-def departures(dataset: Dataset) -> dict[str, Departure]:
+def find_departures(dataset: Dataset) -> dict[str, Departure]:
     """In what each model departs. Models of a departure of which no pair is there count as usual: nothing is known of
     what it does."""
     known = {model: _read(dataset, model) for model in dataset}
     usual = _usual([one for one in known.values() if one])
-    labels = {model: _label(one, usual) if one else "" for model, one in known.items()}
+    levels = {model: _levels(one, usual) if one else {} for model, one in known.items()}
+    labels = {model: _label(changed) for model, changed in levels.items()}
     bases = {model: _base(model, known, labels) for model, label in labels.items() if label}
     paired = {labels[model] for model, base in bases.items() if base}
     return {
-        model: Departure(label, bases[model]) if label in paired else Departure() for model, label in labels.items()
+        model: Departure(label, bases[model], levels[model]) if label in paired else Departure()
+        for model, label in labels.items()
     }
 
 
@@ -81,9 +85,14 @@ def _usual(known: list[_Known]) -> dict[str, Any]:
     return {name: count.most_common(1)[0][0] for name, count in counts.items()}
 
 
-def _label(one: _Known, usual: Mapping[str, str]) -> str:
-    differ = [(name, one.choices.get(name)) for name, level in usual.items() if repr(one.choices.get(name)) != level]
-    return ", ".join(f"{name} {str(level).lower() if isinstance(level, bool) else level}" for name, level in differ)
+def _levels(one: _Known, usual: Mapping[str, str]) -> dict[str, Any]:
+    """What it has of each choice in which it departs."""
+    return {name: one.choices.get(name) for name, level in usual.items() if repr(one.choices.get(name)) != level}
+
+
+def _label(levels: Mapping[str, Any]) -> str:
+    shown = {name: str(level).lower() if isinstance(level, bool) else level for name, level in levels.items()}
+    return ", ".join(f"{name} {level}" for name, level in shown.items())
 
 
 def _base(model: str, known: Mapping[str, _Known | None], labels: Mapping[str, str]) -> str:
@@ -108,30 +117,45 @@ def departure_effects(table: pd.DataFrame, response: str, level: float = 0.95) -
 
     Returns:
         a row a departure: times, lower, upper, p, of the hypothesis that it is 1, corrected (p for how many are
-        compared), pairs. Intervals and p are nan for a single pair.
+        compared), pairs, spread (see `effects_of_pairs`). Intervals and p are nan for a single pair.
+    """
+    own = table.set_index("model")
+    paired = own[own["base"] != ""]
+    bases = own.loc[list(paired["base"])]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        change = np.log2(np.asarray(paired[response], float) / np.asarray(bases[response], float))
+    return effects_of_pairs(list(paired["departure"]), change, np.asarray(bases["architecture"]), level)
+
+
+def effects_of_pairs(departure: Sequence[str], change: Array, shapes: np.ndarray, level: float = 0.95) -> pd.DataFrame:
+    """As `departure_effects`, from n pairs.
+
+    Args:
+        departure: in what each pair differs, n words.
+        change: (n,) base-2 logarithms of what a response is multiplied by; pairs where it is not finite are left out.
+        shapes: (n,) what is the same for pairs of one shape.
+
+    Returns:
+        the same, with `spread`, the standard deviation of the logarithms (of the shapes' means where there are several;
+        nan for one).
     """
     import pandas as pd
     from scipy.stats import t
 
-    own = table.set_index("model")
-    paired = own[own["base"] != ""]
     rows = []
-    for label in dict.fromkeys(paired["departure"]):
-        here = paired[paired["departure"] == label]
-        bases = own.loc[list(here["base"])]
-        with np.errstate(invalid="ignore", divide="ignore"):
-            change = np.log2(np.asarray(here[response], float) / np.asarray(bases[response], float))
-        fine = np.isfinite(change)
-        change, shapes = change[fine], np.asarray(bases["architecture"])[fine]
-        if not len(change):
+    for label in dict.fromkeys(departure):
+        mine = np.array([one == label for one in departure]) & np.isfinite(change)
+        if not mine.any():
             continue
-        units = _units(change, shapes)
+        units = _units(change[mine], shapes[mine])
         mean, n = float(units.mean()), len(units)
-        error = float(units.std(ddof=1)) / math.sqrt(n) if n > 1 else math.nan
+        spread = float(units.std(ddof=1)) if n > 1 else math.nan
+        error = spread / math.sqrt(n)
         half = float(t.ppf((1 + level) / 2, n - 1)) * error if n > 1 else math.nan
         p = math.nan if n < 2 else float(2 * t.sf(abs(mean) / error, n - 1)) if error > 0 else float(mean == 0)
-        rows.append([label, 2**mean, 2 ** (mean - half), 2 ** (mean + half), p, len(change)])
-    frame = pd.DataFrame(rows, columns=["departure", "times", "lower", "upper", "p", "pairs"]).set_index("departure")
+        rows.append([label, 2**mean, 2 ** (mean - half), 2 ** (mean + half), p, int(mine.sum()), spread])
+    columns = ["departure", "times", "lower", "upper", "p", "pairs", "spread"]
+    frame = pd.DataFrame(rows, columns=columns).set_index("departure")
     frame.insert(4, "corrected", holm(frame["p"].to_numpy(float)))
     return frame
 

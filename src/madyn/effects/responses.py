@@ -17,7 +17,7 @@ import numpy as np
 from madyn.architecture import FEATURES, Architecture
 from madyn.curves import sampled
 from madyn.dataset import Dataset, open_dataset
-from madyn.effects.departures import departures
+from madyn.effects.departures import find_departures
 from madyn.errors import DatasetError
 from madyn.typing import Array
 
@@ -54,7 +54,7 @@ class Course:
     common_loss: float = math.nan
 
 
-def _at_equal_loss(course: Course) -> float:
+def at_equal_loss(course: Course) -> float:
     """The largest ratio when the held-out loss first falls to the common one; nan where it never does."""
     reached = np.flatnonzero(course.held_out <= course.common_loss)
     if len(reached) == 0:
@@ -68,7 +68,7 @@ def _at_equal_loss(course: Course) -> float:
 
 RESPONSES: Mapping[str, Callable[[Course], float]] = {
     "final ratio": lambda c: float(c.ratio[-1]),
-    "ratio at equal loss": _at_equal_loss,
+    "ratio at equal loss": at_equal_loss,
     "growth of the ratio": lambda c: float(c.ratio[-1] / c.ratio[0]),
     "growth of top 1": lambda c: float(c.top1[-1] / c.top1[0]),
     "growth of the median": lambda c: float(c.median[-1] / c.median[0]),
@@ -107,7 +107,7 @@ def model_responses(dataset: str | Path | Dataset) -> pd.DataFrame:
         a row a model: model, architecture (a number, the same for models that differ in their seed alone), the
         factors, the responses (nan where one cannot be said), held_out, the final held-out loss, and in what the model
         departs in wiring or recipe from the usual, with the model that it is paired with (departure and base, "" where
-        there is none; see `departures`). `attrs` hold common_loss, at which models are compared at equal loss.
+        there is none; see `find_departures`). `attrs` hold common_loss, at which models are compared at equal loss.
 
     Raises:
         DatasetError: an architecture or the statistics of a model are not there.
@@ -115,11 +115,11 @@ def model_responses(dataset: str | Path | Dataset) -> pd.DataFrame:
     import pandas as pd
 
     dataset, _ = whole_family(open_dataset(dataset))
-    courses = {model: _course(dataset, model) for model in dataset}
+    courses = {model: course_of(dataset, model) for model in dataset}
     final = np.array([course.held_out[-1] for course in courses.values()])
     common = float(np.quantile(final, EQUAL_LOSS_REACHED)) if np.isfinite(final).all() else math.nan
     numbers: dict[str, int] = {}
-    departing = departures(dataset)
+    departing = find_departures(dataset)
     rows = []
     for model, course in courses.items():
         shape = dataset.architecture(model)
@@ -143,7 +143,8 @@ def _built_as(dataset: Dataset, model: str) -> str:
     return str(told) + str(dataset.architecture(model).to_dict())
 
 
-def _course(dataset: Dataset, model: str) -> Course:
+def course_of(dataset: Dataset, model: str) -> Course:
+    """What a model did over its training; its common loss is not known. Raises DatasetError where that is one step."""
     ratio, top1, median = (dataset.trajectories(model, quantity) for quantity in ("ratio", "top1", "median"))
     if ratio.sizes["step"] < 2:
         raise DatasetError(f"{dataset.path}: {model} is measured at one step; what a run did needs two or more")

@@ -1,0 +1,63 @@
+"""`madyn control`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from madyn.cli.command import Command
+from madyn.cli.options import DatasetArgument, JsonOption, ModelsOption, OutFolderOption, say_written
+from madyn.terminal import print_json
+
+
+def control(
+    dataset: DatasetArgument,
+    model: ModelsOption = None,
+    throughput: Annotated[
+        bool,
+        typer.Option(
+            "--throughput",
+            help="First time updates of each remedy beside the plain model, on one thread of this machine: some "
+            "seconds a remedy. Kept in the dataset where that is a folder of yours.",
+        ),
+    ] = False,
+    out: OutFolderOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """What each remedy does to massive activations, and at what loss. [dim]madyn control control-suite[/dim]
+
+    --json prints {"path", "plain", "remedies", "machine", "missing"}: records of the columns of `Control.table`, those
+    of remedies with "levels", "conclusion" and "reported"; see docs/json.md.
+    """
+
+    from madyn.control import measure_throughput, study_control
+    from madyn.dataset import open_dataset
+    from madyn.dataset.throughput import write_throughput
+    from madyn.summaries.remedies import control_records, print_control
+
+    opened = open_dataset(dataset)
+    if model is not None:
+        opened = opened.select(model)
+    timed = measure_throughput(opened) if throughput else None
+    if timed is not None and opened.is_own_folder:
+        write_throughput(opened.path, timed)
+    found = study_control(opened, timed)
+    if as_json:
+        print_json(control_records(found, dataset))
+    else:
+        print_control(found, dataset)
+    if out is not None:
+        from madyn.dataset.files import write_text
+        from madyn.figures.draw import draw_figures
+        from madyn.summaries import print_not_drawn
+
+        for name, table in {"control": found.table, "pairs": found.pairs}.items():
+            write_text(out / f"{name}.csv", table.to_csv(index=False))
+        drawing = draw_figures(opened, models=model, out=out, only="analysis/control_*")
+        if not as_json:
+            print_not_drawn(drawing, opened)
+        say_written(out, as_json)
+
+
+COMMAND = Command(control, panel="Predict")
