@@ -18,6 +18,7 @@ from madyn.dataset.copying import bring
 from madyn.dataset.files import is_there, read_bytes, root_path, sha256
 from madyn.dataset.labelled import labelled_fits, labelled_statistics
 from madyn.dataset.leftovers import sweep
+from madyn.dataset.long_form import joined, long_form
 from madyn.dataset.remote import is_shipped, locate, match_remote
 from madyn.dataset.statistics import MAX_BYTES, parse_statistics, read_statistics
 from madyn.dataset.training import TrainingRecord, read_record
@@ -247,6 +248,35 @@ class Dataset:
                 "ratio"
             )
         return statistics.sel(quantity=quantity, drop=True).rename(quantity)
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """The statistics of all models in long form.
+
+        Returns:
+            a row a model, step, sequence and layer, in this order; columns model, step, sequence, layer, then top1,
+            top2, top3, median and ratio (top1 / median). About 80 bytes a row.
+
+        Raises:
+            DatasetError: as `statistics`; `sound()` leaves out the models that are damaged.
+        """
+        return long_form({model: self.statistics(model) for model in self.models})
+
+    def to_xarray(self) -> xr.Dataset:
+        """The statistics of all models as one labelled Dataset, joined by steps, sequences and layers.
+
+        Models differ in depth and in the steps that they were measured at: what one lacks is nan, which xarray's means
+        pass over. So memory goes with models x all their steps x the most sequences x the most layers, 40 bytes each,
+        whatever part of it was measured; `to_dataframe` holds only that part.
+
+        Returns:
+            variables top1, top2, top3, median and ratio, dims (model, step, sequence, layer); coordinate `layers`
+            (model), how many layers each has.
+
+        Raises:
+            DatasetError: as `statistics`.
+            UsageError: it would take more than 4 GB.
+        """
+        return joined({model: self.statistics(model) for model in self.models})
 
     def sequence_spread(self, model: str, quantity: str = "ratio") -> pd.DataFrame:
         """The spread over the sequences at the last step, as in Table 2 of the paper.
