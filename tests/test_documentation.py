@@ -50,6 +50,7 @@ INSTEAD = {
         "madyn quantization EleutherAI/pythia-14m --length 16 --out report/", "a model of the Hub",
     ),
     "madyn scan MODEL --features": ("madyn scan EleutherAI/pythia-14m --length 16 --features", "a model of the Hub"),
+    "madyn report tiny-suite --out report.html": ("madyn report family/ --out report.html", "162 models"),
     "madyn evaluate tiny-suite": ("madyn evaluate family/ --approach nearest", "three minutes"),
     "madyn watch massive-activations": ("madyn watch pythia/ --once", "it waits for what comes"),
     "madyn watch DATASET": ("madyn watch DATASET --once", "it waits for what comes"),

@@ -38,6 +38,7 @@ ORDER = [
     {"control"},
     {"figures"},
     {"summaries"},
+    {"report"},
     {"demo"},
     {"cli"},
     {"__main__"},

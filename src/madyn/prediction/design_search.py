@@ -374,3 +374,30 @@ def _remarks(
             f"An interval holds for a design that was chosen beforehand; the best of {searched:,} predictions tends "
             "to be flattered."
         )
+
+
+def left_out_numbers(predictor: Predictor, name: str = "max ratio") -> tuple[pd.DataFrame, Evidence]:
+    """A number of each model beside what was predicted of it without its architecture.
+
+    Args:
+        name: of `OBJECTIVES`.
+
+    Returns:
+        a row a model: model, measured, predicted, lower and upper (the median and a 90 % interval); and how good they
+        are.
+    """
+    import pandas as pd
+
+    objective = _objective(name, None, None)
+    evidence, seen = _evidence(predictor, objective)
+    state, rows = predictor.state, _rows_by_model(predictor.state.table)
+    spread = state.uncalibrated * state.calibration.scale
+    lasts = {model: state.table.subjects[model].training.steps for model in rows}
+    said = [objective.of(state.predicted[mine], state.table.positions, lasts[m]) for m, mine in rows.items()]
+    wide = [one_spread(spread[mine][np.newaxis])[0] for mine in rows.values()]
+    last = predictor.training.steps
+    bounds = [objective.in_units(v, last) for v in evidence.interval(np.array(said), np.array(wide))]
+    measured = objective.in_units(np.array([seen[model] for model in rows]), last)
+    lower, middle, upper = bounds
+    columns = {"model": list(rows), "measured": measured, "predicted": middle, "lower": lower, "upper": upper}
+    return pd.DataFrame(columns), evidence

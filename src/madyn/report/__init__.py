@@ -1,0 +1,10 @@
+"""A report: one page that says what is in a dataset, or what a model's massive activations are and do.
+
+dataset_parts   its parts, each with pictures, tables and a sentence on what they show
+write_report    the page: one file that works without a network
+"""
+
+from madyn.report.contents import Part, Table, dataset_parts
+from madyn.report.page import write_report
+
+__all__ = ["Part", "Table", "dataset_parts", "write_report"]
