@@ -67,6 +67,7 @@ PARSED = {
     "madyn watch s3://bucket/runs --interval 300": "a bucket",
     "madyn lab control-suite --out control/": "a day of one core",
     "madyn control control/ --throughput": "models that the lab has trained, which test_control has",
+    "madyn export pythia/ --out arrays/ --format zarr": "zarr, which test_exporting asks for",
     "madyn scan MODEL --images FOLDER": "a vision model and images, which test_scan has",
 }
 """Lines of which only the options are looked at, and why."""

@@ -134,6 +134,7 @@ MOST_WORKERS = 1024
 _EXTRAS = {
     **dict.fromkeys(("sklearn", "xgboost", "shap", "joblib"), "predict"),
     **dict.fromkeys(("ray", "s3fs", "aiobotocore", "botocore"), "cluster"),
+    **dict.fromkeys(("pyarrow", "zarr"), "export"),
 }
 
 

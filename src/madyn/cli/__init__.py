@@ -29,7 +29,7 @@ app = typer.Typer(
 
 _ORDER = (
     "demo", "scan", "plan", "trace", "verify", "lab", "fit", "figures", "compare", "forecast", "predict", "evaluate",
-    "design", "effects", "watch", "show", "check",
+    "design", "effects", "watch", "show", "check", "export", "publish",
 )  # fmt: skip
 
 

@@ -67,7 +67,7 @@ PARAMETER_COLUMNS = {"param_A": "A1", "param_λ": "A2", "param_γ": "beta", "par
 
 CARD_COLUMNS = ("model", "layer_index", "layer_index_norm", *CARD, *PARAMETER_COLUMNS)
 
-_TEXT_COLUMNS = (
+TEXT_COLUMNS = (
     "model",
     *(name for name, one in FIELDS.items() if one.cell == "text"),
     "message",
@@ -210,7 +210,7 @@ def write_parameter_table(root: Path, rows: Sequence[Mapping[str, Any]]) -> None
     writer = csv.DictWriter(text, fieldnames=list(columns), lineterminator="\n")
     writer.writeheader()
     for row in rows:
-        writer.writerow({name: table_cells.written(value, name in _TEXT_COLUMNS) for name, value in row.items()})
+        writer.writerow({name: table_cells.written(value, name in TEXT_COLUMNS) for name, value in row.items()})
     write_text(layout.inside(root, root / layout.PARAMETER_TABLE), text.getvalue())
 
 
@@ -243,7 +243,7 @@ def read_table_rows(root: Path) -> list[dict[str, Any]]:
     columns, rows, _ = _sound_cells(path)
     return [
         {
-            name: table_cells.unescape(cell) if name in _TEXT_COLUMNS else cell
+            name: table_cells.unescape(cell) if name in TEXT_COLUMNS else cell
             for name, cell in zip(columns, cells, strict=True)
         }
         for cells in rows
@@ -266,12 +266,12 @@ def read_parameter_table(root: Path) -> pd.DataFrame:
     text = io.StringIO()
     csv.writer(text).writerows([columns, *rows])
     missing: dict[str, list[str]] = {
-        name: [""] if name in _TEXT_COLUMNS else list(table_cells.MISSING) for name in columns
+        name: [""] if name in TEXT_COLUMNS else list(table_cells.MISSING) for name in columns
     }
     try:
         table = pd.read_csv(
             io.StringIO(text.getvalue()),
-            dtype={name: str for name in columns if name in _TEXT_COLUMNS},  # pyright: ignore[reportArgumentType]
+            dtype={name: str for name in columns if name in TEXT_COLUMNS},  # pyright: ignore[reportArgumentType]
             na_values=missing,
             keep_default_na=False,
             low_memory=False,
@@ -280,7 +280,7 @@ def read_parameter_table(root: Path) -> pd.DataFrame:
     except (ValueError, OverflowError, pd.errors.ParserError) as e:
         raise DatasetError(f"{path}: not a table: {one_line(e)}") from e
     for place, name in enumerate(columns):
-        if name in _TEXT_COLUMNS:
+        if name in TEXT_COLUMNS:
             table[name] = table[name].map(table_cells.unescape, na_action="ignore")
         elif _KINDS.get(name) == "number":  # to the last bit, which pandas does not promise
             table[name] = [math.nan if value is None else value for value in map(as_number, _column(rows, place))]

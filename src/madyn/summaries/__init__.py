@@ -4,6 +4,7 @@ from madyn.summaries.comparing import comparison_tables, print_comparison
 from madyn.summaries.contents import dataset_contents, print_check, print_contents, print_locations
 from madyn.summaries.designs import print_designs
 from madyn.summaries.drawing import print_drawing, print_not_drawn
+from madyn.summaries.exporting import export_contents, print_export
 from madyn.summaries.families import print_effects, print_lab, print_suite_costs
 from madyn.summaries.fitting import fit_tables, print_fits
 from madyn.summaries.forecasting import print_forecast
@@ -16,6 +17,7 @@ from madyn.summaries.verifying import print_verifications
 __all__ = [
     "comparison_tables",
     "dataset_contents",
+    "export_contents",
     "fit_tables",
     "prediction_tables",
     "print_check",
@@ -26,6 +28,7 @@ __all__ = [
     "print_drawing",
     "print_effects",
     "print_evaluation",
+    "print_export",
     "print_features",
     "print_fits",
     "print_forecast",
