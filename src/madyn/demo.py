@@ -16,6 +16,7 @@ from madyn.dataset import Dataset, open_dataset
 from madyn.errors import DatasetError
 from madyn.lab import LabReport, LabSuite, Measuring, ModelEntry, Recipe, TrainingText, run_suite
 from madyn.lab.corpora import probe_of
+from madyn.report import dataset_parts, write_report
 from madyn.summaries import print_evaluation, print_fits
 from madyn.summaries.numbers import band
 from madyn.sweep import trace
@@ -94,6 +95,9 @@ def run_demo(
         name, reason = next(iter(drawing.failed.items()))
         raise DatasetError(f"{len(drawing.failed)} figures failed, {name} first: {reason}")
 
+    console.print("6. Write the report", style="bold")
+    write_report(dataset_parts(dataset), out / "report.html", "demo")
+
     faults = [fault for path in (out, out / "unseen") for fault in check_dataset(path).faults]
     if faults:
         raise DatasetError(f"the dataset does not pass its check: {faults[0]}")
@@ -170,4 +174,7 @@ def _print_summary(dataset: Dataset, figures: int) -> None:
     )
     print_fits(dataset)
     console.print(f"{figures} figures and the dataset: {dataset.path}/; the unseen model: {dataset.path}/unseen/")
-    console.print(f"look at {dataset.path}/analysis/ first, then {dataset.path}/unseen/predicted_and_measured.png")
+    console.print(
+        f"the pictures: {dataset.path}/analysis/ first, then {dataset.path}/unseen/predicted_and_measured.png"
+    )
+    console.print(f"open {dataset.path}/report.html in a browser: all of it on one page", style="bold")
