@@ -51,8 +51,10 @@ class Inputs:
     def __init__(self, table: CurveTable) -> None:
         self.of_model = list(table.features)
         raw = self._raw(table.rows)
-        self._centre, scale = raw.mean(axis=0), raw.std(axis=0)
-        self._scale = np.where(scale > 0, scale, 1.0)
+        # The mean of what is all the same may be another number, by a rounding, and its deviation more than 0.
+        varies = np.ptp(raw, axis=0) > 0
+        self._centre = np.where(varies, raw.mean(axis=0), raw[0])
+        self._scale = np.where(varies, raw.std(axis=0), 1.0)
 
     def __call__(self, rows: pd.DataFrame) -> Array:
         return (self._raw(rows) - self._centre) / self._scale

@@ -3,7 +3,8 @@
 The grid has the whole numbers of layers, the widths that are multiples of what the family's are, the heads that divide
 them, the MLP ratios of the family and the whole numbers among them, and of every other size what the family has of it;
 where that is too many, fewer are taken,
-evenly, and a note says so.
+evenly, and a note says so. Where models differ in wiring, each wiring that was trained is taken as a whole, with such
+shapes as lie within the sizes that it was trained at: the predictor knows nothing of what another would do.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ import numpy as np
 from madyn.architecture import FIELDS, SEARCHED, Architecture
 from madyn.errors import UsageError
 from madyn.features import Feature
-from madyn.prediction.inputs import divisors
+from madyn.prediction.inputs import Subject, as_wiring, divisors
 from madyn.prediction.predictor import Predictor
+from madyn.prediction.wired import chosen_of, label, wired
 
 Range = tuple[float | None, float | None]
 """From and to, both included; None where that end is open."""
@@ -59,21 +61,36 @@ class Limits(_Sizes):
         parameters: their number; open by default.
         width_multiple: hidden sizes are multiples of it; by default the greatest common divisor of the trained ones.
         max_loss: the predicted held-out loss, nats a token, is at most this.
+        max_loss_more: the predicted held-out loss is at most so much more, as a share, than that of the usual wiring at
+            the same shape: 0.01 for 1 %. Where the usual wiring was trained with wider or narrower MLPs alone, as where
+            what a wiring adds is taken from the MLP, the shape is that with the nearest of them.
         below: the 95 % quantile of the largest ratio of any layer at any step is below this.
+        wiring: levels that a design's wiring has, by field; of other fields it may have any that was trained.
 
     Raises:
-        UsageError: a number is not positive, or a range ends before it begins.
+        UsageError: a number is not positive, a range ends before it begins, or there is no such wiring.
     """
 
     parameters: Range = _OPEN
     width_multiple: int | None = None
     max_loss: float | None = None
+    max_loss_more: float | None = None
     below: float | None = None
+    wiring: Mapping[str, str] | None = None
 
     def __post_init__(self) -> None:
         if self.width_multiple is not None and not isinstance(self.width_multiple, int):
             raise UsageError(f"width_multiple is {self.width_multiple!r}; it is a whole number")
+        if not isinstance(self.wiring, (Mapping, type(None))):
+            raise UsageError(f'wiring is {self.wiring!r:.80}; it is levels by field, as {{"attention": "softmax1"}}')
+        as_wiring(self.wiring or {})
+        more = self.max_loss_more
+        is_number = isinstance(more, (int, float)) and not isinstance(more, bool)
+        if more is not None and not (is_number and math.isfinite(more) and more >= 0):
+            raise UsageError(f"max_loss_more is {more!r:.80}; it is a share, 0.01 for 1 % more, and not below 0")
         for f in fields(self):
+            if f.name in ("wiring", "max_loss_more"):
+                continue
             value = getattr(self, f.name)
             ends = value if isinstance(value, tuple) else (value,)
             for end in ends:
@@ -95,8 +112,7 @@ def bounds_of(limits: Limits, family: Sequence[Architecture], extrapolate: bool)
     """The range of each axis; one that is not given is the family's."""
     ranges, refused = {}, []
     for name, (low, high) in limits.axes.items():
-        own = [float(AXES[name].of(architecture)) for architecture in family]
-        least, most = min(own), max(own)
+        least, most = ends_of(name, family)
         low = low if low is not None else least if high is None else min(least, high)
         high = high if high is not None else max(most, low)
         ranges[name] = (low, high)
@@ -110,15 +126,70 @@ def bounds_of(limits: Limits, family: Sequence[Architecture], extrapolate: bool)
     return ranges
 
 
-def candidates(
+def candidates(predictor: Predictor, limits: Limits, extrapolate: bool) -> tuple[list[Subject], list[str]]:
+    """The models to predict, and notes on them.
+
+    Raises:
+        UsageError: limits that lie outside the data, or that nothing keeps.
+    """
+    families = wired(predictor)
+    family = [architecture for own in families.values() for architecture in own]
+    bounds = bounds_of(limits, family, extrapolate)
+    chosen = chosen_of(families, limits.wiring or {})
+    found, notes, refused = [], {}, {}
+    for wiring, own in chosen.items():
+        try:
+            within = bounds if extrapolate or len(families) == 1 else _within(bounds, own)
+            shapes, said = _shapes(predictor, limits, within, family if extrapolate else own, own, len(chosen))
+        except UsageError as e:
+            refused[wiring] = e
+            continue
+        found += [Subject(shape, predictor.training, wiring) for shape in shapes]
+        notes |= dict.fromkeys(said)
+    if not found:
+        raise next(iter(refused.values()))
+    if len(families) > 1:
+        sizes = "" if extrapolate else ", each at sizes within those that it was trained at"
+        notes[
+            f"{len(chosen) - len(refused)} of {len(families)} trained wirings were searched{sizes}. Of other "
+            "combinations of their levels nothing is known."
+        ] = None
+    if refused:
+        names = "; ".join(label(wiring, predictor.wiring) for wiring in refused)
+        notes[f"No model within the limits has the wiring {names}."] = None
+    return found, list(notes)
+
+
+def _within(bounds: Mapping[str, tuple[float, float]], own: Sequence[Architecture]) -> dict[str, tuple[float, float]]:
+    """What of the ranges the models with a wiring have."""
+    within = {}
+    for name, (low, high) in bounds.items():
+        least, most = ends_of(name, own)
+        within[name] = max(low, least), min(high, most)
+        if within[name][0] > within[name][1]:
+            raise UsageError(
+                f"no design: {name} {span(low, high)}, where the models with this wiring have {span(least, most)}"
+            )
+    return within
+
+
+def ends_of(name: str, family: Sequence[Architecture]) -> tuple[float, float]:
+    """The least and the most that some models have of an axis."""
+    own = [float(AXES[name].of(architecture)) for architecture in family]
+    return min(own), max(own)
+
+
+def _shapes(
     predictor: Predictor,
     limits: Limits,
     bounds: Mapping[str, tuple[float, float]],
     family: Sequence[Architecture],
+    own: Sequence[Architecture],
+    wirings: int,
 ) -> tuple[list[Architecture], list[str]]:
-    """The shapes to predict, and notes on them."""
+    """The shapes of one of several wirings, whose models have the shapes `own`, and notes on them."""
     sizes, notes = _grid(limits, bounds, family)
-    common, said = _common(family)
+    common, said = _common(own, [subject.architecture for subject in predictor.state.table.subjects.values()])
     base = predictor.architecture(**common, **sizes[0])
     shapes = [replace(base, **changed) for changed in sizes]
     verdicts = [_faults(shape, limits, bounds) for shape in shapes]
@@ -134,20 +205,38 @@ def candidates(
         said.append(
             f"Parameters are an estimate: they are counted as in GPT-NeoX, and these models are {base.model_type}."
         )
-    kept = _thinned(allowed)
+    kept = _thinned(allowed, wirings)
     if len(kept) < len(allowed):
         notes.append(f"{len(kept):,} of {len(allowed):,} shapes were searched, spread evenly over them.")
     return kept, notes + said
 
 
-def _common(family: Sequence[Architecture]) -> tuple[dict[str, Any], list[str]]:
-    """What the models differ in besides what is searched, as most of them have it, and a note on each."""
+def plain_twins(predictor: Predictor, subjects: Sequence[Subject]) -> list[Subject]:
+    """The model of the usual wiring that has the shape of each: its MLP as wide, or as nearly as that wiring was
+    trained with."""
+    own = wired(predictor)[predictor.wiring]
+    common, _ = _common(own, [subject.architecture for subject in predictor.state.table.subjects.values()])
+    least, most = ends_of("MLP ratio", own)
+    twins = []
+    for shape, *_ in subjects:
+        width = round(min(max(shape.mlp_ratio, least), most) * shape.hidden_size)
+        twins.append(Subject(replace(shape, **common, intermediate_size=width), predictor.training, predictor.wiring))
+    return twins
+
+
+def _common(own: Sequence[Architecture], family: Sequence[Architecture]) -> tuple[dict[str, Any], list[str]]:
+    """What the models of a family differ in besides what is searched, as most of those with one wiring have it, and a
+    note on each in which these differ."""
     usual: dict[str, Any] = {}
+    said = []
     for name in FIELDS:
-        counts = Counter(getattr(architecture, name) for architecture in family)
-        if name not in VARIED and len(counts) > 1:
-            usual[name] = counts.most_common(1)[0][0]
-    return usual, [f"{name} varies among the models; the designs have {value}." for name, value in usual.items()]
+        if name in VARIED or len({getattr(architecture, name) for architecture in family}) < 2:
+            continue
+        counts = Counter(getattr(architecture, name) for architecture in own)
+        usual[name] = counts.most_common(1)[0][0]
+        if len(counts) > 1:
+            said.append(f"{name} varies among the models; the designs have {usual[name]}.")
+    return usual, said
 
 
 def _grid(
@@ -247,14 +336,14 @@ def none_left(count: int, reasons: Counter[str], hints: Mapping[str, str]) -> Us
     return UsageError(f"no design meets all constraints: of {count:,} shapes, {'; '.join(said)}")
 
 
-def _thinned(shapes: list[Architecture]) -> list[Architecture]:
-    """As many shapes as can be predicted in seconds: one from each of equal stretches of the list.
+def _thinned(shapes: list[Architecture], wirings: int = 1) -> list[Architecture]:
+    """As many shapes as can be predicted in seconds, in so many wirings: one from each of equal stretches of the list.
 
     Which one is drawn: a fixed place in the stretch would beat with the grid's own period, and always take the same
     number of heads, say.
     """
     mean = sum(shape.num_hidden_layers for shape in shapes) / len(shapes)
-    most = max(1, int(_LAYERS_AT_MOST / mean))
+    most = max(1, int(_LAYERS_AT_MOST / wirings / mean))
     if len(shapes) <= most:
         return shapes
     edges = np.linspace(0, len(shapes), most + 1).astype(int)

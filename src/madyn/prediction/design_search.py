@@ -3,36 +3,47 @@
 All shapes on a grid within the limits are predicted, which takes seconds, so that no optimiser is needed. Those are
 kept that no other shape beats both in what is wanted and in the held-out loss, since a model may have small
 activations because it learns little. What is wanted is one number of a whole model, the largest over layers and steps,
-say, and is calibrated as such: the largest of many noisy values lies above the largest of their medians.
+say, and is calibrated as such: the largest of many noisy values lies above the largest of their medians. Where models
+differ in wiring, a design is a shape and a wiring.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from madyn.architecture import SEARCHED, Architecture
 from madyn.errors import UsageError
-from madyn.prediction.candidates import TO_EXTRAPOLATE, VARIED, Limits, bounds_of, candidates, none_left, span
-from madyn.prediction.conformal import one_spread
-from madyn.prediction.derived import LARGEST_LOG, in_units, quantity
+from madyn.prediction.candidates import (
+    AXES,
+    TO_EXTRAPOLATE,
+    VARIED,
+    Limits,
+    candidates,
+    ends_of,
+    none_left,
+    plain_twins,
+    span,
+)
+from madyn.prediction.derived import LARGEST_LOG
+from madyn.prediction.expected import Expectations, Expected, rows_by_model
 from madyn.prediction.inputs import Subject
-from madyn.prediction.losses import Evidence, LossLaw, fit_losses
-from madyn.prediction.predictor import Predictor
+from madyn.prediction.losses import Evidence
+from madyn.prediction.objectives import LARGEST, OBJECTIVES, Objective, largest_over_layers, objective_named
+from madyn.prediction.predictor import ENOUGH_ARCHITECTURES, Predictor, too_few
 from madyn.prediction.table import CurveTable, nearest_models
+from madyn.prediction.wired import label, wired
 from madyn.typing import Array
+from madyn.wirings import Wiring
 
 if TYPE_CHECKING:
     import pandas as pd
-
-
-_LAYERS_A_BATCH = 4_000  # predicted in one call, which bounds the memory
 
 
 @dataclass(frozen=True)
@@ -42,16 +53,18 @@ class Designs:
     Attributes:
         objective: what is wanted, in words: "lowest max ratio".
         against: "held-out loss", or "parameters" where no losses are known; less is better.
-        table: a row a design: the fields of its architecture that were varied, head_size, mlp_ratio, parameters;
-            objective_lower, objective, objective_upper and loss_lower, loss, loss_upper (the median and a 90 % interval
-            for a single run; nan where no losses are known); nearest (a trained model), distance (in standard
-            deviations of the features; 0 is the same shape), nearest_objective and nearest_loss (means over its seeds;
-            nan where it was not measured), and outside (in words, what of it lies outside the data; empty if nothing
-            does).
-        architectures: of the rows.
-        searched: how many shapes were predicted.
-        evidence: how well two numbers were predicted for architectures left out: "objective", as its logarithm, and
-            "loss", where losses are known.
+        table: a row a design: wiring, where the trained models differ in it (in words: in what it departs from what
+            most of them have, or "usual"); the fields of its architecture that were varied, head_size, mlp_ratio,
+            parameters; objective_lower, objective, objective_upper and loss_lower, loss, loss_upper (the median and a
+            90 % interval for a single run; nan where no losses are known); nearest (a trained model), distance (in
+            standard deviations of the features; 0 is the same shape and wiring), nearest_objective and nearest_loss
+            (means over its seeds; nan where it was not measured), and outside (in words, what of it lies outside the
+            data; empty if nothing does).
+        architectures, wirings: of the rows.
+        searched: how many shapes were predicted, each counted once for each of its wirings.
+        evidence: how well two numbers were predicted for what was left out: "objective", as its logarithm, and "loss",
+            where losses are known. Where wirings vary and some designs are known by their own runs alone, these may be
+            of runs left out, or have "objective, runs" and "loss, runs" beside them.
         notes: what to know before believing it.
     """
 
@@ -59,55 +72,21 @@ class Designs:
     against: str
     table: pd.DataFrame
     architectures: list[Architecture]
+    wirings: list[Wiring]
     searched: int
     evidence: Mapping[str, Evidence]
     notes: list[str]
 
     def __repr__(self) -> str:
         return (
-            f"<madyn Designs: {self.objective} against {self.against}\n {len(self.table)} of {self.searched:,} shapes "
-            "are beaten by no other\n table, architectures, evidence, notes>"
+            f"<madyn Designs: {self.objective} against {self.against}\n {len(self.table)} of {self.searched:,} "
+            f"{self.candidates} are beaten by no other\n table, architectures, wirings, evidence, notes>"
         )
 
-
-class _Objective(NamedTuple):
-    """One number of a model: `of` takes log curves (layers, P), their positions (P,) and the last step, and gives the
-    natural logarithm of a ratio, or of 1 + a step."""
-
-    name: str
-    of: Callable[[Array, Array, float], float]
-
     @property
-    def is_step(self) -> bool:
-        return self.name == "peak step"
-
-    def in_units(self, values: Array, last_step: float) -> Array:
-        """The ratio, at least 1, or the step, within the run."""
-        if self.is_step:
-            return np.clip(in_units("peak step", values), 0.0, last_step)
-        return in_units("ratio", np.clip(values, 0.0, LARGEST_LOG))
-
-
-def _peak_of_model(curves: Array, at: Array, last: float) -> float:
-    """Where the largest ratio over layers peaks; the last step where it never falls by a tenth."""
-    step = float(quantity("peak step")(curves.max(axis=0), at, last))
-    return step if math.isfinite(step) else math.log1p(last)
-
-
-def _largest_over_layers(name: str) -> Callable[[Array, Array, float], float]:
-    of_layer = quantity(name)
-    return lambda curves, at, last: float(of_layer(curves, at, last).max())
-
-
-OBJECTIVES: Mapping[str, Callable[[Array, Array, float], float]] = {
-    "max ratio": _largest_over_layers("largest ratio"),
-    "final ratio": _largest_over_layers("final ratio"),
-    "peak step": _peak_of_model,
-}
-"""What can be wanted, by name: the largest ratio over all layers and steps, that over all layers at the last step, and
-the step at which the largest ratio over the layers is reached."""
-
-_LARGEST = _Objective("max ratio", OBJECTIVES["max ratio"])
+    def candidates(self) -> str:
+        """What was searched, in words."""
+        return "shapes and wirings" if "wiring" in self.table else "shapes"
 
 
 def design(
@@ -120,6 +99,10 @@ def design(
     extrapolate: bool = False,
 ) -> Designs:
     """Search architectures for the lowest or highest value of an objective, against the held-out loss.
+
+    Where the trained models differ in wiring, each wiring that was trained is searched with the shapes within its own
+    models' sizes. What fewer than five shapes have of a wiring is not predicted: a model that several runs are known of
+    is taken to do what they did.
 
     Args:
         predictor: a fitted one. What is not searched (vocabulary, rotary share, training, ...) is as most of its models
@@ -136,50 +119,62 @@ def design(
         UsageError: an unknown objective, limits outside the data, or no design within the limits.
     """
     limits = limits or Limits()
-    objective, training, table = _objective(minimize, maximize, at), predictor.training, predictor.state.table
-    family = [subject.architecture for subject in table.subjects.values()]
-    bounds = bounds_of(limits, family, extrapolate)
+    objective, training = objective_named(minimize, maximize, at), predictor.training
     beyond = _beyond(at, training.steps, extrapolate)
-    architectures, notes = candidates(predictor, limits, bounds, family)
-    subjects = [Subject(architecture, training, predictor.wiring) for architecture in architectures]
+    expectations = Expectations(predictor)
+    subjects, notes = candidates(predictor, limits, extrapolate)
+    families = wired(predictor)
+    if limits.max_loss_more is not None and len(families) == 1:
+        raise UsageError(
+            "max_loss_more (--max-loss in %) compares wirings with the usual one, and all trained models have one"
+        )
 
-    law = fit_losses(table)
-    losses = law.interval(subjects) if law else (np.full(len(subjects), np.nan),) * 3
-    (values, peaks), uncalibrated = _predicted(predictor, subjects, (objective, _LARGEST))
-    evidence, seen = _evidence(predictor, objective)
-    more = _drift(table, at, training.steps) if beyond else 0.0
+    losses, twins = _losses(expectations, predictor, limits, subjects)
+    if losses is not None and len(families) > 1 and not np.isfinite(losses.median).all():
+        known = np.flatnonzero(np.isfinite(losses.median))
+        notes.append(_UNKNOWN_LOSS.format(len(subjects) - len(known)))
+        subjects, twins = [subjects[i] for i in known], twins[known]
+        losses = losses.take(known)
+    expected = expectations.of(
+        subjects, objective, _drift(predictor.state.table, at, training.steps) if beyond else 0.0
+    )
     # Bounded before they are compared: what lies beyond a bound is worth the bound and no more.
-    wanted = [objective.in_units(v, training.steps) for v in evidence.interval(values, uncalibrated, more)]
+    wanted = [objective.in_units(v, training.steps) for v in expected.ends]
 
-    allowed = np.flatnonzero(_allowed(limits, law, losses[1], _upper(predictor, peaks, uncalibrated)))
+    peaks = expectations.of(subjects, LARGEST).upper if limits.below is not None else None
+    allowed = np.flatnonzero(_allowed(limits, len(subjects), losses and losses.median, twins, peaks))
     first = wanted[1] if minimize is not None else -wanted[1]
-    second = losses[1] if law else np.array([float(a.num_parameters) for a in architectures])
+    second = losses.median if losses else np.array([float(s.architecture.num_parameters) for s in subjects])
     costs = np.column_stack([first, second])
     front = allowed[pareto_front(costs[allowed])]
     front = front[np.lexsort((second[front], first[front]))]
 
-    table = _table(predictor, [subjects[i] for i in front], objective, seen, beyond)
+    table = _table(predictor, [subjects[i] for i in front], objective, expectations.measured(objective), beyond)
     columns = {f"objective{end}": value[front] for end, value in zip(_ENDS, wanted, strict=True)}
-    columns |= {f"loss{end}": value[front] for end, value in zip(_ENDS, losses, strict=True)}
-    table = table.assign(**columns).reindex(columns=list(_COLUMNS))
-    shown = {"objective": evidence, **({"loss": law.evidence} if law else {})}
-    caution = predictor.caution()
+    found = losses.ends if losses else np.full((3, len(subjects)), np.nan)
+    columns |= {f"loss{end}": value[front] for end, value in zip(_ENDS, found, strict=True)}
+    shown = ["wiring", *_COLUMNS] if len(families) > 1 else [*_COLUMNS]
+    table = table.assign(**columns).reindex(columns=shown)
+    evidence = _evidence("objective", expected) | (_evidence("loss", losses) if losses else {})
+    cautions = _cautions(evidence, predictor) if len(families) > 1 else [predictor.caution()]
     return Designs(
         objective=f"{'lowest' if minimize is not None else 'highest'} {objective.name}",
-        against="held-out loss" if law else "parameters",
+        against="held-out loss" if losses else "parameters",
         table=table,
-        architectures=[architectures[i] for i in front],
+        architectures=[subjects[i].architecture for i in front],
+        wirings=[subjects[i].wiring for i in front],
         searched=len(subjects),
-        evidence=shown,
+        evidence=evidence,
         notes=[
-            *([caution] if caution else []),
+            *(caution for caution in cautions if caution),
             *notes,
             *([_AFTER_THE_END] if beyond else []),
-            *_remarks(objective, shown, table, len(subjects), training.steps),
+            *_remarks(objective, evidence, table, len(subjects), training.steps),
         ],
     )
 
 
+_SAME = 1e-12  # of a share: what is exactly as much more is not more
 _ENDS = ("_lower", "", "_upper")
 _DERIVED = tuple(name for name, one in SEARCHED.items() if one.formula is not None)
 _COLUMNS = (
@@ -192,27 +187,63 @@ _COLUMNS = (
 )
 
 
+_UNKNOWN_LOSS = (
+    f"Fewer than {ENOUGH_ARCHITECTURES} architectures have a held-out loss, so that none is predicted: {{:,}} shapes "
+    "and wirings that were not trained twice are left out of the search."
+)
+
+
+def _losses(
+    expectations: Expectations, predictor: Predictor, limits: Limits, subjects: Sequence[Subject]
+) -> tuple[Expected | None, Array]:
+    """The losses of n models, None where none can be told, and of the model of the usual wiring that each is compared
+    with, (n,), where that is asked for."""
+    twins = plain_twins(predictor, subjects) if limits.max_loss_more is not None else []
+    both, count = expectations.losses([*subjects, *twins]), len(subjects)
+    if both is None or not twins:
+        return both, np.full(count, np.nan)
+    return both.take(np.arange(count)), both.median[count:]
+
+
+def _evidence(name: str, expected: Expected) -> dict[str, Evidence]:
+    """What a number rests on; where it is two things, what was predicted first."""
+    kinds = dict(expected.evidence)
+    runs = kinds.pop("runs", None)
+    said = dict.fromkeys([name], next(iter(kinds.values()), runs))
+    if kinds and runs:
+        said[f"{name}, runs"] = runs
+    return {what: one for what, one in said.items() if one is not None}
+
+
+def _cautions(evidence: Mapping[str, Evidence], predictor: Predictor) -> list[str]:
+    """What to know first where wirings vary: what was not learned from, and how the numbers are known."""
+    kinds = {one.left_out: one for one in evidence.values()}
+    return [
+        *predictor.not_learned(),
+        *(_KNOWN_BY[what] for what in kinds),
+        *(too_few(one.calibration.architectures, what, one.calibration.is_proven) for what, one in kinds.items()),
+    ]
+
+
+_KNOWN_BY = {
+    "runs": (
+        f"A wiring that fewer than {ENOUGH_ARCHITECTURES} shapes have is known where it was trained: what is said of a "
+        "model with several runs is their mean, and its interval, for one more run, is from how far each run lies from "
+        "the mean of its fellows. Nothing is predicted there."
+    ),
+    "shapes": "What is predicted has its interval from shapes that were left out in all their wirings.",
+    "architectures": (
+        "What is predicted has its interval from wirings that were left out, which nothing else tells of. A wiring "
+        "that was trained comes nearer; but where it has one run, nothing tells what its seed's chance is."
+    ),
+}
+
+
 def pareto_front(costs: Array) -> NDArray[np.bool_]:
     """Which of n points with two costs, (n, 2), no other point beats: none is as low in both and lower in one."""
     distinct, which = np.unique(costs, axis=0, return_inverse=True)  # by the first cost, then by the second
     lowest_before = np.minimum.accumulate(np.concatenate([[np.inf], distinct[:-1, 1]]))[: len(distinct)]
     return (distinct[:, 1] < lowest_before)[which.reshape(-1)]
-
-
-def _objective(minimize: str | None, maximize: str | None, at: int | None) -> _Objective:
-    known = ", ".join(f"'{name}'" for name in OBJECTIVES)
-    if (minimize is None) == (maximize is None):
-        raise UsageError(f"say what is wanted, by either minimize or maximize; there are {known}")
-    name = (minimize or maximize or "").strip().lower()
-    if name not in OBJECTIVES:
-        raise UsageError(f"there is no objective {name!r}; there are {known}")
-    if at is None:
-        return _Objective(name, OBJECTIVES[name])
-    if name != "max ratio":
-        raise UsageError(f"a step goes with 'max ratio', not with {name!r}")
-    if at < 0:
-        raise UsageError(f"at is {at}; steps count from 0")
-    return _Objective(f"max ratio at {at}", _largest_over_layers(f"ratio at {at}"))
 
 
 _AFTER_THE_END = (
@@ -231,88 +262,57 @@ def _beyond(at: int | None, last: int, extrapolate: bool) -> str:
     return said
 
 
-def _predicted(
-    predictor: Predictor, subjects: Sequence[Subject], objectives: Sequence[_Objective]
-) -> tuple[Array, Array]:
-    """Each objective of n models, (objectives, n), and one standard deviation of each model's curves, (n,), before
-    calibration, as `Evidence` wants it.
-    """
-    state, last = predictor.state, predictor.training.steps
-    values, uncalibrated = np.empty((len(objectives), len(subjects))), np.empty(len(subjects))
-    size = max(1, _LAYERS_A_BATCH // max(subject.architecture.num_hidden_layers for subject in subjects))
-    for start in range(0, len(subjects), size):
-        batch = subjects[start : start + size]
-        for i, (curves, spread) in enumerate(predictor.log_curves(batch), start):
-            values[:, i] = [objective.of(curves, state.table.positions, last) for objective in objectives]
-            uncalibrated[i] = one_spread(spread[np.newaxis])[0]
-    return values, uncalibrated
-
-
-def _upper(predictor: Predictor, values: Array, uncalibrated: Array) -> Array:
-    """The 0.95 quantile of the logarithm of the largest ratio, (n,)."""
-    return _evidence(predictor, _LARGEST)[0].interval(values, uncalibrated)[2]
-
-
-def _evidence(predictor: Predictor, objective: _Objective) -> tuple[Evidence, Mapping[str, float]]:
-    """What left-out architectures say of an objective, and its measured value, a logarithm, of each model."""
-    state, seen, said, uncalibrated, groups = predictor.state, {}, [], [], []
-    table, spread = state.table, state.uncalibrated * state.calibration.scale
-    for model, mine in _rows_by_model(table).items():
-        last = table.subjects[model].training.steps
-        seen[model] = objective.of(table.curves[mine], table.positions, last)
-        said.append(objective.of(state.predicted[mine], table.positions, last))
-        uncalibrated.append(one_spread(spread[mine][np.newaxis])[0])
-        groups.append(table.groups[mine[0]])
-    measured = np.array(list(seen.values()))
-    return Evidence.of(measured, np.array(said), np.array(uncalibrated), np.array(groups)), seen
-
-
-def _rows_by_model(table: CurveTable) -> Mapping[str, NDArray[np.intp]]:
-    names = table.rows["model"].to_numpy()
-    return {str(model): np.flatnonzero(names == model) for model in dict.fromkeys(names)}
-
-
 def _drift(table: CurveTable, at: int | None, last: int) -> float:
     """How far the largest ratio over layers may wander after the end of training, as a standard deviation of its
     logarithm: in each doubling of steps as far as it moved over the last one."""
     moved = []
-    for model, mine in _rows_by_model(table).items():
+    for model, mine in rows_by_model(table).items():
         steps, curves = table.subjects[model].training.steps, table.curves[mine]
-        half = _largest_over_layers(f"ratio at {steps // 2}")(curves, table.positions, steps)
+        half = largest_over_layers(f"ratio at {steps // 2}")(curves, table.positions, steps)
         moved.append(OBJECTIVES["final ratio"](curves, table.positions, steps) - half)
     doublings = math.log2((1 + (at or last)) / (1 + last))
     return float(np.sqrt(np.mean(np.square(moved)) * max(doublings, 0.0)))
 
 
-def _allowed(limits: Limits, law: LossLaw | None, losses: Array, peaks: Array) -> NDArray[np.bool_]:
-    """Which of n shapes keep those limits that need a prediction, of their loss or of the logarithm of their peak."""
-    if limits.max_loss is not None and law is None:
-        raise UsageError("max_loss: the data hold too few held-out losses to predict one")
+def _allowed(limits: Limits, count: int, losses: Array | None, twins: Array, peaks: Array | None) -> NDArray[np.bool_]:
+    """Which of n models keep those limits that need a prediction: of their loss, of that beside the usual wiring's,
+    (n,), or of the logarithm of the upper end of their peak."""
+    for name in ("max_loss", "max_loss_more"):
+        if getattr(limits, name) is not None and losses is None:
+            raise UsageError(f"{name}: the data hold too few held-out losses to predict one")
     tests = {}
-    if limits.max_loss is not None:
+    if limits.max_loss is not None and losses is not None:
         tests[f"max loss {limits.max_loss:g}"] = (
             losses <= limits.max_loss,
             f"the lowest predicted is {losses.min():.4g}",
         )
-    if limits.below is not None:
+    if limits.max_loss_more is not None and losses is not None:
+        more = losses / twins - 1
+        if not np.isfinite(more).any():
+            raise UsageError("max_loss_more: no loss of the usual wiring is known, or predicted, at these shapes")
+        tests[f"max loss {100 * limits.max_loss_more:g} % above the usual wiring's"] = (
+            more <= limits.max_loss_more + _SAME,
+            f"the least predicted is {100 * np.nanmin(more):.3g} %",
+        )
+    if limits.below is not None and peaks is not None:
         lowest = math.exp(min(float(peaks.min()), LARGEST_LOG))
         tests[f"below {limits.below:g}"] = (
             peaks < math.log(limits.below),
             f"the lowest upper end of a max ratio is {lowest:.4g}",
         )
-    allowed = np.ones(len(losses), bool)
+    allowed = np.ones(count, bool)
     for kept, _ in tests.values():
         allowed &= kept
     if not allowed.any():
         ruled = Counter({name: int((~kept).sum()) for name, (kept, _) in tests.items()})
-        raise none_left(len(losses), ruled, {name: hint for name, (_, hint) in tests.items()})
+        raise none_left(count, ruled, {name: hint for name, (_, hint) in tests.items()})
     return allowed
 
 
 def _table(
     predictor: Predictor,
     subjects: Sequence[Subject],
-    objective: _Objective,
+    objective: Objective,
     seen: Mapping[str, float],
     beyond: str,
 ) -> pd.DataFrame:
@@ -322,9 +322,10 @@ def _table(
     table, last = predictor.state.table, predictor.training.steps
     cells = dict(zip(table.rows["model"].to_numpy(), table.rows["cell"].to_numpy(), strict=True))
     heads = [subject.architecture.head_size for subject in table.subjects.values()]
+    families = wired(predictor)
     rows = []
     for subject in subjects:
-        shape = subject.architecture
+        shape, own = subject.architecture, families[subject.wiring]
         nearest, distance = next(iter(nearest_models(table, subject).items()))
         seeds = [model for model, cell in cells.items() if cell == cells[nearest]]
         losses = [table.losses[model] for model in seeds if model in table.losses]
@@ -332,9 +333,12 @@ def _table(
         head = shape.head_size
         if not min(heads) <= head <= max(heads):
             outside.append(f"head size is {head}, outside {span(min(heads), max(heads))}")
+        if len(families) > 1:
+            outside += _outside_wiring(shape, own, [one for some in families.values() for one in some])
         values = objective.in_units(np.array([seen[model] for model in seeds]), last)
         rows.append(
             {
+                "wiring": label(subject.wiring, predictor.wiring),
                 **{name: getattr(shape, name) for name in (*VARIED, *_DERIVED)},
                 "parameters": shape.num_parameters,
                 "nearest": nearest,
@@ -347,20 +351,33 @@ def _table(
     return pd.DataFrame(rows)
 
 
+_ONE = {"architectures": "an architecture", "shapes": "a shape", "runs": "a run"}
+
+
+def _outside_wiring(shape: Architecture, own: Sequence[Architecture], family: Sequence[Architecture]) -> list[str]:
+    """In which sizes a shape lies within those that were trained, but outside those of its wiring, in words."""
+    said = []
+    for name, one in AXES.items():
+        value, ends, all_ends = float(one.of(shape)), ends_of(name, own), ends_of(name, family)
+        if all_ends[0] <= value <= all_ends[1] and not ends[0] <= value <= ends[1]:
+            said.append(f"{name} is {span(value, value)}, outside {span(*ends)} of the models with its wiring")
+    return said
+
+
 def _remarks(
-    objective: _Objective, evidence: Mapping[str, Evidence], table: pd.DataFrame, searched: int, last: int
+    objective: Objective, evidence: Mapping[str, Evidence], table: pd.DataFrame, searched: int, last: int
 ) -> Iterable[str]:
     """What to know of the result."""
-    loss = evidence.get("loss")
-    if loss is None:
+    if "loss" not in evidence:
         yield (
             "Fewer than five architectures have a held-out loss: designs are weighed against their number of "
             "parameters instead."
         )
-    for name, one in ((objective.name, evidence["objective"]), ("held-out loss", loss)):
-        if one is not None and one.r2 <= 0:
+    for what, one in evidence.items():
+        name = objective.name if what.startswith("objective") else "held-out loss"
+        if one.r2 <= 0:
             yield (
-                f"The {name} of an architecture that was left out is predicted no better than by the mean of all "
+                f"The {name} of {_ONE[one.left_out]} that was left out is predicted no better than by the mean of all "
                 f"(R2 {one.r2:.2f}): the order of the designs by it is not to be believed."
             )
     for name, column in ((objective.name, "objective"), ("held-out loss", "loss")):
@@ -374,30 +391,3 @@ def _remarks(
             f"An interval holds for a design that was chosen beforehand; the best of {searched:,} predictions tends "
             "to be flattered."
         )
-
-
-def left_out_numbers(predictor: Predictor, name: str = "max ratio") -> tuple[pd.DataFrame, Evidence]:
-    """A number of each model beside what was predicted of it without its architecture.
-
-    Args:
-        name: of `OBJECTIVES`.
-
-    Returns:
-        a row a model: model, measured, predicted, lower and upper (the median and a 90 % interval); and how good they
-        are.
-    """
-    import pandas as pd
-
-    objective = _objective(name, None, None)
-    evidence, seen = _evidence(predictor, objective)
-    state, rows = predictor.state, _rows_by_model(predictor.state.table)
-    spread = state.uncalibrated * state.calibration.scale
-    lasts = {model: state.table.subjects[model].training.steps for model in rows}
-    said = [objective.of(state.predicted[mine], state.table.positions, lasts[m]) for m, mine in rows.items()]
-    wide = [one_spread(spread[mine][np.newaxis])[0] for mine in rows.values()]
-    last = predictor.training.steps
-    bounds = [objective.in_units(v, last) for v in evidence.interval(np.array(said), np.array(wide))]
-    measured = objective.in_units(np.array([seen[model] for model in rows]), last)
-    lower, middle, upper = bounds
-    columns = {"model": list(rows), "measured": measured, "predicted": middle, "lower": lower, "upper": upper}
-    return pd.DataFrame(columns), evidence

@@ -294,14 +294,14 @@ def _prediction(dataset: Dataset) -> Part:
     import pandas as pd
 
     from madyn.prediction import Predictor
-    from madyn.prediction.design_search import left_out_numbers
+    from madyn.prediction.expected import left_out_numbers
 
     predictor = Predictor().fit(dataset)
     table, evidence = left_out_numbers(predictor, "max ratio")
     if evidence.coverage != evidence.coverage:
         return Part("prediction", "Prediction", "One architecture only: there is none to leave out and predict.")
     says = (
-        f"The largest ratio over layers and steps of {evidence.calibration.architectures} architectures, each "
+        f"The largest ratio over layers and steps of {evidence.calibration.architectures} {evidence.left_out}, each "
         f"predicted from the others by {predictor.approach}: R² of its logarithm is {evidence.r2:.2f}, and "
         f"{100 * evidence.coverage:.0f} % of the runs lie in their 90 % interval."
         + ("" if evidence.r2 > 0 else " That is no better than the mean of all.")

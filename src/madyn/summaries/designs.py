@@ -27,23 +27,24 @@ def print_designs(designs: Designs, limit: int = 12) -> None:
     name = designs.objective.partition(" ")[2]
     has_loss = designs.against == "held-out loss"
     title = (
-        f"{designs.objective} against {designs.against}: {found} of {designs.searched:,} shapes are beaten by no other"
-        + (f", {len(rows)} shown" if len(rows) < found else "")
+        f"{designs.objective} against {designs.against}: {found} of {designs.searched:,} {designs.candidates} are "
+        "beaten by no other" + (f", {len(rows)} shown" if len(rows) < found else "")
     )
-    columns = ["", *(one.words for one in _SIZES), "parameters", f"{name} (90 %)"]
+    wiring = ["wiring"] if "wiring" in designs.table else []
+    columns = ["", *wiring, *(one.words for one in _SIZES), "parameters", f"{name} (90 %)"]
     columns += ["held-out loss (90 %)"] if has_loss else []
-    print_table(title, columns, [_design(number, row, has_loss) for number, row in rows])
+    print_table(title, columns, [_design(number, row, has_loss) for number, row in rows], left=wiring)
     columns = ["", "nearest trained model", "distance", f"its {name}", "its loss"]
     kept = len(columns) if has_loss else len(columns) - 1
     print_table(
         "measured nearby", columns[:kept], [_nearest(number, row)[:kept] for number, row in rows], left=[columns[1]]
     )
     console.print(
-        "Values are medians and 90 % intervals for a single run. The distance is in "
-        "standard deviations of the trained shapes, 0 is the same shape; what was measured is a mean over its seeds."
+        "Values are medians and 90 % intervals for a single run. The distance is in standard deviations of the trained "
+        f"shapes, 0 is the same shape{' and wiring' if wiring else ''}; what was measured is a mean over its seeds."
     )
     for what, one in designs.evidence.items():
-        console.print(_evidence(name if what == "objective" else "held-out loss", one))
+        console.print(_evidence(name if what.startswith("objective") else "held-out loss", one))
     for number, row in rows:
         if row["outside"]:
             console.print(f"{number}: outside the data, so extrapolated: {row['outside']}", style="yellow")
@@ -56,6 +57,7 @@ def _design(number: int, row: Mapping[str, Any], has_loss: bool) -> list[Any]:
     ends = ("", "_lower", "_upper")
     wanted, loss = ([row[f"{what}{end}"] for end in ends] for what in ("objective", "loss"))
     cells = [number, *sizes, row["parameters"], band(*wanted, known=_DETERMINED * wanted[0])]
+    cells[1:1] = [row["wiring"]] if "wiring" in row else []
     return [*cells, band(*loss)] if has_loss else cells
 
 
@@ -67,9 +69,10 @@ def _nearest(number: int, row: Mapping[str, Any]) -> list[Any]:
 
 def _evidence(name: str, one: Evidence) -> str:
     if one.coverage != one.coverage:
-        return f"{name}: there is no architecture to leave out, so nothing says how good the predictions are"
+        what = one.left_out.removesuffix("s")
+        return f"{name}: there is no {what} to leave out, so nothing says how good the predictions are"
     r2 = "not defined" if one.r2 != one.r2 else f"{one.r2:.2f}"
     return (
-        f"{name} of {one.calibration.architectures} architectures left out: R2 {r2}, and {100 * one.coverage:.0f} % of "
-        "the runs lie in their 90 % interval"
+        f"{name} of {one.calibration.architectures} {one.left_out} left out: R2 {r2}, and {100 * one.coverage:.0f} % "
+        "of the runs lie in their 90 % interval"
     )

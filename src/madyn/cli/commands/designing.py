@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -51,7 +53,20 @@ def design(
     maximize: Annotated[str | None, typer.Option("--maximize", help="One of the same, instead.")] = None,
     at: Annotated[int | None, typer.Option("--at", help="The step at which the max ratio counts.")] = None,
     max_loss: Annotated[
-        float | None, typer.Option("--max-loss", help="The predicted held-out loss is at most this.")
+        str | None,
+        typer.Option(
+            "--max-loss",
+            help="The predicted held-out loss is at most this; or with % at most so much above that of the usual "
+            "wiring at the same shape, as 1%.",
+        ),
+    ] = None,
+    wiring: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--wiring",
+            metavar="FIELD=LEVEL",
+            help="Only wirings with this, as attention=softmax1; may be given again. By default all that were trained.",
+        ),
     ] = None,
     below: Annotated[
         float | None,
@@ -79,11 +94,14 @@ def design(
         SEARCHED[name].keyword: parse_range(_as_text(name, value), SEARCHED[name].option)
         for name, value in said.items()
     }
+    loss, more = parse_loss(max_loss)
     limits = Limits(
         parameters=parse_range(params, "--params"),
         width_multiple=width_multiple,
-        max_loss=max_loss,
+        max_loss=loss,
+        max_loss_more=more,
         below=below,
+        wiring=parse_levels(wiring or []),
         **ranges,
     )
     if suite is not None and predictor is not None:
@@ -112,6 +130,49 @@ def _as_text(field: str, value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         raise UsageError(f'--architecture: {field} is {value!r:.60}; it is a number, or a range such as "2..8"')
     return str(value)
+
+
+def parse_loss(text: str | None) -> tuple[float | None, float | None]:
+    """A loss, or the share by which it may be above the usual wiring's; None for the other, and twice for no text.
+
+    Raises:
+        UsageError: it is neither.
+
+    >>> parse_loss("3.2"), parse_loss("1.5%")
+    ((3.2, None), (None, 0.015))
+    """
+    if text is None:
+        return None, None
+    share = text.strip().endswith("%")
+    try:
+        value = float(text.strip().removesuffix("%"))
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value) or value < 0 or (value == 0 and not share):
+        raise UsageError(
+            f"--max-loss {text!r}: expected a loss in nats a token, as 3.2, or how much more than the usual wiring's "
+            "it may be, as 1%"
+        )
+    return (None, value / 100) if share else (value, None)
+
+
+def parse_levels(texts: Iterable[str]) -> dict[str, str]:
+    """Levels of a wiring by field.
+
+    Raises:
+        UsageError: a text is no field=level, or a field is given two levels.
+
+    >>> parse_levels(["attention=softmax1", "output_gate=none"])
+    {'attention': 'softmax1', 'output_gate': 'none'}
+    """
+    levels: dict[str, str] = {}
+    for text in texts:
+        name, equals, level = (part.strip() for part in text.partition("="))
+        if not (name and equals and level):
+            raise UsageError(f"--wiring {text!r}: expected a field and its level, as attention=softmax1")
+        if levels.setdefault(name, level) != level:
+            raise UsageError(f"--wiring: {name} cannot be both {levels[name]} and {level}")
+    return levels
 
 
 def parse_range(text: str | None, option: str) -> tuple[float | None, float | None]:
