@@ -1,9 +1,10 @@
 """Every code block of README and docs runs.
 
 A page's Python blocks run in order, in one namespace, in a folder that holds what a reader would have: a dataset
-`pythia/`, a family `family/`, a suite file, and a Hub with tiny models under Pythia's names. Each `madyn` line runs in
-this process. What costs too much, or needs a machine of its own, stands in one of the two tables below with its
-reason; everything that is not there is run, a new block too. The options of all lines are parsed.
+`pythia/`, a family `family/`, one of several wirings `remedies/`, a suite file, and a Hub with tiny models under
+Pythia's names. Each `madyn` line runs in this process. What costs too much, or needs a machine of its own, stands in
+one of the two tables below with its reason; everything that is not there is run, a new block too. The options of all
+lines are parsed.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import madyn
 from madyn import cli
 from madyn.suites import PYTHIA
 from remedy_family import make_remedies
-from tiny import SENTENCES, save_checkpoints, write_dataset, write_family
+from tiny import SENTENCES, save_checkpoints, write_dataset, write_family, write_wired
 from training_runs import Rows, batches, build
 
 HOME = Path(__file__).parent.parent
@@ -153,6 +154,9 @@ def made(tmp_path_factory) -> Path:
     madyn.fit_dataset(root / "pythia", quantities=["ratio"])
     write_family(root / "family", count=14, repeated=5)
     make_remedies(root / "control")
+    wirings = {"plain": ({}, 100.0), "sink": ({"attention": "sink"}, 8.0), "gate": ({"output_gate": "headwise"}, 12.0)}
+    runs = {f"{k}_s{n}": ({}, wiring, {}, end + n, 3.0) for k, (wiring, end) in wirings.items() for n in range(2)}
+    write_wired(root / "remedies", runs)
     (root / "SUITE.toml").write_text(
         'name = "my-family"\n[recipe]\nsteps = 2000\nbatch_size = 1\nlength = 8\n[text]\nvocab_size = 300\n'
         "[measure]\ncount = 6\nsequences = 2\ndocuments = 2\nloss_sequences = 2\n"
@@ -165,7 +169,7 @@ def made(tmp_path_factory) -> Path:
 @pytest.fixture
 def folder(made, tmp_path, monkeypatch) -> Path:
     """A reader's working directory."""
-    for name in ("pythia", "family", "control"):
+    for name in ("pythia", "family", "control", "remedies"):
         shutil.copytree(made / name, tmp_path / name)
     shutil.copy(made / "SUITE.toml", tmp_path)
     monkeypatch.chdir(tmp_path)
