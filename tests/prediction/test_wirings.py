@@ -13,6 +13,7 @@ from madyn.dataset.statistics import write_statistics
 from madyn.dataset.training import TrainingRecord, write_record
 from madyn.errors import UsageError
 from madyn.prediction import Predictor
+from madyn.prediction.approach import Inputs
 from madyn.prediction.inputs import WIRING, as_wiring
 from madyn.prediction.table import curve_table
 from madyn.wirings import LEVELS, Wiring
@@ -115,3 +116,17 @@ def test_a_plain_model_is_found_where_each_departs_in_something_else(tmp_path):
     assert Predictor().fit(tmp_path).wiring == Wiring(norm="rmsnorm", activation="swiglu")
     two = madyn.open_dataset(tmp_path).select(["gated", "plain"])
     assert Predictor().fit(two).wiring == Wiring(norm="rmsnorm", activation="swiglu")
+
+
+def test_what_does_not_vary_among_some_models_tells_nothing_of_the_others(tmp_path):
+    """The mean of so many equal numbers is another one, by a rounding, which a deviation of 1e-16 made much of."""
+    runs = {f"m{n}": ({"num_hidden_layers": 2 + n % 2}, {}, {"learning_rate": 0.01}, 20.0, 3.0) for n in range(11)}
+    runs["slow"] = ({}, {}, {"learning_rate": 0.002}, 20.0, 3.0)
+    table = curve_table(madyn.open_dataset(write_wired(tmp_path, runs)))
+    usual = (table.rows["model"] != "slow").to_numpy()
+    part = table.take(usual)
+    column = table.features.index("learning rate")
+    assert part.rows["learning rate"].to_numpy().std() > 0
+    inputs = Inputs(part)
+    assert (inputs(part.rows)[:, column] == 0).all()
+    np.testing.assert_allclose(inputs(table.rows.loc[~usual])[:, column], np.log2(0.2))

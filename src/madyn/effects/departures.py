@@ -23,7 +23,7 @@ import numpy as np
 from madyn.architecture import FIELDS
 from madyn.dataset import Dataset
 from madyn.typing import Array
-from madyn.wirings import USUAL
+from madyn.wirings import USUAL, in_words
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,7 +58,7 @@ def find_departures(dataset: Dataset) -> dict[str, Departure]:
     known = {model: _read(dataset, model) for model in dataset}
     usual = _usual([one for one in known.values() if one])
     levels = {model: _levels(one, usual) if one else {} for model, one in known.items()}
-    labels = {model: _label(changed) for model, changed in levels.items()}
+    labels = {model: in_words(changed) for model, changed in levels.items()}
     bases = {model: _base(model, known, labels) for model, label in labels.items() if label}
     paired = {labels[model] for model, base in bases.items() if base}
     return {
@@ -88,11 +88,6 @@ def _usual(known: list[_Known]) -> dict[str, Any]:
 def _levels(one: _Known, usual: Mapping[str, str]) -> dict[str, Any]:
     """What it has of each choice in which it departs."""
     return {name: one.choices.get(name) for name, level in usual.items() if repr(one.choices.get(name)) != level}
-
-
-def _label(levels: Mapping[str, Any]) -> str:
-    shown = {name: str(level).lower() if isinstance(level, bool) else level for name, level in levels.items()}
-    return ", ".join(f"{name} {level}" for name, level in shown.items())
 
 
 def _base(model: str, known: Mapping[str, _Known | None], labels: Mapping[str, str]) -> str:
