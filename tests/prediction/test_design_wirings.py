@@ -96,7 +96,7 @@ def test_a_trained_wiring_is_expected_to_do_what_its_runs_did(one_shape):
     assert designs.evidence["objective"].r2 > 0.95
     assert 0.8 < designs.evidence["objective"].coverage < 1
     said = " ".join(designs.notes)
-    assert "decay_s0, decay_s1, decay_s2, decay_s3 (another recipe than that of most models" in said
+    assert "decay_s0, decay_s1, decay_s2, decay_s3 (another recipe than most have" in said
     assert "6 of 6 trained wirings were searched, each at sizes within those that it was trained at." in said
     assert "too few" not in said
 

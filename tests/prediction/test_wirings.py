@@ -100,7 +100,7 @@ def test_a_model_of_another_recipe_is_not_taken_for_the_plain_one(tmp_path):
     table = curve_table(madyn.open_dataset(tmp_path))
     assert {name.partition("_")[0] for name in table.subjects} == {"plain", "rate", "batch"}
     assert set(table.losses) == set(table.subjects)
-    because = "another recipe than that of most models, which is not learned from: "
+    because = "another recipe than most have: "
     assert table.left_out["decay_s0"] == f"{because}weight_decay 0.0"
     assert table.left_out["bare_s1"] == f"{because}bos false"
     said = Predictor().fit(tmp_path).caution()

@@ -190,7 +190,7 @@ def _other_recipes(untold: Mapping[str, Mapping[str, Any] | None]) -> dict[str, 
         names = dict.fromkeys([*recipe, *usual])
         differ = {name: recipe.get(name, "as usual") for name in names if recipe.get(name) != usual.get(name)}
         if differ:
-            reasons[model] = f"another recipe than that of most models, which is not learned from: {in_words(differ)}"
+            reasons[model] = f"another recipe than most have: {in_words(differ)}"
     return reasons
 
 
