@@ -67,6 +67,8 @@ PARSED = {
     "madyn show s3://bucket/pythia --locations": "a bucket",
     "madyn watch s3://bucket/runs --interval 300": "a bucket",
     "madyn lab control-suite --out control/": "a day of one core",
+    "madyn app tiny-suite": "it serves until it is stopped; test_app has it",
+    "madyn app pythia/ --watch massive-activations": "it serves until it is stopped; test_app has it",
     "madyn control control/ --throughput": "models that the lab has trained, which test_control has",
     "madyn export pythia/ --out arrays/ --format zarr": "zarr, which test_exporting asks for",
     "madyn scan MODEL --images FOLDER": "a vision model and images, which test_scan has",

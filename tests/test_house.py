@@ -39,7 +39,7 @@ ORDER = [
     {"figures"},
     {"summaries"},
     {"report"},
-    {"demo"},
+    {"app", "demo"},
     {"cli"},
     {"__main__"},
 ]

@@ -245,6 +245,16 @@ def positions_path(root: Path, model: str, step: int) -> Path:
     return _unit_path(root, "positions", model, step)
 
 
+def step_of_file(name: str) -> int | None:
+    """The step that a statistics file is of, by its name; None for a file of another kind.
+
+    >>> step_of_file("exp2_pythia_14m_step512"), step_of_file("notes.csv")
+    (512, None)
+    """
+    match = _STEP_FILE.fullmatch(name)
+    return int(match[1]) if match else None
+
+
 def training_path(root: Path, model: str) -> Path:
     """How a model of the lab was trained, and its losses."""
     return root / "training" / f"{check_name(model)}.json"

@@ -4,7 +4,7 @@ dataset_parts   its parts, each with pictures, tables and a sentence on what the
 write_report    the page: one file that works without a network
 """
 
-from madyn.report.contents import Part, Table, dataset_parts
+from madyn.report.contents import Part, Table, dataset_parts, fitted_bands, peak_table, words
 from madyn.report.page import write_report
 
-__all__ = ["Part", "Table", "dataset_parts", "write_report"]
+__all__ = ["Part", "Table", "dataset_parts", "fitted_bands", "peak_table", "words", "write_report"]

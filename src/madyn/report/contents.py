@@ -27,6 +27,7 @@ from madyn.summaries import dataset_contents
 from madyn.terminal import counted, note, progress_display
 
 if TYPE_CHECKING:
+    import pandas as pd
     import xarray as xr
     from plotly.graph_objects import Figure
 
@@ -151,7 +152,7 @@ def _trajectories(dataset: Dataset) -> Part:
         for quantity in FITTED_QUANTITIES:
             values = dataset.trajectories(model, quantity)
             key = f"{model}/{quantity}"
-            found[key] = charts.trajectories(values, _bands(values))
+            found[key] = charts.trajectories(values, fitted_bands(values))
             names[key] = f"{model}: {charts.QUANTITY_TITLES[quantity]}"
         ratio = dataset.trajectories(model, "ratio").max("layer")
         grown.append((float(ratio[-1] / ratio[0]), model))
@@ -164,8 +165,9 @@ def _trajectories(dataset: Dataset) -> Part:
     return Part("trajectories", "Trajectories", says, found, names)
 
 
-def _bands(values: xr.DataArray) -> xr.Dataset | None:
-    """The posterior of the reparam curve for each layer; None where there are too few steps."""
+def fitted_bands(values: xr.DataArray) -> xr.Dataset | None:
+    """The posterior of the reparam curve for each layer of a quantity, dims (step, layer): median, lower and upper of
+    dims (layer, step), at some steps of its own. None where there are too few steps."""
     steps = values["step"].values.astype(float)
     if len(steps) < _ENOUGH_STEPS:
         return None
@@ -180,7 +182,14 @@ def _bands(values: xr.DataArray) -> xr.Dataset | None:
         return None
 
 
-def _peaks(dataset: Dataset) -> Part:
+def peak_table(dataset: Dataset) -> pd.DataFrame:
+    """Where each layer's ratio peaks over the run.
+
+    Returns:
+        a row a model and layer: model, layer, height (the largest ratio that was measured), at (its step), fitted (the
+        step of the reparam curve's peak, nan where that lies outside the run). Models measured at fewer than three
+        steps are left out.
+    """
     import pandas as pd
 
     tables = []
@@ -205,8 +214,14 @@ def _peaks(dataset: Dataset) -> Part:
             )
         )
     if not tables:
+        return pd.DataFrame(columns=["model", "layer", "height", "at", "fitted"])
+    return pd.concat(tables, ignore_index=True)
+
+
+def _peaks(dataset: Dataset) -> Part:
+    table = peak_table(dataset)
+    if table.empty:
         return Part("peaks", "Peaks", f"No model is measured at {_ENOUGH_STEPS} steps or more.")
-    table = pd.concat(tables, ignore_index=True)
     early = float(np.isfinite(table["fitted"].to_numpy(float)).mean())
     top: Any = table.loc[int(table["height"].to_numpy(float).argmax())]
     says = (
@@ -219,11 +234,8 @@ def _peaks(dataset: Dataset) -> Part:
         "peaks",
         "Peaks",
         says,
-        {
-            "height": charts.heat_map(table, "height", "largest ratio", scale=charts.LogScale()),
-            "at": charts.heat_map(table, "at", "its step", scale=StepScale(table["at"]), form=",.0f"),
-        },
-        {"height": "peak height", "at": "peak step"},
+        {what: charts.peak_map(table, what) for what in charts.PEAK_MAPS},
+        dict(charts.PEAK_MAPS),
     )
 
 
