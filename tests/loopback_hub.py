@@ -1,4 +1,4 @@
-"""A Hugging Face Hub on the loopback interface, with as much of its protocol as the real client uses to read.
+"""A Hugging Face Hub on the loopback interface, with as much of its protocol as the real client uses.
 
 Repositories are held in memory as {branch: {path: content}}; one named refs/pr/N is a pull request. A commit's hash is
 made from its content, as git does it, so that a file that changes changes the commit, and the client's cache cannot
@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
 
+from loopback_writes import READER, WRITER, Files, Writes, card_faults, revision_written
+
 Kind = Literal["models", "datasets"]
-Files = dict[str, bytes]
 
 _API = re.compile(r"/api/(models|datasets)/([^/]+/[^/]+)(?:/(refs|revision|tree)(?:/([^/]+)(?:/(.*))?)?)?")
 _FILE = re.compile(r"/(?:(datasets)/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)")
@@ -32,13 +33,14 @@ class Fault:
     """What happens to the next `times` requests that hold `text`.
 
     They are answered with `status`, or (status 200) the body is spoilt: "dropped" before its first byte, "truncated"
-    in its middle, "corrupt" in one byte, or "slow", at a hundredth of a second for every 16 KiB.
+    in its middle, "corrupt" in one byte, or "slow", at a hundredth of a second for every 16 KiB; or "cut": the
+    connection ends in the middle of what the client sends.
     """
 
     text: str
     status: int
     times: int
-    body: Literal["", "dropped", "truncated", "corrupt", "slow"] = ""
+    body: Literal["", "dropped", "truncated", "corrupt", "slow", "cut"] = ""
     headers: Mapping[str, str] | None = None
 
 
@@ -48,6 +50,7 @@ class Repository:
     name: str
     revisions: dict[str, Files]
     gated: bool
+    private: bool = False
 
     def commit(self, revision: str) -> str:
         """The hash of a branch, or the same hash where it is given already."""
@@ -66,6 +69,7 @@ class LoopbackHub:
 
     def __init__(self) -> None:
         self.requests: list[str] = []
+        self.writes = Writes()
         self._repositories: dict[tuple[str, str], Repository] = {}
         self._faults: list[Fault] = []
         self._lock = threading.Lock()
@@ -90,6 +94,7 @@ class LoopbackHub:
             self._repositories.clear()
             self._faults.clear()
             self.requests.clear()
+            self.writes.clear()
 
     def add(
         self, name: str, revisions: Mapping[str, Path | Files], *, kind: Kind = "models", gated: bool = False
@@ -111,7 +116,12 @@ class LoopbackHub:
                 Fault(text, status, times, headers={k.replace("_", "-"): v for k, v in headers.items()})
             )
 
-    def spoil(self, text: str, body: Literal["dropped", "truncated", "corrupt", "slow"], times: int = 1) -> None:
+    def mend(self) -> None:
+        """Forget the faults."""
+        with self._lock:
+            self._faults.clear()
+
+    def spoil(self, text: str, body: Literal["dropped", "truncated", "corrupt", "slow", "cut"], times: int = 1) -> None:
         """Spoil the bodies of the next `times` answers to requests that hold `text`."""
         with self._lock:
             self._faults.append(Fault(text, 200, times, body))
@@ -128,14 +138,17 @@ class LoopbackHub:
 
     def _answer(self, handler: _Handler) -> None:
         target = urlsplit(handler.path)
+        handler.received = None
         try:
             fault = self._record(f"{handler.command} {unquote(target.path)}")
             if fault and fault.status != 200:
                 raise _RefusedError(fault.status, headers=fault.headers)
             handler.spoilt = fault.body if fault else ""
-            if match := _API.fullmatch(target.path):
+            if handler.command in ("POST", "PUT"):
+                self._write(handler, target.path)
+            elif match := _API.fullmatch(target.path):
                 kind, name, what, revision, folder = (unquote(part) if part else "" for part in match.groups())
-                repository = self._find(kind, name)
+                repository = self._find(kind, name, handler.token)
                 if what == "tree":
                     handler.send_json(_tree(repository, revision, folder, "recursive=true" in target.query.lower()))
                 elif what == "refs":
@@ -144,7 +157,7 @@ class LoopbackHub:
                     handler.send_json(_info(repository, revision or "main", "blobs=true" in target.query.lower()))
             elif match := _FILE.fullmatch(target.path):
                 kind, name, revision, file = (unquote(part) if part else "models" for part in match.groups())
-                repository = self._find(kind, name)
+                repository = self._find(kind, name, handler.token)
                 files = repository.files(revision)
                 if repository.gated:
                     raise _RefusedError(403, "GatedRepo")
@@ -154,12 +167,50 @@ class LoopbackHub:
             else:
                 raise _RefusedError(404)
         except _RefusedError as refused:
-            handler.send(refused.status, b"", refused.headers)
+            handler.refuse(refused)
+        except ConnectionAbortedError:
+            return
 
-    def _find(self, kind: str, name: str) -> Repository:
-        if (kind, name) not in self._repositories:
-            raise _RefusedError(404, "RepoNotFound")
+    def _find(self, kind: str, name: str, token: str) -> Repository:
+        found = self._repositories.get((kind, name))  # pyright: ignore[reportArgumentType, reportCallIssue]
+        if found is None or (found.private and token not in (READER, WRITER)):
+            raise _RefusedError(404 if found is None else 401, "RepoNotFound")
+        return found
+
+    def repository(self, name: str, kind: Kind = "datasets") -> Repository:
+        """A repository as it is now. Raises KeyError where there is none."""
         return self._repositories[kind, name]
+
+    def _write(self, handler: _Handler, path: str) -> None:
+        body = handler.read_body()
+        if path == "/api/validate-yaml":
+            faults = card_faults(json.loads(body)["content"])
+            handler.send_json({"errors": [{"message": one} for one in faults], "warnings": []}, 400 if faults else 200)
+            return
+        if handler.token != WRITER and not path.startswith("/lfs/"):  # whose addresses are secret and need no token
+            raise _RefusedError(403 if handler.token == READER else 401)
+        with self._lock:
+            if path == "/api/repos/create":
+                handler.send_json(*self._create(json.loads(body)))
+                return
+            files, revision = None, revision_written(path)
+            if revision is not None:
+                kind, name = path.split("/")[2], "/".join(path.split("/")[3:5])
+                files = self._find(kind, name, handler.token).revisions[revision]
+            answer = self.writes.answer(path, body, self.url, _blob, files)
+        if answer is None:
+            raise _RefusedError(404)
+        handler.send_json(answer)
+
+    def _create(self, asked: dict[str, Any]) -> tuple[dict[str, Any], int]:
+        kind: Kind = "datasets" if asked["type"] == "dataset" else "models"
+        name = f"{asked['organization']}/{asked['name']}"
+        answer = {"name": name, "url": f"{self.url}/{'datasets/' if kind == 'datasets' else ''}{name}"}
+        if (kind, name) in self._repositories:
+            return {**answer, "error": "You already created this repo"}, 409
+        held = {"main": {".gitattributes": b"*.parquet filter=lfs\n"}}
+        self._repositories[kind, name] = Repository(kind, name, held, False, asked.get("visibility") == "private")
+        return answer, 200
 
 
 class _RefusedError(Exception):
@@ -178,6 +229,7 @@ class _RefusedError(Exception):
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     spoilt = ""
+    received: bytes | None = None
     wbufsize = -1  # unbuffered, every header is a packet of its own, and a response takes 40 ms
 
     def answer(self) -> None:
@@ -186,13 +238,43 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.answer()
 
-    do_HEAD = do_GET  # noqa: N815
+    do_HEAD = do_POST = do_PUT = do_GET  # noqa: N815
+
+    @property
+    def token(self) -> str:
+        return self.headers.get("Authorization", "").removeprefix("Bearer ")
+
+    def read_body(self) -> bytes:
+        """What the client sends with a request; read once."""
+        if self.received is None:
+            self.received = self._receive()
+        return self.received
+
+    def _receive(self) -> bytes:
+        if self.spoilt == "cut":
+            self.rfile.read(int(self.headers.get("Content-Length", "2")) // 2)
+            self.connection.close()
+            self.close_connection = True
+            raise ConnectionAbortedError
+        if self.headers.get("Transfer-Encoding") != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length", "0")))
+        parts = []
+        while size := int(self.rfile.readline().split(b";")[0], 16):
+            parts.append(self.rfile.read(size))
+            self.rfile.readline()
+        self.rfile.readline()
+        return b"".join(parts)
 
     def log_message(self, format: str, *args: Any) -> None:
         """Nothing: `LoopbackHub.requests` is the log."""
 
-    def send_json(self, value: Any) -> None:
-        self.send(200, json.dumps(value).encode(), {"Content-Type": "application/json"})
+    def send_json(self, value: Any, status: int = 200) -> None:
+        self.send(status, json.dumps(value).encode(), {"Content-Type": "application/json"})
+
+    def refuse(self, refused: _RefusedError) -> None:
+        if self.command in ("POST", "PUT"):
+            self.read_body()  # else it would be taken for the next request
+        self.send(refused.status, b"", refused.headers)
 
     def send_file(self, content: bytes, commit: str) -> None:
         headers = {"ETag": f'"{_blob(content)}"', "X-Repo-Commit": commit, "Accept-Ranges": "bytes"}

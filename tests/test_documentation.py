@@ -71,6 +71,9 @@ PARSED = {
     "madyn app pythia/ --watch massive-activations": "it serves until it is stopped; test_app has it",
     "madyn control control/ --throughput": "models that the lab has trained, which test_control has",
     "madyn export pythia/ --out arrays/ --format zarr": "zarr, which test_exporting asks for",
+    'madyn publish pythia/ OWNER/NAME --license cc-by-4.0 --title "Pythia, measured again" --upload': (
+        "a Hub that takes files, which test_publish has"
+    ),
     "madyn scan MODEL --images FOLDER": "a vision model and images, which test_scan has",
 }
 """Lines of which only the options are looked at, and why."""
@@ -301,7 +304,7 @@ def test_every_fence_says_its_language():
     """So that nothing is passed over for the want of a word; plain fences are what a command printed."""
     for page in PAGES:
         for language, block in blocks(page):
-            assert language in ("", "python", "toml", *SHELLS), f"{page}:{block.line}"
+            assert language in ("", "python", "r", "toml", *SHELLS), f"{page}:{block.line}"
             if not language:
                 assert not re.search(r"^[ $]*madyn |madyn\.|import ", block.text, re.MULTILINE), f"{page}:{block.line}"
 

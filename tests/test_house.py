@@ -37,6 +37,7 @@ ORDER = [
     {"intervention", "quantization"},
     {"control"},
     {"figures"},
+    {"publish"},
     {"summaries"},
     {"report"},
     {"app", "demo"},
@@ -130,7 +131,8 @@ def test_the_public_names_are_there():
 
 
 @pytest.mark.parametrize(
-    "room", ["analysis", "checking", "curves", "dataset", "effects", "lab", "prediction", "quantization", "sweep"]
+    "room",
+    ["analysis", "checking", "curves", "dataset", "effects", "lab", "prediction", "publish", "quantization", "sweep"],
 )
 def test_the_names_of_a_room_are_there(room):
     module = getattr(madyn, room)

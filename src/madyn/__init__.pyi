@@ -9,6 +9,7 @@ from . import massive as massive
 from . import measurement as measurement
 from . import monitor as monitor
 from . import prediction as prediction
+from . import publish as publish
 from . import quantization as quantization
 from . import suites as suites
 from . import sweep as sweep

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from madyn.errors import MadynError, first_line
 
@@ -69,7 +69,9 @@ def _wait(state: Any) -> float:
 
 
 @contextmanager
-def hub_errors(what: str, error: type[MadynError], *, remote: bool = True) -> Iterator[None]:
+def hub_errors(
+    what: str, error: type[MadynError], *, remote: bool = True, access: Literal["read", "write to"] = "read"
+) -> Iterator[None]:
     """Turn the Hub client's errors inside the block into `error`, its message starting with `what`.
 
     transformers and datasets wrap the client's errors in their own, so that their causes are looked at too. An error
@@ -78,6 +80,7 @@ def hub_errors(what: str, error: type[MadynError], *, remote: bool = True) -> It
 
     Args:
         remote: the block asks the Hub; a loader of a folder does not.
+        access: what a token must allow.
     """
     from huggingface_hub.errors import HFValidationError, HTTPError  # pyright: ignore[reportPrivateImportUsage]
 
@@ -85,8 +88,8 @@ def hub_errors(what: str, error: type[MadynError], *, remote: bool = True) -> It
         _find_the_way()
     try:
         yield
-    except (HTTPError, HFValidationError, OSError) as e:
-        found = next(filter(None, map(_reason, _causes(e))), None)
+    except (HTTPError, HFValidationError, OSError, RuntimeError) as e:  # the client wraps what stopped an upload
+        found = next(filter(None, (_reason(cause, access) for cause in _causes(e))), None)
         reason = f"the Hub could not be reached ({_unreachable}); try again later" if remote and _unreachable else found
         if reason is None:
             raise
@@ -132,7 +135,7 @@ def _causes(e: BaseException | None) -> Iterator[BaseException]:
         e = e.__cause__
 
 
-def _reason(e: BaseException) -> str | None:
+def _reason(e: BaseException, access: str) -> str | None:
     """What went wrong and what to do, or None for an error that is not the Hub's or only wraps one."""
     from huggingface_hub import errors as hub
 
@@ -151,7 +154,7 @@ def _reason(e: BaseException) -> str | None:
         case hub.HFValidationError():
             return f"not a name on the Hub ({first_line(e)})"
         case hub.HfHubHTTPError() if e.response.status_code in (401, 403):
-            return f"the Hub refused access ({first_line(e)}); `hf auth login` with a token that may read it"
+            return f"the Hub refused access ({first_line(e)}); `hf auth login` with a token that may {access} it"
         case hub.HfHubHTTPError() if e.response.status_code == 404:
             return "no such repository or file on the Hub; check the name"
         case hub.OfflineModeIsEnabled():

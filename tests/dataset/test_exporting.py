@@ -82,9 +82,10 @@ def test_types_and_words_of_parquet(fitted, tmp_path):
 
 def test_large_models_come_in_blocks_of_whole_steps(fitted):
     blocks = list(statistics_blocks(fitted, {}, rows=30))  # two steps of 12 rows
-    assert [len(block.columns["step"]) for block in blocks] == [*[24] * 6, 12] * 2
-    assert [block.model for block in blocks] == [*["pythia_14m"] * 7, *["été"] * 7]
-    assert sorted(set(blocks[1].columns["step"])) == [2, 500]
+    assert [len(block) for block in blocks] == [*[24] * 6, 12] * 2
+    assert [set(block["model"]) for block in blocks] == [*[{"pythia_14m"}] * 7, *[{"été"}] * 7]
+    assert sorted(set(blocks[1]["step"])) == [2, 500]
+    assert all(list(block.columns) == list(STATISTICS) for block in blocks)
 
 
 def test_the_models_are_described(tmp_path):

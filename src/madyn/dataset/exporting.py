@@ -109,11 +109,11 @@ def write_parquet(dataset: Dataset, folder: Path) -> Written:
     labels: Any = ["model", "step", "sequence", "layer"]  # pyarrow's types know a truth value alone
     with pq.ParquetWriter(folder / "statistics.parquet", schema, compression="zstd", use_dictionary=labels) as writer:
         for block in statistics_blocks(dataset, sizes):
-            size = len(block.columns["step"])
-            code = pa.array([dataset.models.index(block.model)] * size, pa.int32())
-            columns = [pa.DictionaryArray.from_arrays(code, models), *(pa.array(c) for c in block.columns.values())]
-            writer.write_table(pa.Table.from_arrays(columns, schema=schema), row_group_size=size)
-            rows += size
+            code = pa.array([dataset.models.index(block["model"].iloc[0])] * len(block), pa.int32())
+            values = [pa.array(block[name].to_numpy(), schema.field(name).type) for name in schema.names[1:]]
+            columns = [pa.DictionaryArray.from_arrays(code, models), *values]
+            writer.write_table(pa.Table.from_arrays(columns, schema=schema), row_group_size=len(block))
+            rows += len(block)
     tables, absent = small_tables(dataset, sizes)
     for name, table in tables.items():
         arrow = pa.Table.from_pandas(table, preserve_index=False).replace_schema_metadata(None)
@@ -140,8 +140,6 @@ def _schema() -> Any:
 
 
 def _write_csv(dataset: Dataset, folder: Path) -> Written:
-    import pandas as pd
-
     rows, sizes = 0, {}
     # No name and no time in its header, so that the same dataset gives the same bytes.
     with (
@@ -151,9 +149,8 @@ def _write_csv(dataset: Dataset, folder: Path) -> Written:
     ):
         text.write(f"{','.join(STATISTICS)}\n")
         for block in statistics_blocks(dataset, sizes):
-            table = pd.DataFrame({"model": block.model, **block.columns})
-            table.to_csv(text, header=False, index=False, lineterminator="\n")
-            rows += len(table)
+            block.to_csv(text, header=False, index=False, lineterminator="\n")
+            rows += len(block)
     counts, absent = _write_small(dataset, folder, sizes)
     return {"statistics.csv.gz": _some(dataset, rows), **counts}, absent
 

@@ -33,6 +33,8 @@ _WANTED = [
     "positions/*",
     "training/*",
     "monitor/*",
+    "intervention/*",
+    "throughput.json",
 ]
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from madyn.architecture import FIELDS
 from madyn.dataset import fit_files, layout, manifest
 from madyn.dataset.files import is_there
+from madyn.dataset.long_form import statistics_rows
 from madyn.dataset.manifest import Unit
 from madyn.dataset.training import TrainingRecord
 from madyn.dataset.view import Dataset
@@ -23,7 +24,6 @@ from madyn.features import SIZE
 from madyn.terminal import say_wrong
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
     import xarray as xr
 
@@ -49,18 +49,13 @@ STATISTICS: Mapping[str, Column] = {
     "median": Column("median |h|, of an even count the lower middle value", "1"),
     "ratio": Column("top1 / median", "1"),
 }
+"""The columns of `long_form`, in its order."""
+
 VALUES = (*layout.QUANTITIES, "ratio")
 
 
 Sizes = dict[str, tuple[int, int, list[int]]]
 """Of each model with statistics: sequences, layers, steps."""
-
-
-class Block(NamedTuple):
-    """Some steps of a model: the columns of `STATISTICS` but `model`, each of one length."""
-
-    model: str
-    columns: dict[str, np.ndarray]
 
 
 def sound_models(dataset: Dataset, sizes: Sizes) -> Iterator[tuple[str, xr.DataArray]]:
@@ -80,8 +75,8 @@ def sound_models(dataset: Dataset, sizes: Sizes) -> Iterator[tuple[str, xr.DataA
         yield model, values
 
 
-def statistics_blocks(dataset: Dataset, sizes: Sizes, rows: int = BLOCK) -> Iterator[Block]:
-    """The statistics in long form, by model, step, sequence, layer, the layer changing fastest.
+def statistics_blocks(dataset: Dataset, sizes: Sizes, rows: int = BLOCK) -> Iterator[pd.DataFrame]:
+    """The statistics in long form, by model, step, sequence, layer: some steps of a model at a time.
 
     Args:
         sizes: filled as the models come.
@@ -90,23 +85,7 @@ def statistics_blocks(dataset: Dataset, sizes: Sizes, rows: int = BLOCK) -> Iter
     for model, values in sound_models(dataset, sizes):
         at_once = max(1, rows // (values.sizes["sequence"] * values.sizes["layer"]))
         for start in range(0, values.sizes["step"], at_once):
-            yield Block(model, _columns(values.isel(step=slice(start, start + at_once))))
-
-
-def _columns(values: xr.DataArray) -> dict[str, np.ndarray]:
-    import numpy as np
-
-    steps, sequences, layers = (values[name].values for name in ("step", "sequence", "layer"))
-    grid = np.meshgrid(steps.astype(np.int64), sequences.astype(np.int32), layers.astype(np.int32), indexing="ij")
-    columns: dict[str, np.ndarray] = {
-        name: axis.ravel() for name, axis in zip(("step", "sequence", "layer"), grid, strict=True)
-    }
-    for quantity in layout.QUANTITIES:
-        one = values.sel(quantity=quantity).transpose("step", "sequence", "layer")
-        columns[quantity] = np.ascontiguousarray(one.values, dtype=np.float64).ravel()
-    with np.errstate(divide="ignore", invalid="ignore"):
-        columns["ratio"] = columns["top1"] / columns["median"]
-    return columns
+            yield statistics_rows(values.isel(step=slice(start, start + at_once)), model)
 
 
 def small_tables(dataset: Dataset, sizes: Sizes) -> tuple[dict[str, pd.DataFrame], dict[str, str]]:

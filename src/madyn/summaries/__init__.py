@@ -10,6 +10,7 @@ from madyn.summaries.fitting import fit_tables, print_fits
 from madyn.summaries.forecasting import print_forecast
 from madyn.summaries.intervention import print_intervention, print_study, write_report, write_study
 from madyn.summaries.prediction import prediction_tables, print_evaluation, print_prediction
+from madyn.summaries.publishing import print_publication, publication_record
 from madyn.summaries.scanning import print_features, print_scan, print_scans_by_bos, scan_records
 from madyn.summaries.sweeping import print_costs, print_trace
 from madyn.summaries.verifying import print_verifications
@@ -37,12 +38,14 @@ __all__ = [
     "print_locations",
     "print_not_drawn",
     "print_prediction",
+    "print_publication",
     "print_scan",
     "print_scans_by_bos",
     "print_study",
     "print_suite_costs",
     "print_trace",
     "print_verifications",
+    "publication_record",
     "scan_records",
     "write_report",
     "write_study",
