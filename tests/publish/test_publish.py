@@ -207,7 +207,8 @@ def test_a_dataset_without_fits_has_the_statistics_first(tmp_path):
     assert [(one["config_name"], one.get("default")) for one in configs] == [("statistics", True), ("models", None)]
     assert "There is no manifest" in published.card
     assert "Curves" not in published.card
-    assert 'statistics = load_dataset("me/young")' in published.card
+    assert "parameters = " not in published.card
+    assert 'statistics = load_dataset("me/young", "statistics")' in published.card
     assert "there is no parameter table; `madyn fit` makes one" in published.notes
 
 

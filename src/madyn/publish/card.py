@@ -121,8 +121,7 @@ def _opening(facts: Facts) -> str:
         "median. This dataset has, for every layer of "
         f"{_count(len(facts.models), 'model')} at up to {max(one['steps'] for one in facts.models):,} steps of "
         "training, the three largest \\|h\\| and the median \\|h\\| of the layer's own output in each sequence of a "
-        f"text: {_count(facts.rows['statistics'], 'row')}. It was measured, and this card written, with madyn "
-        f"{plain(__version__)}."
+        f"text: {_count(facts.rows['statistics'], 'row')}. This card was written with madyn {plain(__version__)}."
     )
 
 
@@ -166,14 +165,14 @@ def _figures(facts: Facts) -> Iterator[str]:
 
 
 def _loading(repo: str, facts: Facts) -> str:
-    first = "parameters" if facts.rows.get("parameters") else "statistics"
+    parameters = f'parameters = load_dataset("{repo}")["train"]  # a row a model and layer\n'
+    first = parameters if facts.rows.get("parameters") else ""
     return f"""Without madyn:
 
 ```python
 from datasets import load_dataset
 
-{first} = load_dataset("{repo}")["train"]
-statistics = load_dataset("{repo}", "statistics")["train"]  # a row a model, step, sequence, layer
+{first}statistics = load_dataset("{repo}", "statistics")["train"]  # a row a model, step, sequence, layer
 ```
 
 ```python

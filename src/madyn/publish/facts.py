@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,7 +75,7 @@ def gather(
     failed = [fault for one in records.values() for fault in failures_of(one)]
     return Facts(
         rows={Path(name).stem: count for name, count in rows.items()},
-        models=known,
+        models=sorted(known, key=lambda one: (one["parameters"] or math.inf, one["model"])),
         hypotheses=_hypotheses(dataset),
         probe=probe,
         units={model: one.units for model, one in records.items()},
