@@ -88,7 +88,7 @@ def hub_errors(
         _find_the_way()
     try:
         yield
-    except (HTTPError, HFValidationError, OSError, RuntimeError) as e:  # the client wraps what stopped an upload
+    except (HTTPError, HFValidationError, OSError) as e:
         found = next(filter(None, (_reason(cause, access) for cause in _causes(e))), None)
         reason = f"the Hub could not be reached ({_unreachable}); try again later" if remote and _unreachable else found
         if reason is None:

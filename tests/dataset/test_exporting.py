@@ -7,6 +7,7 @@ import json
 import shutil
 import sys
 from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -125,6 +126,26 @@ def test_whole_numbers_stay_whole_where_one_is_missing(tmp_path):
     assert models["hidden_size"].isna().tolist().count(True) == 1
 
 
+def test_every_parameter_of_every_fit(fitted, tmp_path):
+    root = Path(shutil.copytree(fitted.path, tmp_path / "set"))
+    path = layout.params_path(root, "été", "ratio")
+    records = json.loads(path.read_text())
+    failed = {"param_names": ["A"], "popt": None, "pcov": None, "r2": None, "aic": None, "message": "=no"}
+    records[2] = {"step1": failed}
+    path.write_text(json.dumps(records))
+    export_dataset(root, tmp_path / "out", "csv")
+    table = pd.read_csv(tmp_path / "out" / "fits.csv").set_index(["model", "layer", "hypothesis", "parameter"])
+    known = fitted.fits("pythia_14m")
+    for parameter in ("A1", "A2", "K", "beta", "tau0"):
+        row = table.loc[("pythia_14m", 1, "reparam", parameter)]
+        one = known.sel(hypothesis="reparam", layer=1, parameter=parameter)
+        assert row["value"] == float(one["popt"])
+        assert row["standard_error"] == pytest.approx(float(one["pcov"].sel(parameter_2=parameter)) ** 0.5, rel=1e-15)
+        assert row["r2"] == float(one["r2"])
+    last = table.loc[("été", 2)]
+    assert (len(last), last["message"].item(), bool(last["value"].isna().all())) == (1, "'=no", True)
+
+
 @pytest.mark.parametrize("format", ["parquet", "csv"])
 def test_the_same_dataset_gives_the_same_bytes(fitted, tmp_path, format):
     contents = []
@@ -143,7 +164,7 @@ def test_a_damaged_file_costs_its_step_and_is_said(fitted, tmp_path, run):
     assert "exp2_été_step500" in err
     found = json.loads(out)
     assert [(one["file"], one["rows"]) for one in found["files"]] == [
-        ("statistics.csv.gz", 13 * 12 + 12 * 12), ("models.csv", 2), ("parameters.csv", 6)
+        ("statistics.csv.gz", 13 * 12 + 12 * 12), ("models.csv", 2), ("parameters.csv", 6), ("fits.csv", 6 * 5)
     ]  # fmt: skip
     assert found["absent"] == {"losses": "no model was trained by the lab"}
     with gzip.open(tmp_path / "out" / "statistics.csv.gz", "rt", encoding="utf-8") as file:

@@ -100,7 +100,7 @@ def test_the_files_of_the_layout_and_no_others(root, run):
     stats = [f"{model}/stats/exp2_{model}_step{step}" for model in ("pythia_14m", "été") for step in STEPS]
     params = [f"{model}/params/layer_fit_params{q}.json" for model in ("pythia_14m", "été") for q in ("", "_ratio")]
     manifests = [f"manifest/été/step{step}.json" for step in (0, 1, 7)]
-    tables = [f"tables/{name}.parquet" for name in ("statistics", "parameters", "models")]
+    tables = [f"tables/{name}.parquet" for name in ("statistics", "parameters", "fits", "models")]
     pictures = ["pythia_14m/series/ratio.png", "analysis/final_ratio.png"]
     own = ["README.md", layout.PARAMETER_TABLE]
     assert (code, names) == (0, sorted([*stats, *params, *manifests, *tables, *pictures, *own]))
@@ -149,6 +149,7 @@ def test_what_the_card_says(root):
         {"config_name": "parameters", "default": True,
          "data_files": [{"split": "train", "path": "tables/parameters.parquet"}]},
         {"config_name": "statistics", "data_files": [{"split": "train", "path": "tables/statistics.parquet"}]},
+        {"config_name": "fits", "data_files": [{"split": "train", "path": "tables/fits.parquet"}]},
         {"config_name": "models", "data_files": [{"split": "train", "path": "tables/models.parquet"}]},
     ]  # fmt: skip
     page = html(card)
@@ -348,8 +349,8 @@ def test_a_large_file_that_breaks_off_is_sent_again(root, token, monkeypatch, no
     token.writes.beside_git = (".parquet",)
     token.spoil("PUT /lfs/", "cut")
     publish_dataset(root, "me/broken", send=True)
-    assert sum(request.startswith("PUT") for request in token.requests) == 4  # three tables, one of them twice
-    assert len(token.writes.stored) == 3
+    assert sum(request.startswith("PUT") for request in token.requests) == 5  # four tables, one of them twice
+    assert len(token.writes.stored) == 4
 
 
 def test_a_hub_that_stays_away(root, token, run, no_waiting):

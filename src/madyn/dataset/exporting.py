@@ -1,9 +1,9 @@
 """A dataset written for other programs: Parquet, CSV, or Zarr.
 
 Every format has the same tables (see `tidy`), a file each: the statistics in long form, which are written block by
-block and never held whole, the parameter table, the models, the losses. In Zarr the statistics are arrays instead, a
-group a model with the dimensions step, sequence, layer; the small tables lie beside it as CSV. The folder appears when
-all of it is written, and the same dataset gives the same bytes.
+block and never held whole, the parameter table, the fits, the models, the losses. In Zarr the statistics are arrays
+instead, a group a model with the dimensions step, sequence, layer; the small tables lie beside it as CSV. The folder
+appears when all of it is written, and the same dataset gives the same bytes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from madyn.errors import DatasetError, StorageError, UsageError, missing_depende
 if TYPE_CHECKING:
     import xarray as xr
 
-_TABLES = ("statistics", "parameters", "models", "losses")
+_TABLES = ("statistics", "parameters", "fits", "models", "losses")
 _SUFFIXES = (".parquet", ".csv", ".csv.gz", ".zarr")
 
 

@@ -2,13 +2,14 @@
 
 `statistics` has a row for each model, step, sequence and layer. Pythia's nine models at all their steps and a hundred
 sequences are three million rows, so they come in blocks of a hundred thousand, and never more than one model is held.
-The other tables are small: the parameter table, the models (shape, what was measured, with what), and the losses of
-models that the lab has trained.
+The other tables are small: the parameter table, all fits, the models (shape, what was measured, with what), and the
+losses of models that the lab has trained.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -89,8 +90,8 @@ def statistics_blocks(dataset: Dataset, sizes: Sizes, rows: int = BLOCK) -> Iter
 
 
 def small_tables(dataset: Dataset, sizes: Sizes) -> tuple[dict[str, pd.DataFrame], dict[str, str]]:
-    """The tables beside the statistics that a dataset has, and why it lacks the others, by name: `parameters`, `models`
-    and `losses`. Damaged ones are said on standard error."""
+    """The tables beside the statistics that a dataset has, and why it lacks the others, by name: `parameters`, `fits`,
+    `models` and `losses`. Damaged ones are said on standard error."""
     tables, absent = {"models": models_table(dataset, sizes)}, {}
     if is_there(dataset.path / layout.PARAMETER_TABLE):
         try:
@@ -100,12 +101,51 @@ def small_tables(dataset: Dataset, sizes: Sizes) -> tuple[dict[str, pd.DataFrame
             absent["parameters"] = "damaged"
     else:
         absent["parameters"] = "nothing was fitted yet; `madyn fit` does it"
+    fits = fits_table(dataset)
+    if len(fits):
+        tables["fits"] = fits
+    else:
+        absent["fits"] = "there are none; `madyn fit` makes them"
     losses = losses_table(dataset)
     if len(losses):
         tables["losses"] = losses
     else:
         absent["losses"] = "no model was trained by the lab"
     return tables, absent
+
+
+def fits_table(dataset: Dataset) -> pd.DataFrame:
+    """A row for each parameter of each fit: model, quantity, layer, hypothesis, parameter, value, standard_error (from
+    the covariances), then what is said of the whole fit: r2, aic, message. A fit that failed has one row and no
+    parameter."""
+    import pandas as pd
+
+    rows = [
+        {"model": model, "quantity": quantity, "layer": layer, "hypothesis": name, **part}
+        for model in dataset
+        for quantity in layout.FITTED_QUANTITIES
+        for layer, records in enumerate(dataset.readable_fits(model, quantity) or ())
+        for name, record in records.items()
+        for part in _parameters(record)
+    ]
+    return _typed(pd.DataFrame(rows, columns=[*_FIT, *_OF_PARAMETER, *_OF_FIT]))
+
+
+_FIT = ("model", "quantity", "layer", "hypothesis")
+_OF_PARAMETER = ("parameter", "value", "standard_error")
+_OF_FIT = ("r2", "aic", "message")
+
+
+def _parameters(record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    whole = {name: record.get(name) for name in _OF_FIT}
+    names, values, pcov = record.get("param_names") or (), record.get("popt"), record.get("pcov")
+    if not names or values is None:
+        yield whole
+        return
+    for place, (name, value) in enumerate(zip(names, values, strict=True)):
+        variance = pcov[place][place] if pcov is not None else None
+        error = math.sqrt(variance) if variance is not None and 0 <= variance < math.inf else None
+        yield {"parameter": name, "value": value, "standard_error": error, **whole}
 
 
 def models_table(dataset: Dataset, sizes: Sizes) -> pd.DataFrame:
@@ -194,7 +234,9 @@ def _column(column: Any, name: str) -> Any:
 
 
 _COUNTS = frozenset(
-    ("layer_index", "layers", "sequences", "steps", "first_step", "last_step", "failed_steps", "parameters", "length",
-     "seed", *(name for name, one in FIELDS.items() if one.kind is SIZE))
+    ("layer", "layer_index", "layers", "sequences", "steps", "first_step", "last_step", "failed_steps", "parameters",
+     "length", "seed", *(name for name, one in FIELDS.items() if one.kind is SIZE))
 )  # fmt: skip
-_TEXT = frozenset(("source", "dtype", "first_token", "plan", *fit_files.TEXT_COLUMNS))
+_TEXT = frozenset(
+    ("source", "dtype", "first_token", "plan", "quantity", "hypothesis", "parameter", *fit_files.TEXT_COLUMNS)
+)

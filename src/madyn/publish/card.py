@@ -23,7 +23,7 @@ from madyn.publish.markup import code, front_matter, plain, table
 
 NAME = "README.md"
 
-_CONFIGURATIONS = ("parameters", "statistics", "models", "losses")
+_CONFIGURATIONS = ("parameters", "statistics", "fits", "models", "losses")
 _MOST = 20  # rows of a table in a card; all are in the configuration `models`
 _SEAL = re.compile(r"<!-- a card of madyn's own: ([0-9a-f]{64}) -->\s*$")
 _LICENSE = re.compile(r"[a-z0-9]+(?:[.+-][a-z0-9]+)*")
@@ -203,6 +203,7 @@ def _structure(facts: Facts) -> str:
         for name, about in (
             ("statistics", "a row a model, step, sequence and layer"),
             ("parameters", f"the parameter table, as in `{PARAMETER_TABLE}`: a row a model and layer"),
+            ("fits", "a row a parameter of each fit: model, quantity, layer, curve, parameter, value, standard error"),
             ("models", "a row a model: architecture, what was measured, source"),
             ("losses", "a row a model and step: training and held-out loss, nats a token"),
         )

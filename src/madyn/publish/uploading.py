@@ -132,6 +132,8 @@ def _send(api: Any, folder: Path, repo: str, kept: bool) -> Any:
             ignore_patterns=[NAME] if kept else None,
             commit_message=f"Publish with madyn {__version__}",
         )
+    except RuntimeError as e:  # which the client wraps what stopped a file in
+        raise e.__cause__ or e from None
     except json.JSONDecodeError as e:  # a proxy's page, or nothing, in place of an answer
         raise ConnectionError("it answered, and not in JSON") from e
     except ValueError as e:
