@@ -24,7 +24,7 @@ def export(
     model: ModelsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write statistics, parameters, models and losses as tables for other programs. [dim]madyn export pythia/[/dim]
+    """Write all of a dataset as tables for other programs. [dim]madyn export pythia/ --out tables/[/dim]
 
     --json prints what `export_contents` gives; see docs/json.md.
     """
