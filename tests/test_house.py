@@ -17,10 +17,11 @@ PACKAGE = Path(madyn.__file__).parent
 # From what knows nothing to what knows all; rooms on one line do not know each other.
 ORDER = [
     {"errors", "regular", "telemetry", "typing"},
-    {"arrays", "streams", "paths", "features"},
+    {"arrays", "streams", "paths", "features", "labels"},
     {"architecture", "massive", "wirings"},
     {"suites", "sharing", "settings"},
     {"hub", "terminal", "processes"},
+    {"notebook"},
     {"stopping"},
     {"text"},
     {"dataset"},

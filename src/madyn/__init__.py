@@ -14,11 +14,13 @@ from typing import Any
 
 import lazy_loader
 
+from madyn.notebook import look_in
 from madyn.telemetry import switch_off
 
 __version__ = "0.1.0"
 
 switch_off()
+look_in("madyn.figures.obvious")
 
 _load, __dir__, _names = lazy_loader.attach_stub(__name__, __file__)
 _rooms = {room.name for room in iter_modules(__path__)}

@@ -116,7 +116,7 @@ def print_table(
     for column in columns:
         table.add_column(column, justify="left" if column in left else "right", no_wrap=True)
     for row in (*rows, *foot):
-        table.add_row(*(_cell(value) for value in row))
+        table.add_row(*(cell_text(value) for value in row))
     console.print(title, style="bold")
     needed = Printer(width=10_000).measure(table).maximum
     Printer(width=max(console.width, needed)).print(table)
@@ -181,7 +181,7 @@ def _plain(value: Any) -> Any:
     return value if value is None or isinstance(value, (bool, int, str)) else str(value)
 
 
-def _cell(value: Any) -> str:
+def cell_text(value: Any) -> str:
     """A value for a reader: four digits of a float, thousands set off in a whole number, - for what is missing."""
     if isinstance(value, str):
         return visible(value).replace("\n", "\\n").replace("\t", "\\t")

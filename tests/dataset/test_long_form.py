@@ -1,4 +1,4 @@
-"""All models of a dataset as one table and as one labelled array."""
+"""All models of a dataset as one table and as one labelled array, and what the names in labelled arrays mean."""
 
 import numpy as np
 import pytest
@@ -62,3 +62,26 @@ def test_what_joined_would_not_fit_into_memory_is_refused_before_it_is_made(tmp_
     monkeypatch.setattr(long_form, "_MOST_CELLS", 100)
     with pytest.raises(madyn.MadynError, match=r"2 models joined over 4 steps, .* take to_dataframe\(\)"):
         dataset.to_xarray()
+
+
+def test_labelled_arrays_say_what_their_names_mean(tmp_path):
+    dataset, _ = written(tmp_path)
+    madyn.fit_dataset(dataset.path, models="deep", hypotheses=["step1"])
+    dataset = madyn.open_dataset(dataset.path)
+    arrays = {
+        "statistics": dataset.statistics("deep"),
+        "ratio": dataset.trajectories("deep", "ratio"),
+        "means": dataset.trajectories("deep", "ratio", ratio_of="means"),
+        "median": dataset.per_sequence("deep", "median"),
+        "fits": dataset.fits("deep"),
+        "all": dataset.to_xarray(),
+        "massive": dataset.massive("deep"),
+    }
+    for name, array in arrays.items():
+        parts = {**array.coords, **(array.data_vars if hasattr(array, "data_vars") else {array.name: array})}
+        for key, part in parts.items():
+            assert part.attrs["long_name"], (name, key)
+            assert part.attrs["units"], (name, key)
+    assert arrays["ratio"].attrs["long_name"] == arrays["means"].attrs["long_name"] == "largest |h| / median of |h|"
+    assert arrays["median"].attrs["long_name"] == "median of |h|"
+    assert arrays["ratio"]["step"].attrs == {"long_name": "training step", "units": "step"}

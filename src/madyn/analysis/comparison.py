@@ -21,15 +21,17 @@ from madyn.curves.hypotheses.separable import SeparableModel
 from madyn.dataset import Dataset, open_dataset
 from madyn.dataset.view import RatioOf
 from madyn.errors import SeriesError, UsageError
+from madyn.notebook import Shown
 from madyn.terminal import few, progress_display
 from madyn.typing import Array
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True, eq=False)
-class Comparison:
+class Comparison(Shown):
     """Hypotheses compared over the layers of a dataset.
 
     Attributes:
@@ -52,6 +54,19 @@ class Comparison:
             f"<madyn Comparison of the {self.quantity}: {count} layers of {len(set(self.layers['model']))} models\n "
             f"{few(names, 8)}\n overall, by_model, layers: tables>"
         )
+
+    def _shown(self, most: int) -> tuple[pd.DataFrame, int]:
+        table = self.overall
+        return table.head(most), len(table)
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """The scores in long form: a row a model, layer and hypothesis. The frame is the caller's own."""
+        return self.layers.copy()
+
+    def plot(self) -> Figure:
+        """A row a hypothesis: what it leaves unexplained, how it predicts, and its Akaike weight, by model and over all
+        layers."""
+        return self._drawn()
 
     @property
     def hypotheses(self) -> list[str]:

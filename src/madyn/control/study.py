@@ -26,12 +26,14 @@ from madyn.effects import at_equal_loss, course_of, effects_of_pairs, find_depar
 from madyn.effects.departures import Departure
 from madyn.effects.responses import Course
 from madyn.errors import DatasetError
+from madyn.notebook import Shown
 from madyn.prediction.design_search import pareto_front
 from madyn.quantization import estimate_dataset, worst_layers
 from madyn.typing import Array
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
 PLAIN = "plain"
 """What the usual models are called in a table of remedies."""
@@ -44,7 +46,7 @@ _MOST_SEEDS = 1000
 
 
 @dataclass
-class Control:
+class Control(Shown):
     """What the remedies of a family do.
 
     Attributes:
@@ -70,6 +72,25 @@ class Control:
 
     def __repr__(self) -> str:
         return f"<madyn Control: {len(self.table) - 1} remedies, {len(self.pairs)} pairs\n table, pairs, levels, ...>"
+
+    def _shown(self, most: int) -> tuple[pd.DataFrame, int]:
+        columns = [
+            "remedy", "seeds", "ratio", "loss", "bits", "ratio_times", "ratio_lower", "ratio_upper", "loss_times",
+            "loss_lower", "loss_upper", "front",
+        ]  # fmt: skip
+        return self.table.loc[:, columns].head(most), len(self.table)
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """The table: a row a remedy, the plain models first. The frame is the caller's own."""
+        return self.table.copy()
+
+    def plot(self, against_loss: bool = False) -> Figure:
+        """What each remedy multiplies the final ratio by, and what it makes of the loss and of the bits of int8.
+
+        Args:
+            against_loss: draw the final ratio against the loss instead: which remedies are beaten by no other.
+        """
+        return self._drawn(against_loss=against_loss)
 
 
 def study_control(dataset: str | Path | Dataset, timed: Throughput | None = None) -> Control:

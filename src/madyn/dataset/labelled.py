@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from madyn.dataset import layout
 from madyn.errors import DatasetError, one_line
+from madyn.labels import MAGNITUDES, describe
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,18 +23,35 @@ def labelled_statistics(arrays: Mapping[int, np.ndarray], model: str) -> xr.Data
     import xarray as xr
 
     values = np.stack(list(arrays.values()))
-    return xr.DataArray(
-        values,
-        dims=("step", "sequence", "quantity", "layer"),
-        coords={
-            "step": list(arrays),
-            "sequence": np.arange(values.shape[1]),
-            "quantity": list(layout.QUANTITIES),
-            "layer": np.arange(values.shape[3]),
-        },
-        name="|h|",
-        attrs={"model": model},
+    return describe(
+        xr.DataArray(
+            values,
+            dims=("step", "sequence", "quantity", "layer"),
+            coords={
+                "step": list(arrays),
+                "sequence": np.arange(values.shape[1]),
+                "quantity": list(layout.QUANTITIES),
+                "layer": np.arange(values.shape[3]),
+            },
+            name="|h|",
+            attrs={"model": model},
+        )
     )
+
+
+def quantity_of(statistics: xr.DataArray, quantity: str, model: str) -> xr.DataArray:
+    """A quantity, or the ratio of top 1 to the median, of statistics with the dimension `quantity`."""
+    if quantity != "ratio":
+        return named_quantity(statistics.sel(quantity=quantity, drop=True), quantity, model)
+    top1, median = (statistics.sel(quantity=name, drop=True) for name in ("top1", "median"))
+    return named_quantity(top1 / median, quantity, model)
+
+
+def named_quantity(values: xr.DataArray, quantity: str, model: str) -> xr.DataArray:
+    """Values that are this quantity, with its name and what it means."""
+    named = values.rename(quantity)
+    named.attrs = {"model": model}
+    return describe(named, MAGNITUDES)
 
 
 def labelled_fits(layers: list[dict[str, dict[str, Any]]], steps: list[int], where: str) -> xr.Dataset:
@@ -79,7 +97,7 @@ def labelled_fits(layers: list[dict[str, dict[str, Any]]], steps: list[int], whe
                 f"{where}: layer {layer}, {one_line(hypothesis, 60)}: {one_line(e)}; fit it again with `madyn fit`"
             ) from e
         message[h, layer] = record.get("message", "")
-    return xr.Dataset(
+    fits = xr.Dataset(
         {
             "popt": (("hypothesis", "layer", "parameter"), popt),
             "pcov": (("hypothesis", "layer", "parameter", "parameter_2"), pcov),
@@ -96,6 +114,8 @@ def labelled_fits(layers: list[dict[str, dict[str, Any]]], steps: list[int], whe
             "step": steps,
         },
     )
+    # The values that were fitted are |h| or the ratio, and without a unit.
+    return describe(fits, {"residuals": ("measured - fitted", "1"), "popt": ("fitted parameter", "steps, or 1")})
 
 
 def _floats(value: Any) -> Any:

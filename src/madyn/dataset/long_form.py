@@ -14,6 +14,7 @@ import numpy as np
 
 from madyn.dataset.layout import QUANTITIES
 from madyn.errors import UsageError
+from madyn.labels import MAGNITUDES, describe
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -82,10 +83,11 @@ def joined(statistics: Mapping[str, xr.DataArray]) -> xr.Dataset:
             values[name][place] = one.sel(quantity=name).transpose(*KEYS[1:]).values
     values["ratio"] = _ratio(values["top1"], values["median"])
     layers = [one.sizes["layer"] for one in statistics.values()]
-    return xr.Dataset(
+    found = xr.Dataset(
         {name: (KEYS, array) for name, array in values.items()},
         {"model": list(statistics), **labels, "layers": ("model", layers)},
     )
+    return describe(found, MAGNITUDES)
 
 
 def _ratio(top1: np.ndarray, median: np.ndarray) -> np.ndarray:

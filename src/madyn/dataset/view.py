@@ -16,13 +16,16 @@ from madyn.architecture import Architecture
 from madyn.dataset import fit_files, layout, manifest
 from madyn.dataset.copying import bring
 from madyn.dataset.files import is_there, read_bytes, root_path, sha256
-from madyn.dataset.labelled import labelled_fits, labelled_statistics
+from madyn.dataset.labelled import labelled_fits, labelled_statistics, named_quantity, quantity_of
 from madyn.dataset.leftovers import sweep
 from madyn.dataset.long_form import joined, long_form
+from madyn.dataset.overview import model_rows
 from madyn.dataset.remote import is_shipped, locate, match_remote
 from madyn.dataset.statistics import MAX_BYTES, parse_statistics, read_statistics
 from madyn.dataset.training import TrainingRecord, read_record
 from madyn.errors import ArchitectureError, DatasetError, UsageError, listed, one_of, quoted
+from madyn.labels import describe
+from madyn.notebook import Shown
 from madyn.suites import PYTHIA
 from madyn.terminal import few, say_wrong
 
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
     import xarray as xr
+    from matplotlib.figure import Figure
 
 RatioOf = Literal["sequences", "means"]
 
@@ -88,7 +92,7 @@ def _open(root: Path, shared: bool = False) -> Dataset:
     return Dataset(root, models, shared)
 
 
-class Dataset:
+class Dataset(Shown):
     """A dataset in the published layout. Iterating gives the names of its models.
 
     Attributes:
@@ -109,6 +113,21 @@ class Dataset:
             f"<madyn Dataset at {self.path}\n {count}: {few(self.models)}\n "
             "statistics(model), trajectories(model, quantity), fits(model, quantity), parameters, ...>"
         )
+
+    def _shown(self, most: int) -> tuple[pd.DataFrame, int]:
+        return model_rows(self.path, self.models[:most]), len(self.models)
+
+    def plot(self, model: str | None = None, quantity: str = "ratio") -> Figure:
+        """Trajectories of a model's layers; of several models, how far each one's ratio gets.
+
+        Args:
+            model: which one; not needed where there is one.
+            quantity: of its trajectories: top1, top2, top3, median, or ratio.
+
+        Raises:
+            ArchitectureError: of several models, how large they are is not known of all.
+        """
+        return self._drawn(model=model, quantity=quantity)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.models)
@@ -233,21 +252,14 @@ class Dataset:
             dims (step, layer), the steps as coordinate, ascending.
         """
         one_of("ratio_of", ratio_of, ("sequences", "means"))
-        if one_of("quantity", quantity, (*layout.QUANTITIES, "ratio")) != "ratio":
-            return self.per_sequence(model, quantity).mean("sequence").rename(quantity)
-        if ratio_of == "sequences":
-            return self.per_sequence(model, "ratio").mean("sequence").rename("ratio")
-        means = self.statistics(model).mean("sequence")
-        return (means.sel(quantity="top1", drop=True) / means.sel(quantity="median", drop=True)).rename("ratio")
+        if ratio_of == "sequences" or quantity != "ratio":
+            return named_quantity(self.per_sequence(model, quantity).mean("sequence"), quantity, model)
+        return quantity_of(self.statistics(model).mean("sequence"), "ratio", model)
 
     def per_sequence(self, model: str, quantity: str) -> xr.DataArray:
         """A quantity over the training steps for every sequence: dims (step, sequence, layer)."""
-        statistics = self.statistics(model)
-        if one_of("quantity", quantity, (*layout.QUANTITIES, "ratio")) == "ratio":
-            return (statistics.sel(quantity="top1", drop=True) / statistics.sel(quantity="median", drop=True)).rename(
-                "ratio"
-            )
-        return statistics.sel(quantity=quantity, drop=True).rename(quantity)
+        one_of("quantity", quantity, (*layout.QUANTITIES, "ratio"))
+        return quantity_of(self.statistics(model), quantity, model)
 
     def to_dataframe(self) -> pd.DataFrame:
         """The statistics of all models in long form.
@@ -318,7 +330,7 @@ class Dataset:
             steps = zip(top1.values, median.values, strict=True)
             verdicts = [massive_by_start(top, middle, *start, values).massive for top, middle in steps]
             marks["start"] = top1.copy(data=verdicts)
-        return xr.Dataset({rule: mark.sum("sequence").astype(int) for rule, mark in marks.items()})
+        return describe(xr.Dataset({rule: mark.sum("sequence").astype(int) for rule, mark in marks.items()}))
 
     def values_of_sequence(self, model: str) -> int | None:
         """How many values |h| a sequence has at a layer, where the manifest says it."""

@@ -15,15 +15,18 @@ from madyn.effects.departures import departure_effects
 from madyn.effects.layers import class_counts, layer_table, location_table, mean_growth, rank_correlations
 from madyn.effects.responses import HELD_OUT, RESPONSES, model_responses, whole_family
 from madyn.effects.sizes import effect_sizes, variance_shares
-from madyn.errors import DatasetError
+from madyn.errors import DatasetError, one_of
 from madyn.features import features_of
+from madyn.notebook import Shown
+from madyn.terminal import few
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
 
-@dataclass
-class Study:
+@dataclass(repr=False)
+class Study(Shown):
     """What a family shows. See the functions of `madyn.effects` for the columns of each table.
 
     Attributes:
@@ -50,6 +53,36 @@ class Study:
     over_training: pd.DataFrame | None = None
     locked: pd.DataFrame | None = None
     missing: dict[str, str] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        count = len(np.unique(self.responses["architecture"].to_numpy()))
+        return (
+            f"<madyn Study of {len(self.responses)} models of {count} architectures\n {few(self.sizes)}\n "
+            "tables(), responses, layers, sizes, shares, missing, ...>"
+        )
+
+    def _shown(self, most: int) -> tuple[pd.DataFrame, int]:
+        tables = self.tables()
+        table = tables["sizes"].set_index("response").reset_index() if "sizes" in tables else self.responses
+        return table.head(most), len(table)
+
+    def to_dataframe(self, table: str = "responses") -> pd.DataFrame:
+        """One of `tables()`, by its name: responses (a row a model), layers, classes, growth, directions, and, where
+        they could be made, sizes, variance, departures and locations.
+
+        Raises:
+            UsageError: there is no such table.
+        """
+        tables = self.tables()
+        return tables[one_of("table", table, list(tables))].copy()
+
+    def plot(self) -> Figure:
+        """What each response is multiplied by when a factor doubles.
+
+        Raises:
+            UsageError: there are no effect sizes.
+        """
+        return self._drawn()
 
     def tables(self) -> dict[str, pd.DataFrame]:
         """Every table that is there, in a form that is one file each."""

@@ -27,6 +27,15 @@ def panel_grid(count: int, most: int) -> tuple[int, int]:
     return math.ceil(count / columns), columns
 
 
+def evenly(count: int, most: int) -> NDArray[np.intp]:
+    """Which of so many are shown, `most` of them at most: the first, the last, and those evenly between.
+
+    >>> evenly(3, 12).tolist(), evenly(9, 3).tolist()
+    ([0, 1, 2], [0, 4, 8])
+    """
+    return np.unique(np.linspace(0, count - 1, min(most, count)).round().astype(np.intp))
+
+
 def hide_empty(axes: NDArray[Any], count: int) -> list[Axes]:
     """The first `count` of a grid of panels; the places after them are left white."""
     for ax in axes.flat[count:]:

@@ -7,6 +7,7 @@ more than drawing a small picture.
 
 from __future__ import annotations
 
+import io
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -67,6 +68,19 @@ LAYER_LABEL = "layer (0-indexed)"
 LAYER_COLOURS = matplotlib.colormaps["viridis"](np.linspace(0, 0.92, 256))
 
 
+class _Shown(Figure):
+    """A figure that a notebook shows without pyplot, which alone would teach it to."""
+
+    def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
+        buffer = io.BytesIO()
+        self.savefig(buffer, format="png", dpi=_SHARP * _ON_SCREEN)
+        width, height = (int(size * _ON_SCREEN) for size in self.get_size_inches())
+        return buffer.getvalue(), {"width": width, "height": height}
+
+
+_ON_SCREEN, _SHARP = 96, 2  # dots an inch, and how many of a fine screen's make one
+
+
 def new_figure(
     width: float,
     height: float,
@@ -95,7 +109,7 @@ def new_figure(
     left, right, bottom, top = margins
     inner_w = (width - left - right - gaps[0] * (columns - 1)) / columns
     inner_h = (height - bottom - top - gaps[1] * (rows - 1)) / rows
-    fig = Figure(figsize=(width, height))
+    fig = _Shown(figsize=(width, height))
     axes = fig.subplots(
         rows, columns, squeeze=False, sharex=sharex, sharey=sharey,
         gridspec_kw={
@@ -372,7 +386,7 @@ def panel_title(ax: Axes, text: str, loc: Literal["left", "center", "right"] = "
     y axis; where there is none, it is told so.
     """
     formatter = ax.yaxis.get_major_formatter()
-    formatter.set_locs(ax.yaxis.get_majorticklocs().tolist())
+    formatter.set_locs(np.asarray(ax.yaxis.get_majorticklocs()).tolist())  # NullLocator gives a list
     ax.set_title(text, loc=loc, y=None if formatter.get_offset() else 1.0, **look)
 
 

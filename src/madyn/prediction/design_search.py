@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from madyn.architecture import SEARCHED, Architecture
 from madyn.errors import UsageError
+from madyn.notebook import Shown
 from madyn.prediction.candidates import (
     AXES,
     TO_EXTRAPOLATE,
@@ -31,12 +32,13 @@ from madyn.prediction.candidates import (
     plain_twins,
     span,
 )
+from madyn.prediction.cautions import ENOUGH_ARCHITECTURES, too_few
 from madyn.prediction.derived import LARGEST_LOG
 from madyn.prediction.expected import Expectations, Expected, rows_by_model
 from madyn.prediction.inputs import Subject
 from madyn.prediction.losses import Evidence
 from madyn.prediction.objectives import LARGEST, OBJECTIVES, Objective, largest_over_layers, objective_named
-from madyn.prediction.predictor import ENOUGH_ARCHITECTURES, Predictor, too_few
+from madyn.prediction.predictor import Predictor
 from madyn.prediction.table import CurveTable, nearest_models
 from madyn.prediction.wired import label, wired
 from madyn.typing import Array
@@ -44,10 +46,11 @@ from madyn.wirings import Wiring
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
-class Designs:
+class Designs(Shown):
     """Designs none of which is beaten by another in both respects, the best in what is wanted first.
 
     Attributes:
@@ -82,6 +85,21 @@ class Designs:
             f"<madyn Designs: {self.objective} against {self.against}\n {len(self.table)} of {self.searched:,} "
             f"{self.candidates} are beaten by no other\n table, architectures, wirings, evidence, notes>"
         )
+
+    def _shown(self, most: int) -> tuple[pd.DataFrame, int]:
+        return self.table.head(most), len(self.table)
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """The table: a row a design. The frame is the caller's own."""
+        return self.table.copy()
+
+    def plot(self) -> Figure:
+        """What is wanted of each design against its loss, or its parameters.
+
+        Raises:
+            UsageError: there is no design.
+        """
+        return self._drawn()
 
     @property
     def candidates(self) -> str:

@@ -20,12 +20,14 @@ import numpy as np
 
 from madyn.dataset import Dataset, open_dataset
 from madyn.errors import MOST_WORKERS, DatasetError, MadynError, check_range
+from madyn.notebook import Shown
 from madyn.prediction.approaches import APPROACHES, MIXED, approach_named
+from madyn.prediction.cautions import ENOUGH_ARCHITECTURES
 from madyn.prediction.derived import last_steps, quantity
 from madyn.prediction.inputs import in_words
 from madyn.prediction.left_out import Calibrated, fit_calibrated
 from madyn.prediction.parameters import table_3
-from madyn.prediction.predictor import ENOUGH_ARCHITECTURES, QUANTILES
+from madyn.prediction.predictor import QUANTILES
 from madyn.prediction.scoring import CEILING, LEFT_OUT, Predictions, ceiling_interval, score_all
 from madyn.prediction.table import CurveTable, curve_table
 from madyn.processes import in_order
@@ -33,6 +35,7 @@ from madyn.typing import Mask
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
 
 TABLE_3 = "table_3"
@@ -48,7 +51,7 @@ _INNER_FOLDS = 5
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class Evaluation(Shown):
     """Scores of every approach, and what they were made from.
 
     Attributes:
@@ -74,6 +77,18 @@ class Evaluation:
             f"<madyn Evaluation of {len(approaches)} approaches on {self.table.architectures} architectures\n "
             f"{'; '.join(map(str, protocols))}\n scores, parameters: tables; predictions, notes>"
         )
+
+    def _shown(self, most: int) -> tuple[pd.DataFrame, int]:
+        columns = ["protocol", "approach", "r2", "median_error", "final_r2", "largest_r2", "coverage", "way"]
+        return self.scores.loc[:, columns].head(most), len(self.scores)
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """The scores: a row a protocol and approach. The frame is the caller's own."""
+        return self.scores.copy()
+
+    def plot(self) -> Figure:
+        """R2, typical error and coverage of every approach, a mark a protocol."""
+        return self._drawn()
 
 
 def evaluate(

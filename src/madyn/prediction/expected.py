@@ -21,12 +21,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from madyn.prediction.cautions import ENOUGH_ARCHITECTURES
 from madyn.prediction.conformal import one_spread
 from madyn.prediction.inputs import SHAPE, Subject
 from madyn.prediction.left_out import predict_left_out
 from madyn.prediction.losses import Evidence, fit_losses
 from madyn.prediction.objectives import OBJECTIVES, Objective
-from madyn.prediction.predictor import ENOUGH_ARCHITECTURES, Predictor
+from madyn.prediction.predictor import Predictor
 from madyn.prediction.table import CurveTable
 from madyn.typing import Array
 

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from madyn.errors import DatasetError, UsageError
 from madyn.prediction.approaches import approach_named
+from madyn.prediction.cautions import ENOUGH_ARCHITECTURES
 from madyn.prediction.derived import read_quantity
 from madyn.prediction.explanation import Response
 from madyn.prediction.inputs import DEPTH
-from madyn.prediction.predictor import ENOUGH_ARCHITECTURES
 from madyn.prediction.scoring import r_squared
 from madyn.prediction.table import CurveTable
 from madyn.typing import Array

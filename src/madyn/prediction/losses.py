@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 
 from madyn.errors import missing_dependency
 from madyn.prediction.approach import Inputs
+from madyn.prediction.cautions import ENOUGH_ARCHITECTURES
 from madyn.prediction.conformal import Calibration
 from madyn.prediction.inputs import DEPTH, Subject, of_model
-from madyn.prediction.predictor import ENOUGH_ARCHITECTURES, QUANTILES
+from madyn.prediction.predictor import QUANTILES
 from madyn.prediction.scoring import r_squared
 from madyn.prediction.table import CurveTable
 from madyn.typing import Array

@@ -16,11 +16,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from madyn.architecture import Architecture
-from madyn.errors import ArchitectureError, UsageError, check_range
+from madyn.errors import ArchitectureError, UsageError, check_range, one_of
+from madyn.labels import describe
+from madyn.notebook import Shown
 from madyn.prediction.approaches import approach_named
+from madyn.prediction.cautions import left_out, too_few, unlearned
 from madyn.prediction.derived import LARGEST_LOG, QUANTITIES, in_units, quantity, steps_of
 from madyn.prediction.inputs import (
-    OF_MODEL,
     SHAPE,
     Subject,
     Training,
@@ -34,13 +36,13 @@ from madyn.prediction.inputs import (
 from madyn.prediction.left_out import Calibrated, fit_calibrated
 from madyn.prediction.saved import read_state, write_state
 from madyn.prediction.table import CurveTable, curve_table, positions, rows_of
-from madyn.terminal import few
 from madyn.typing import Array
 from madyn.wirings import USUAL, Wiring, departing
 
 if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
+    from matplotlib.figure import Figure
 
     from madyn.dataset import Dataset
     from madyn.prediction.shapley import Explanation
@@ -48,14 +50,10 @@ if TYPE_CHECKING:
 
 DEFAULT = "gaussian_process"
 QUANTILES = (0.05, 0.5, 0.95)
-ENOUGH_ARCHITECTURES = 5
-"""With fewer, nothing honest can be said of an architecture that is left out."""
-
 _SAME = 1e-9
-_REASONS = 20  # for which models are left out, that are told
 
 
-class Predictor:
+class Predictor(Shown):
     """Predicts the ratio of every layer of an architecture over its training, with intervals for a single run.
 
     Args:
@@ -85,6 +83,78 @@ class Predictor:
             f"architectures that differ in {', '.join(table.features)}\n "
             "architecture(...), predict(shape, steps), quantities(shape), save(path), ...>"
         )
+
+    def _shown(self, most: int) -> tuple[pd.DataFrame, int]:
+        import pandas as pd
+
+        if self._state is None:
+            return pd.DataFrame(), 0
+        table, predicted = self._state.table, self._state.predicted
+        ends = pd.DataFrame({
+            "model": table.rows["model"], "layers": 1,
+            "final ratio": np.exp(table.curves[:, -1]), "predicted, left out": np.exp(predicted[:, -1]),
+        })  # fmt: skip
+        of = {"layers": "sum", "final ratio": "max", "predicted, left out": "max"}
+        models = ends.groupby("model", sort=False).agg(of).reset_index()
+        return models.head(most), len(models)
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """What it learned from, beside what it says of each architecture when that is left out, in long form.
+
+        Returns:
+            a row a model, layer and position in the run: model, layer, step, measured and predicted (the ratio).
+
+        Raises:
+            UsageError: the predictor is not fitted.
+        """
+        import pandas as pd
+
+        table = self.state.table
+        count = len(table.positions)
+        rows = table.rows.loc[table.rows.index.repeat(count), ["model", "layer"]].reset_index(drop=True)
+        last = [table.subjects[model].training.steps for model in table.rows["model"]]
+        rows["step"] = np.concatenate([steps_of(table.positions, end) for end in last])
+        return pd.concat(
+            [
+                rows,
+                pd.DataFrame(
+                    {"measured": np.exp(table.curves).ravel(), "predicted": np.exp(self.state.predicted).ravel()}
+                ),
+            ],
+            axis=1,
+        )
+
+    def plot(self, architecture: Architecture | None = None, quantity: str = "final ratio") -> Figure:
+        """What is predicted of an architecture, layer by layer; without one, how good predictions are: those of
+        architectures left out against what was measured.
+
+        Args:
+            architecture: a shape, as `architecture(...)` gives it.
+            quantity: without one: final ratio, largest ratio, or peak step.
+
+        Raises:
+            UsageError: the predictor is not fitted, or there is no such quantity.
+            ArchitectureError: no such model can be built.
+        """
+        return self._drawn(architecture=architecture, quantity=quantity)
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """The arguments that it was made with, by name, as scikit-learn asks for them: `sklearn.base.clone` works."""
+        return {"approach": self.approach, "seed": self.seed}
+
+    def set_params(self, **params: Any) -> Self:
+        """Change arguments. A predictor that learned with others is not fitted any more.
+
+        Raises:
+            UsageError: there is no such argument, or it cannot have this value.
+        """
+        known = self.get_params()
+        for name in params:
+            one_of("a parameter of Predictor", name, known)
+        fresh = type(self)(**{**known, **params})
+        if fresh.get_params() != known:
+            self.approach, self.seed, self._state = fresh.approach, fresh.seed, None
+        return self
 
     def fit(self, dataset: Dataset | str | Path) -> Self:
         """Learn from a dataset, its path or its name.
@@ -200,12 +270,14 @@ class Predictor:
                 f"Quantiles so far out cannot be shown by {calibration.architectures} architectures: they are the "
                 "farthest residuals."
             )
-        return xr.DataArray(
-            np.exp(np.clip(log, 0.0, LARGEST_LOG)),
-            {"layer": np.arange(len(curves)), "step": at, "quantile": p},
-            ("layer", "step", "quantile"),
-            "ratio",
-            {"caution": " ".join(sentence for sentence in said if sentence)},
+        return describe(
+            xr.DataArray(
+                np.exp(np.clip(log, 0.0, LARGEST_LOG)),
+                {"layer": np.arange(len(curves)), "step": at, "quantile": p},
+                ("layer", "step", "quantile"),
+                "ratio",
+                {"caution": " ".join(sentence for sentence in said if sentence)},
+            )
         )
 
     def log_curves(self, subjects: Sequence[Subject]) -> list[tuple[Array, Array]]:
@@ -315,9 +387,9 @@ class Predictor:
         return self._caution(self._subject(architecture, training, None))
 
     def _caution(self, subject: Subject | None) -> str:
-        state, said = self.state, [_left_out(self.state.table.left_out)]
+        state, said = self.state, [left_out(self.state.table.left_out)]
         said += [too_few(state.table.architectures, "architectures", state.calibration.is_proven)]
-        said.append(_unlearned(state.table))
+        said.append(unlearned(state.table))
         if subject is not None:
             outside, unvaried = self.outside(subject), self.unvaried(subject)
             if outside:
@@ -331,7 +403,7 @@ class Predictor:
 
     def not_learned(self) -> list[str]:
         """Which models, and which of the features that vary, were not learned from, in words."""
-        return [said for said in (_left_out(self.state.table.left_out), _unlearned(self.state.table)) if said]
+        return [said for said in (left_out(self.state.table.left_out), unlearned(self.state.table)) if said]
 
     def outside(self, subject: Subject) -> list[str]:
         """In which features that vary in the data a model lies outside their range, in words; [] for one within."""
@@ -392,39 +464,6 @@ class Predictor:
         moved = float(np.sqrt(np.square(table.curves[:, -1] - earlier).mean()))
         doublings = np.log2(np.maximum((1 + last_step) ** (where - 1), 1.0))
         return moved * np.sqrt(doublings)
-
-
-def too_few(count: int, what: str, is_proven: bool) -> str:
-    """That so many are too few to learn intervals from; empty where they are enough."""
-    if count < ENOUGH_ARCHITECTURES:
-        return (
-            f"The data hold {count} {what if count > 1 else what.removesuffix('s')}: no honest score of a model left "
-            "out exists, and the intervals rest on an assumption (Student's t)."
-        )
-    if is_proven:
-        return ""
-    return (
-        f"The data hold {count} {what}, too few for the quantiles of a 90 % interval: its ends are the farthest "
-        "residuals, or those of Student's t."
-    )
-
-
-def _unlearned(table: CurveTable) -> str:
-    names = [name for name in OF_MODEL if name not in table.features and len(set(table.rows[name].dropna())) > 1]
-    return f"Not learned from, since it is not known of all models: {', '.join(names)}." if names else ""
-
-
-def _left_out(reasons: Mapping[str, str]) -> str:
-    """Which models are not learned from, those together that have one reason."""
-    if not reasons:
-        return ""
-    by_reason: dict[str, list[str]] = {}
-    for model, reason in reasons.items():
-        by_reason.setdefault(reason, []).append(model)
-    told = [f"{few(models)} ({reason})" for reason, models in list(by_reason.items())[:_REASONS]]
-    others = sum(map(len, list(by_reason.values())[_REASONS:]))
-    told += [f"{others} more"] if others else []
-    return f"Left out {'is 1 model' if len(reasons) == 1 else f'are {len(reasons)} models'}: {'; '.join(told)}."
 
 
 def fitted_parameters(curves: Array, at: Array, last_step: float) -> pd.DataFrame:

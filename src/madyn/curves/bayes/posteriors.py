@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -35,16 +35,21 @@ from madyn.curves.hypotheses.separable import SeparableModel
 from madyn.curves.renaming import renamed
 from madyn.curves.responses import intervals_of
 from madyn.errors import UsageError, quoted
+from madyn.labels import describe, interval
+from madyn.notebook import Shown
 from madyn.typing import Array, Rows
 
 if TYPE_CHECKING:
+    import pandas as pd
     import xarray as xr
+    from matplotlib.figure import Figure
 
 
 AT_ONCE = 40  # series
 POINTS_AT_ONCE = 20_000  # of all of them together
 STEPS_AT_ONCE = 4_000_000  # of a forecast, of all components of all series together
 _RARE = 0.01
+_MEANINGS = interval(unit="unit of the values, or steps")
 
 
 @renamed(model="hypothesis")
@@ -98,12 +103,13 @@ def posterior(
         Part.of(prior, steps[rows], values[rows], there[rows], rows, end)
         for rows in _alike(steps, there, np.array([not m for m in messages], bool))
     ]
-    return Posterior(asked, prior, shape, np.array(messages, dtype=object).reshape(shape), tuple(parts), series.lead)
+    message = np.array(messages, dtype=object).reshape(shape)
+    return Posterior(asked, prior, shape, message, tuple(parts), series.lead, (steps, values), end)
 
 
 @renamed(model="hypothesis")
 @dataclass(frozen=True, eq=False)
-class Posterior:
+class Posterior(Shown):
     """The posterior distributions of many series; `...` is the leading shape of y.
 
     Attributes:
@@ -111,6 +117,8 @@ class Posterior:
         prior: that went in.
         shape: the leading shape of y.
         message: (...), why a series has no posterior: all results for it are nan; "" for one that has.
+        seen: steps and values that it was told from, a row a series in each.
+        last_step: of the runs, where it was given.
 
     Results have the leading dimensions of y, by its names where y was labelled.
     """
@@ -121,6 +129,8 @@ class Posterior:
     message: NDArray[Any]
     parts: tuple[Part, ...] = field(repr=False)
     lead: Lead = field(repr=False)
+    seen: tuple[Array, Array] = field(repr=False)
+    last_step: float | None = None
 
     def __repr__(self) -> str:
         known = sum(not message for message in np.ravel(self.message))
@@ -129,6 +139,37 @@ class Posterior:
             f"<madyn Posterior of {self.hypothesis.name}, prior: {self.prior.source}\n {shape} series, {known} with a "
             "posterior\n interval(level), forecast(steps), value(steps), peak(), plateau(), sample(n), ...>"
         )
+
+    def to_dataframe(self, level: float = 0.9) -> pd.DataFrame:
+        """The parameters' intervals in long form.
+
+        Args:
+            level: the probability of each interval.
+
+        Returns:
+            a row a series and parameter: columns for the leading axes of y (its labels, else numbers from 0),
+            parameter, median, lower and upper, in steps and the values' unit; nan for a series without a posterior.
+
+        Raises:
+            UsageError: level is no probability.
+        """
+        return self.interval(level).to_dataframe().reset_index()
+
+    def _shown(self, most: int) -> tuple[pd.DataFrame, int]:
+        p = self.hypothesis.num_params
+        needed = tuple(part for part in self.parts if np.min(part.rows) < most)  # each part's draws take a while
+        return replace(self, parts=needed).to_dataframe().head(most), int(np.prod(self.shape)) * p
+
+    def plot(self, level: float = 0.9) -> Figure:
+        """The points of each series, at most twelve, and median and interval of the curve over its run.
+
+        Args:
+            level: the probability of the interval, at each step by itself.
+
+        Raises:
+            UsageError: level is no probability, or there is no series.
+        """
+        return self._drawn(level=level)
 
     @property
     def log_evidence(self) -> Array:
@@ -367,7 +408,7 @@ class Posterior:
         taken = {*variables, *dims, *coords, "quantity", "step", "parameter"}  # alike in all results, to be merged
         lead, labels = self.lead.names(taken), self.lead.labels(taken)
         variables = {name: ((*lead, *dims), value) for name, value in variables.items()}
-        return xr.Dataset(variables, coords={**labels, **coords})
+        return describe(xr.Dataset(variables, coords={**labels, **coords}), _MEANINGS)
 
 
 def _quantiles(draws: Array, tails: tuple[float, ...], axis: int, method: Literal["linear", "inverted_cdf"]) -> Array:

@@ -25,14 +25,18 @@ from madyn.curves.fitting.robust import ROBUST, reweighted
 from madyn.curves.fitting.scores import scores, suspects
 from madyn.curves.fitting.series import Series, checked, refusals
 from madyn.curves.fitting.solution import Solution
+from madyn.curves.fitting.tables import long_table, wide_table
 from madyn.curves.hypotheses.registry import HYPOTHESES, resolve
 from madyn.curves.hypotheses.separable import SeparableModel
 from madyn.curves.renaming import renamed
 from madyn.errors import UsageError
+from madyn.notebook import Shown
 from madyn.typing import Array
 
 if TYPE_CHECKING:
+    import pandas as pd
     import xarray as xr
+    from matplotlib.figure import Figure
 
 
 # The fewest points of a series in the published work. A shorter one is fitted all the same.
@@ -47,7 +51,7 @@ METHODS: dict[str, Callable[[Any, Array, Array, Array], Solution]] = {"varpro": 
 
 @renamed(model="hypothesis")
 @dataclass(frozen=True, eq=False, repr=False)
-class Fits(FitArrays):
+class Fits(FitArrays, Shown):
     """One curve fitted to each of many series; `...` is the leading shape of y, p the parameters, n the points.
 
     Attributes:
@@ -117,6 +121,31 @@ class Fits(FitArrays):
             UsageError: not one name for each leading axis.
         """
         return labelled(self, dims, coords)
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """The fits in long form.
+
+        Returns:
+            a row a series and parameter: columns for the leading axes of y (its labels, else numbers from 0),
+            hypothesis, parameter, value and standard_error (in steps and data units; infinite where the data do not
+            determine it, nan where there is no fit), and, the same in each row of a series, r2, aicc, success, message.
+        """
+        return long_table(self)
+
+    def _shown(self, most: int) -> tuple[pd.DataFrame, int]:
+        table = wide_table(self)
+        return table.head(most), len(table)
+
+    def plot(self, index: int | tuple[int, ...] | None = None) -> Figure:
+        """The points and the curve of each series, at most twelve; of one series what the curve leaves over too.
+
+        Args:
+            index: of one series in the leading shape.
+
+        Raises:
+            UsageError: there is no such series, or no series at all.
+        """
+        return self._drawn(index=index)
 
 
 @renamed(model="hypothesis")

@@ -126,7 +126,7 @@ def _derived(fits: FitArrays, index: Index) -> dict[str, Callable[[Array], Any]]
 def summary(fits: FitArrays, index: int | Index | None = None) -> str:
     """The report of `Fits.summary`."""
     if index is not None:
-        return _one(fits, _place(fits, index))
+        return _one(fits, place_of(fits, index))
     everything = list(np.ndindex(fits.success.shape))
     if len(everything) == 1:
         return _one(fits, everything[0])
@@ -145,7 +145,7 @@ def summary(fits: FitArrays, index: int | Index | None = None) -> str:
     return "\n".join(lines)
 
 
-def _place(fits: FitArrays, index: object) -> Index:
+def place_of(fits: FitArrays, index: object) -> Index:
     """The index of one series. Raises UsageError where there is none."""
     shape = fits.success.shape
     numbers = listed("index", index if np.ndim(index) else [index])  # pyright: ignore[reportArgumentType]

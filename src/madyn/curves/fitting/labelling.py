@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from madyn.curves.alignment import Coords
 from madyn.curves.fitting.arrays_of_fits import FitArrays
 from madyn.errors import UsageError, listed, one_line, quoted
+from madyn.labels import describe
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -46,7 +47,7 @@ def labelled(fits: FitArrays, dims: Sequence[str] | None, coords: Mapping[str, A
         attrs={"hypothesis": fits.hypothesis.name, "model": fits.hypothesis.name, "method": fits.method},
     )
     try:
-        return dataset.assign_coords(coords or {})
+        return describe(dataset.assign_coords(coords or {}))
     except Exception as e:  # xarray raises one of its own for each thing that can be wrong
         raise UsageError(f"coords do not fit: {one_line(e)}") from e
 

@@ -33,9 +33,10 @@ def example_fit(values: xr.DataArray, fits: xr.Dataset, model: str = "") -> Figu
     Residuals many times those of the best fit are left out, and named: they would press the others into one line.
 
     Args:
-        values: dims (step, sequence), of one layer; its name is the quantity, its coordinate `layer` the layer.
+        values: dims (step, sequence), of one layer; its name is the quantity, its coordinate `layer` the layer, if
+            it has one.
         fits: dims (hypothesis, parameter, step), the fits of that layer.
-        model: for the title.
+        model: for the title, or what else the series is called.
     """
     quantity = str(values.name)
     fig, axes = style.new_figure(
@@ -44,11 +45,12 @@ def example_fit(values: xr.DataArray, fits: xr.Dataset, model: str = "") -> Figu
     top, bottom = axes[:, 0]
     steps = values["step"].values.astype(float)
     mean, spread = values.mean("sequence").values, values.std("sequence").values
-    top.errorbar(steps, mean, spread, fmt="o", color="0.35", markersize=3.5, linewidth=0.8, zorder=1)
+    several = values.sizes["sequence"] > 1
+    look: dict[str, Any] = {"color": "0.35", "markersize": 3.5, "linewidth": 0.8, "zorder": 1}
+    top.errorbar(steps, mean, spread if several else None, fmt="o", **look)
     bottom.axhline(0, color="0.35", linewidth=0.8)
-    handles: list[Any] = [
-        Line2D([], [], marker="o", linestyle="none", color="0.35", label="mean of the sequences\n± standard deviation")
-    ]
+    label = "mean of the sequences\n± standard deviation" if several else "measured"
+    handles: list[Any] = [Line2D([], [], marker="o", linestyle="none", color="0.35", label=label)]
     far_off = _far_off(fits["residuals"])
     for i, name in enumerate(fits["hypothesis"].values):
         fit = fits.sel(hypothesis=name)
@@ -70,8 +72,8 @@ def example_fit(values: xr.DataArray, fits: xr.Dataset, model: str = "") -> Figu
     top.set_ylabel(style.QUANTITY_LABELS.get(quantity, quantity))
     bottom.set_ylabel("residual")
     fig.align_ylabels([top, bottom])
-    layer = f"layer {values['layer'].item()}"
-    style.panel_title(top, f"{model}, {layer}" if model else layer)
+    named = [model, f"layer {values['layer'].item()}" if "layer" in values.coords else ""]
+    style.panel_title(top, ", ".join(part for part in named if part))
     style.legend_right(fig, handles, top)
     return fig
 

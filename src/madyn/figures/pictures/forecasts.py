@@ -13,7 +13,7 @@ from matplotlib.ticker import AutoMinorLocator, MaxNLocator
 
 from madyn.figures import style
 from madyn.figures.entries import picture
-from madyn.figures.panels import hide_empty, panel_grid
+from madyn.figures.panels import evenly, hide_empty, panel_grid
 from madyn.figures.steps import STEP_LABEL
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def forecast_figure(forecast: xr.Dataset) -> Figure:
         forecast: as `madyn.forecast` gives it.
     """
     layers = forecast["layer"].values
-    chosen = layers[np.unique(np.linspace(0, len(layers) - 1, min(PANELS, len(layers))).round().astype(int))]
+    chosen = layers[evenly(len(layers), PANELS)]
     down, across = panel_grid(len(chosen), _ACROSS)
     width, height = max(2.3 * across + 0.7, 5.2), 1.75 * down + 0.95
     fig, axes = style.new_figure(
