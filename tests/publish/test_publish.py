@@ -123,8 +123,17 @@ def test_a_kept_folder_is_a_dataset_again(root, tmp_path):
     second = publish_dataset(tmp_path / "out", "me/kept")  # its card is madyn's own, and written anew
     assert second.files == published.files
     assert second.card == published.card
-    with pytest.raises(StorageError, match="is not empty"):
+    third = publish_dataset(root, "me/kept", out=tmp_path / "out")  # in place of the first
+    assert (third.files, third.card) == (published.files, published.card)
+    (tmp_path / "out" / "mine.txt").write_text("mine")
+    with pytest.raises(StorageError, match=r"holds 'mine\.txt', which is no part of this publication"):
         publish_dataset(root, "me/kept", out=tmp_path / "out")
+    assert (tmp_path / "out" / "mine.txt").read_text() == "mine"
+    with pytest.raises(UsageError, match="a folder of this machine"):
+        publish_dataset(root, "me/kept", out="memory://somewhere/out")
+    for inside in (root, root / "page"):
+        with pytest.raises(UsageError, match="lies in the dataset, which stays as it is"):
+            publish_dataset(root, "me/kept", out=inside)
 
 
 def assert_equal(a, b):

@@ -26,7 +26,7 @@ from madyn.errors import DatasetError, StorageError, UsageError, missing_depende
 if TYPE_CHECKING:
     import xarray as xr
 
-_TABLES = ("statistics", "parameters", "fits", "models", "losses")
+TABLE_NAMES = ("statistics", "parameters", "fits", "models", "losses")
 _SUFFIXES = (".parquet", ".csv", ".csv.gz", ".zarr")
 
 
@@ -78,7 +78,7 @@ def _refuse(folder: Path) -> None:
         raise UsageError(f"{folder}: an export is written into a folder of this machine; give one with --out")
     if folder.exists() and not folder.is_dir():
         raise StorageError(f"{folder} is a file; an export is a folder: give another with --out")
-    own = {f"{table}{suffix}" for table in _TABLES for suffix in _SUFFIXES}
+    own = {f"{table}{suffix}" for table in TABLE_NAMES for suffix in _SUFFIXES}
     other = sorted(path.name for path in list_folder(folder) if path.name not in own)
     if other:
         raise StorageError(

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from madyn.checking.records import Records
 from madyn.dataset import Dataset, layout, open_dataset
-from madyn.dataset.exporting import write_parquet
-from madyn.dataset.files import is_there, list_folder, read_bytes, root_path, storage_error
+from madyn.dataset.exporting import TABLE_NAMES, write_parquet
+from madyn.dataset.files import is_local, is_there, read_bytes, root_path, storage_error
 from madyn.dataset.partial import making_folder
 from madyn.errors import DatasetError, StorageError, UsageError, missing_dependency, one_of
 from madyn.publish.card import NAME, check_license, make_card
@@ -73,7 +73,7 @@ def publish_dataset(
         card: what becomes of a README.md, in the dataset's folder or on the Hub, that madyn did not write: "keep" or
             "replace".
         pictures: publish those that were drawn.
-        out: a folder to keep what is published in.
+        out: a folder to keep what is published in, in place of what an earlier call left there.
 
     Raises:
         UsageError: an argument cannot be, there is no token, or a README.md of somebody's is in the way.
@@ -90,7 +90,9 @@ def publish_dataset(
     given = _license(opened, license)
     files = files_to_publish(opened, pictures)
     records = records_of(opened)
-    with _folder(out) as folder:
+    if out is not None and is_local(root_path(out)):
+        _refuse_inside(root_path(out), opened.path)
+    with _folder(out, files) as folder:
         made = _made(folder, opened, records, repo, files, given, title, card)
         if send or out is not None:
             for name, path in files.items():
@@ -114,17 +116,24 @@ def _license(dataset: Dataset, license: str | None) -> str:
     return "mit"
 
 
+def _refuse_inside(folder: Path, root: Path) -> None:
+    if folder.resolve().is_relative_to(root.resolve()):
+        raise UsageError(f"{folder} lies in the dataset, which stays as it is: give another folder with --out")
+
+
 @contextmanager
-def _folder(out: str | Path | None) -> Iterator[Path]:
-    """The folder to fill: the one asked for, all or nothing of it, or one that goes again."""
+def _folder(out: str | Path | None, files: Mapping[str, Path]) -> Iterator[Path]:
+    """The folder to fill: the one asked for, all or nothing of it and in place of an earlier one; or one that goes."""
     try:
         if out is None:
             with tempfile.TemporaryDirectory(prefix="madyn-publish-") as name:
                 yield Path(name)
             return
         folder = root_path(out)
-        if list_folder(folder):
-            raise StorageError(f"{folder} is not empty; what is published goes into a folder of its own: give another")
+        made = {NAME, *(f"{TABLES}/{name}.parquet" for name in TABLE_NAMES)}
+        other = sorted(set(_files_in(folder)) - set(files) - made)
+        if other:
+            raise StorageError(f"{folder} holds {other[0]!r}, which is no part of this publication: give another --out")
         with making_folder(folder, replace=True) as partial:
             yield partial
     except ModuleNotFoundError as e:
@@ -133,6 +142,12 @@ def _folder(out: str | Path | None) -> Iterator[Path]:
         raise
     except OSError as e:
         raise storage_error(Path(tempfile.gettempdir()) if out is None else root_path(out), e) from e
+
+
+def _files_in(folder: Path) -> list[str]:
+    if not is_local(folder):
+        raise UsageError(f"{folder}: what is published is kept in a folder of this machine; give one with --out")
+    return [path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()]
 
 
 def _made(
