@@ -50,6 +50,9 @@ INSTEAD = {
     "madyn quantization model.gguf --out report/": (
         "madyn quantization EleutherAI/pythia-14m --length 16 --out report/", "a model of the Hub",
     ),
+    "madyn report MODEL --out report.html": (
+        "madyn report EleutherAI/pythia-14m --length 16 --out report.html", "a model of the Hub",
+    ),
     "madyn scan MODEL --features": ("madyn scan EleutherAI/pythia-14m --length 16 --features", "a model of the Hub"),
     "madyn report tiny-suite --out report.html": ("madyn report family/ --out report.html", "162 models"),
     "madyn evaluate tiny-suite": ("madyn evaluate family/ --approach nearest", "three minutes"),

@@ -15,9 +15,12 @@ from madyn.cli import app
 from madyn.dataset import layout, manifest
 from madyn.dataset.files import write_json
 from madyn.dataset.statistics import write_statistics
-from madyn.report import Part, charts, dataset_parts, write_report
+from madyn.report import Part, charts, dataset_parts, model_parts, write_report
 from madyn.report.contents import Table
-from tiny import write_dataset, write_family
+from madyn.settings import Probe
+from madyn.sweep import scan_checkpoint
+from planted import FEATURE, LAYER, planted, sequences
+from tiny import TEXT, save_checkpoints, write_dataset, write_family
 
 
 @pytest.fixture(scope="module")
@@ -164,6 +167,36 @@ def test_a_cell_of_a_heat_map_knows_its_model_and_layer(scale, value, at):
     assert heat.z[0][1] == at
     assert heat.customdata[0][1] == ["a", 1]
     assert heat.z[1][1] is None
+
+
+def test_a_model_is_measured_and_judged(tmp_path):
+    """One whose massive value was planted: what is said is what scan and intervene measure."""
+    planted().save_pretrained(tmp_path / "model")
+    np.save(tmp_path / "ids.npy", sequences())
+    found = by_key(model_parts(tmp_path / "model", inputs=sequences()))
+    table = scan_checkpoint(tmp_path / "model", inputs=sequences())
+    assert [row[5] for row in found["overview"].tables[0].rows] == pytest.approx(list(table["ratio"]))
+    assert f"stands at position 0 ('id 7'), feature {FEATURE}" in found["overview"].says
+    lines: Any = found["overview"].charts["layers"].data
+    np.testing.assert_allclose(lines[0].y, table["top1"], rtol=1e-3)
+    rows = {(row[0], row[1]): row for row in found["without"].tables[0].rows}
+    untouched, zero = rows[("untouched", None)], rows[("zero", "massive")]
+    assert zero[3] - untouched[3] == pytest.approx(zero[5], abs=1e-6)
+    assert f"replaced behind layer {LAYER}: set to zero" in found["without"].says
+    command = ["report", str(tmp_path / "model"), "--tokens", str(tmp_path / "ids.npy")]
+    result = CliRunner().invoke(app, [*command, "--out", str(tmp_path / "r.html")])
+    assert result.exit_code == 0, result.output
+    assert f"feature {FEATURE}" in (tmp_path / "r.html").read_text()
+    assert CliRunner().invoke(app, [*command, "--model", "x"]).exit_code != 0  # that option is of a dataset
+
+
+def test_a_model_in_which_nothing_is_massive_has_the_rest(tmp_path):
+    text = tmp_path / "text.txt"
+    text.write_text(TEXT)
+    folder = save_checkpoints(tmp_path / "run", steps=(1,)) / "step1"
+    found = by_key(model_parts(folder, probe=Probe(text=str(text), sequences=2, length=16)))
+    assert "massive values in no layer" in found["overview"].says
+    assert found["without"].says.startswith("Not in this report:")
 
 
 def shown(tab) -> None:

@@ -150,3 +150,17 @@ def starts_with_bos(bos: str, *, both: bool = False) -> bool:
 def say_written(path: object, as_json: bool = False) -> None:
     """Where something was written: on standard output, unless that is for JSON alone."""
     typer.echo(f"written: {path}", err=as_json)
+
+
+def is_dataset(subject: str) -> bool:
+    """Whether a name means a dataset: one that comes with madyn, an address of one, or a folder with statistics."""
+    from madyn.dataset import layout
+    from madyn.dataset.files import root_path
+    from madyn.dataset.remote import is_shipped
+
+    if is_shipped(subject) or subject.startswith("hf://"):
+        return True
+    root = root_path(subject)
+    if "://" not in subject and not Path(root).is_dir():
+        return False
+    return bool(layout.model_directories(root) or layout.manifest_models(root))

@@ -17,6 +17,7 @@ from madyn.cli.options import (
     TokenizerOption,
     TokensOption,
     WithBos,
+    is_dataset,
     read_tokens,
     refuse_options,
     say_written,
@@ -144,20 +145,6 @@ def _write(out: Path, tables: dict[str, Any], report: str, figure: Any) -> None:
         write_text(out / f"quantization_{name}.csv", table.to_csv(index=False))
     write_text(out / "report.md", f"{report}\n![effective bits by layer](quantization.png)\n")
     save_figure(figure, out / "quantization.png", dpi=150)
-
-
-def is_dataset(subject: str) -> bool:
-    """Whether a name means a dataset: one that comes with madyn, an address of one, or a folder with statistics."""
-    from madyn.dataset import layout
-    from madyn.dataset.files import root_path
-    from madyn.dataset.remote import is_shipped
-
-    if is_shipped(subject) or subject.startswith("hf://"):
-        return True
-    root = root_path(subject)
-    if "://" not in subject and not Path(root).is_dir():
-        return False
-    return bool(layout.model_directories(root) or layout.manifest_models(root))
 
 
 COMMAND = Command(quantization, panel="Measure", kind=WithBos)

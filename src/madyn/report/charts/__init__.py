@@ -7,7 +7,7 @@ the first step after 0, logarithmic from there.
 """
 
 from madyn.report.charts.base import QUANTITY_TITLES, EvenScale, LogScale, fine_steps, new_chart, short, step_axis
-from madyn.report.charts.maps import PEAK_MAPS, heat_map, hypotheses, peak_map, predicted_against_measured
+from madyn.report.charts.maps import PEAK_MAPS, by_layer, heat_map, hypotheses, peak_map, predicted_against_measured
 from madyn.report.charts.over_steps import (
     own_fit,
     predicted,
@@ -22,6 +22,7 @@ __all__ = [
     "QUANTITY_TITLES",
     "EvenScale",
     "LogScale",
+    "by_layer",
     "fine_steps",
     "heat_map",
     "hypotheses",

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from madyn.figures import style
 from madyn.figures.steps import StepScale
@@ -77,6 +78,28 @@ def peak_map(table: pd.DataFrame, what: str) -> Figure:
     if what == "height":
         return heat_map(table, "height", "largest ratio", scale=LogScale())
     return heat_map(table, "at", "its step", scale=StepScale(table["at"]), form=",.0f")
+
+
+def by_layer(values: Mapping[str, ArrayLike], label: str, *, log: bool) -> Figure:
+    """A line each, over the layers of a model.
+
+    Args:
+        values: by name, (layers,).
+        label: of the axis.
+    """
+    chart, looks = new_chart(), zip(style.COLOURS, ("circle", "square", "diamond"), strict=False)
+    for (colour, symbol), (name, one) in zip(looks, values.items(), strict=False):
+        y = short(one)
+        chart.add_scatter(
+            x=list(range(len(y))), y=y, mode="lines+markers", name=name, line={"color": colour, "width": 1.6},
+            marker={"color": colour, "size": 6, "symbol": symbol},
+            hovertemplate=f"layer %{{x}}: {name} %{{y:.4g}}<extra></extra>",
+        )  # fmt: skip
+    chart.update_layout(
+        xaxis={"title": {"text": style.LAYER_LABEL}, "zeroline": False},
+        yaxis={"title": {"text": label}, "type": "log" if log else "linear", "zeroline": False},
+    )
+    return chart
 
 
 def hypotheses(table: pd.DataFrame) -> Figure:
