@@ -1,8 +1,10 @@
 """`madyn intervene` and `madyn scan --features` as a user has them."""
 
+import io
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from planted import FEATURE, FIRST, LAYER, LAYERS, build, planted, sequences
@@ -46,6 +48,8 @@ def test_json_holds_the_numbers_of_the_table(folder, run):
     assert found["effects"][1]["change"] == pytest.approx(found["effects"][1]["loss"] - found["effects"][0]["loss"])
     assert {place["feature"] for place in found["places"]} == {FEATURE}
     assert {row["layer"] for row in found["by_layer"]} == set(range(LAYERS))
+    table = pd.read_csv(io.StringIO(run("intervene", folder, *asked[:-1], "--csv", "-")[1]))
+    assert table["change"].tolist()[1] == found["effects"][1]["change"]
 
 
 def test_a_model_with_nothing_massive_is_refused_and_taken_on_request(run, tmp_path):
@@ -68,6 +72,9 @@ def test_a_run_is_followed_into_a_dataset(run, tmp_path):
     assert {path.name for path in (tmp_path / "d" / "intervention").iterdir()} == {"run", "run.csv", "run.png"}
     code, out, _ = run("intervene", tmp_path / "run", "--steps", "all", "--out", tmp_path / "d", *asked, "--json")
     assert {row["step"] for row in json.loads(out)["steps"]} == {0, 3}
+    code, out, err = run("intervene", tmp_path / "run", "--steps", "all", "--out", tmp_path / "d", *asked, "--csv", "-")
+    assert set(pd.read_csv(io.StringIO(out))["step"]) == {0, 3}
+    assert "written: " in err
     code, _, err = run("intervene", tmp_path / "run", "--steps", "all", *asked)
     assert code == 2
     assert "--out" in err
@@ -81,6 +88,8 @@ def test_features_are_listed(folder, run, tmp_path):
     found = json.loads(out)
     assert [one["feature"] for one in found["features"]] == [FEATURE]
     assert len(found["dimensions"]) == LAYERS - LAYER
+    code, out, _ = run("scan", folder, "--tokens", folder / "ids.npy", "--features", "--csv", "-")
+    assert pd.read_csv(io.StringIO(out))["feature"].tolist() == [FEATURE]
     build().save_pretrained(tmp_path)
     code, out, _ = run("scan", tmp_path, "--tokens", folder / "ids.npy", "--features")
     assert code == 0

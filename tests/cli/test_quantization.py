@@ -1,5 +1,6 @@
 """`madyn quantization`, of a model and of a dataset."""
 
+import io
 import json
 
 import pandas as pd
@@ -40,6 +41,8 @@ def test_a_model_is_told_layer_by_layer(checkpoint, run, tmp_path):
     assert value["kind"] == "causal"
     assert [row["bits_tensor"] for row in value["layers"]] == pytest.approx(layers["bits_tensor"].tolist())
     assert len(value["together"]) == 7 * 3
+    table = pd.read_csv(io.StringIO(measured(run, checkpoint, "--csv", "-")[1]))
+    assert table["bits_tensor"].tolist() == layers["bits_tensor"].tolist()
 
 
 def test_a_dataset_is_told_model_by_model(run, tmp_path):

@@ -1,9 +1,11 @@
 """What a scan says, and of what: BOS and no BOS, images, two stacks, values near the end of float16, JSON."""
 
+import io
 import json
 import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -207,6 +209,12 @@ def test_json_of_a_scan(folder, probe, run):
     layers = found["scans"][0]["layers"]
     assert [layer["top1"] for layer in layers] == pytest.approx(table["top1"].tolist())
     assert set(layers[0]) == {"layer", *table.columns}
+    code, out, _ = run("scan", folder, *probe, "--csv", "-", "--bos", "both")
+    written = pd.read_csv(io.StringIO(out))
+    assert code == 0
+    assert list(written.columns) == ["layer", *table.columns, "bos"]
+    assert written["bos"].tolist() == [False] * len(table) + [True] * len(table)
+    assert written["top1"].tolist()[: len(table)] == table["top1"].tolist()
 
 
 @pytest.fixture(scope="module")

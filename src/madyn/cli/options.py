@@ -3,6 +3,8 @@
 `--out` is in every command the place where what the command makes is written: one file where it makes one table, else a
 folder. A command that only reads (compare, forecast, predict, evaluate, effects, design) writes nothing without it;
 `fit` and `figures`, which add to a dataset, then write into its own folder, and ask for `--out` where it has none.
+`--csv` writes the one table that the command's result is, and is the same as `--out` where that is all it writes; see
+docs/tables.md for which one. `output.give` prints and writes what these options ask for.
 """
 
 from __future__ import annotations
@@ -41,8 +43,38 @@ OUT = "Where what this command makes is written: "
 OutFolderOption = Annotated[
     Path | None, typer.Option("--out", parser=path, help=f"{OUT}a folder; nothing is if not given.")
 ]
+
+STANDARD_OUTPUT = Path("-")
+
+
+def _one_on_standard_output(context: typer.Context, value: Any) -> Any:
+    """Refuse JSON and a table together on standard output, before anything is worked out."""
+    if STANDARD_OUTPUT in [*context.params.values(), value] and (value is True or context.params.get("as_json")):
+        from madyn.errors import UsageError
+
+        raise UsageError("--json prints on standard output, and so does a table written to -: give the table a file")
+    return value
+
+
+JsonOption = Annotated[
+    bool,
+    typer.Option(
+        "--json", callback=_one_on_standard_output, help="Print one JSON value and nothing else, for programs."
+    ),
+]
+_TABLE: dict[str, Any] = {"metavar": "FILE", "parser": path, "callback": _one_on_standard_output}
+CsvOption = Annotated[
+    Path | None,
+    typer.Option("--csv", help="Write the table as CSV too; to - prints it, and nothing else.", **_TABLE),
+]
 OutTableOption = Annotated[
-    Path | None, typer.Option("--out", parser=path, help=f"{OUT}a CSV file; nothing is if not given.")
+    Path | None,
+    typer.Option(
+        "--out",
+        "--csv",
+        help=f"{OUT}a CSV file; nothing is if not given. To - prints the table, and nothing else.",
+        **_TABLE,
+    ),
 ]
 TokenizerOption = Annotated[
     str | None,
@@ -86,7 +118,6 @@ StepsOption = Annotated[
 ModelsArgument = Annotated[
     list[str], typer.Argument(metavar="MODEL...", help="Folders of checkpoints, or names of the Hub.")
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON value and nothing else, for programs.")]
 
 
 def read_tokens(context: typer.Context, file: Path | None, *against: str) -> Any:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from madyn.summaries.tables import csv_text
 from madyn.terminal import console, counted, print_table
 
 if TYPE_CHECKING:
@@ -162,7 +163,7 @@ def write_report(effects: Effects, title: str, folder: Path, origin: Origin | No
         pictures["attention"] = sink_heads(origin.attention, f"attention to position {origin.position}")
     for name, table in tables.items():
         written.append(folder / f"{name}.csv")
-        write_text(written[-1], table.to_csv(index=False))
+        write_text(written[-1], csv_text(table))
     for name, figure in pictures.items():
         written.append(folder / f"{name}.png")
         save_figure(figure, written[-1], dpi=150)
@@ -253,6 +254,6 @@ def write_study(table: pd.DataFrame, folder: Path, model: str) -> list[Path]:
     from madyn.figures.png import save_figure
 
     written = [folder / "intervention" / f"{model}.csv", folder / "intervention" / f"{model}.png"]
-    write_text(written[0], table.to_csv(index=False))
+    write_text(written[0], csv_text(table))
     save_figure(study_figure(table), written[1], dpi=150)
     return written

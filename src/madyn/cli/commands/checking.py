@@ -5,11 +5,11 @@ from __future__ import annotations
 import typer
 
 from madyn.cli.command import Command
-from madyn.cli.options import DatasetArgument, JsonOption
-from madyn.terminal import print_json
+from madyn.cli.options import CsvOption, DatasetArgument, JsonOption
+from madyn.cli.output import give
 
 
-def check(dataset: DatasetArgument, as_json: JsonOption = False) -> None:
+def check(dataset: DatasetArgument, csv: CsvOption = None, as_json: JsonOption = False) -> None:
     """Validate layout, shapes and values; exits 1 with a list of what is wrong. [dim]madyn check pythia/[/dim]
 
     --json prints {"path", "models", "faults", "remarks", "absences"}, lists of sentences but for the path; see
@@ -18,14 +18,18 @@ def check(dataset: DatasetArgument, as_json: JsonOption = False) -> None:
     from madyn.checking import check_dataset
     from madyn.dataset import open_dataset
     from madyn.summaries import print_check
+    from madyn.summaries.tables import check_table
 
     opened = open_dataset(dataset)
     report = check_dataset(opened.path)
-    if as_json:
-        found = {"faults": report.faults, "remarks": report.remarks, "absences": report.absences}
-        print_json({"path": opened.path, "models": opened.models, **found})
-    else:
-        print_check(report, opened, dataset)
+    found = {"faults": report.faults, "remarks": report.remarks, "absences": report.absences}
+    give(
+        csv,
+        lambda: check_table(found),
+        lambda: print_check(report, opened, dataset),
+        as_json,
+        lambda: {"path": opened.path, "models": opened.models, **found},
+    )
     if report.faults:
         raise typer.Exit(1)
 

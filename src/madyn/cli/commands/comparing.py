@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 import typer
 
 from madyn.cli.command import Command
-from madyn.cli.options import DatasetArgument, JsonOption, ModelsOption, OutFolderOption, say_written
-from madyn.terminal import print_json
+from madyn.cli.options import CsvOption, DatasetArgument, JsonOption, ModelsOption, OutFolderOption, say_written
+from madyn.cli.output import give
 
 
 def compare(
@@ -25,6 +25,7 @@ def compare(
         typer.Option("--ratio-of", help="sequences: mean of top1 / median; means: mean top1 / mean median."),
     ] = "sequences",
     out: OutFolderOption = None,
+    csv: CsvOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Compare hypotheses: R2, AICc, BIC, wins, errors of prediction. [dim]madyn compare pythia/[/dim]
@@ -35,19 +36,17 @@ def compare(
     from madyn.summaries import comparison_tables, print_comparison
 
     found = compare(dataset, hypotheses=hypothesis, models=model, quantity=quantity, ratio_of=ratio_of)
-    if as_json:
-        print_json(comparison_tables(found))
-    else:
-        print_comparison(found)
+    taken = give(csv, found.to_dataframe, lambda: print_comparison(found), as_json, lambda: comparison_tables(found))
     if out is not None:
         from madyn.dataset.files import write_text
         from madyn.figures.pictures.comparison import comparison_figure
         from madyn.figures.png import save_figure
+        from madyn.summaries.tables import csv_text
 
         table = out / f"comparison_{quantity}.csv"
-        write_text(table, found.layers.to_csv(index=False))
+        write_text(table, csv_text(found.layers))
         save_figure(comparison_figure(found.layers, quantity), table.with_suffix(".png"))
-        say_written(f"{table} and {table.with_suffix('.png').name}", as_json)
+        say_written(f"{table} and {table.with_suffix('.png').name}", taken)
 
 
 COMMAND = Command(compare, panel="Fit and draw")

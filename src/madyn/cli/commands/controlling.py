@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from madyn.cli.command import Command
-from madyn.cli.options import DatasetArgument, JsonOption, ModelsOption, OutFolderOption, say_written
-from madyn.terminal import print_json
+from madyn.cli.options import CsvOption, DatasetArgument, JsonOption, ModelsOption, OutFolderOption, say_written
+from madyn.cli.output import give
 
 
 def control(
@@ -23,6 +23,7 @@ def control(
         ),
     ] = False,
     out: OutFolderOption = None,
+    csv: CsvOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """What each remedy does to massive activations, and at what loss. [dim]madyn control control-suite[/dim]
@@ -43,21 +44,21 @@ def control(
     if timed is not None and opened.is_own_folder:
         write_throughput(opened.path, timed)
     found = study_control(opened, timed)
-    if as_json:
-        print_json(control_records(found, dataset))
-    else:
-        print_control(found, dataset)
+    taken = give(
+        csv, found.to_dataframe, lambda: print_control(found, dataset), as_json, lambda: control_records(found, dataset)
+    )
     if out is not None:
         from madyn.dataset.files import write_text
         from madyn.figures.draw import draw_figures
         from madyn.summaries import print_not_drawn
+        from madyn.summaries.tables import csv_text
 
         for name, table in {"control": found.table, "pairs": found.pairs}.items():
-            write_text(out / f"{name}.csv", table.to_csv(index=False))
+            write_text(out / f"{name}.csv", csv_text(table))
         drawing = draw_figures(opened, models=model, out=out, only="analysis/control_*")
-        if not as_json:
+        if not taken:
             print_not_drawn(drawing, opened)
-        say_written(out, as_json)
+        say_written(out, taken)
 
 
 COMMAND = Command(control, panel="Predict")

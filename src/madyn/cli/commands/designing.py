@@ -12,10 +12,10 @@ import typer
 
 from madyn.architecture import SEARCHED
 from madyn.cli.command import Command
-from madyn.cli.options import JsonOption, OutTableOption, say_written
+from madyn.cli.options import JsonOption, OutTableOption
+from madyn.cli.output import give
 from madyn.cli.shapes import DESIGNED, RANGES, shape_fields
 from madyn.errors import UsageError
-from madyn.terminal import print_json
 
 _SIZES = {"": 1.0, "k": 1e3, "m": 1e6, "b": 1e9}
 
@@ -108,16 +108,12 @@ def design(
         raise UsageError("give --suite or --predictor, not both")
     fitted = Predictor.load(predictor) if predictor is not None else Predictor().fit(suite or "tiny-suite")
     designs = design(fitted, limits, minimize=minimize, maximize=maximize, at=at, extrapolate=extrapolate)
-    if as_json:
-        found = {"searched": designs.searched, "designs": designs.table.to_dict("records"), "notes": designs.notes}
-        print_json({"objective": designs.objective, "against": designs.against, **found})
-    else:
-        print_designs(designs, limit)
-    if out is not None:
-        from madyn.dataset.files import write_text
 
-        write_text(out, designs.table.to_csv(index=False))
-        say_written(out, as_json)
+    def value() -> dict[str, Any]:
+        found = {"searched": designs.searched, "designs": designs.table.to_dict("records"), "notes": designs.notes}
+        return {"objective": designs.objective, "against": designs.against, **found}
+
+    give(out, designs.to_dataframe, lambda: print_designs(designs, limit), as_json, value)
 
 
 COMMAND = Command(design, panel="Predict")

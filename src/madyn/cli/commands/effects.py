@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from madyn.cli.command import Command
-from madyn.cli.options import DatasetArgument, ModelsOption, OutFolderOption, say_written
+from madyn.cli.options import CsvOption, DatasetArgument, ModelsOption, OutFolderOption, say_written
+from madyn.cli.output import give
 
 
 def effects(
     dataset: DatasetArgument,
     model: ModelsOption = None,
     out: OutFolderOption = None,
+    csv: CsvOption = None,
 ) -> None:
     """What goes with the architecture in a family, and what is chance. [dim]madyn effects tiny-suite[/dim]"""
     from madyn.dataset import open_dataset
@@ -18,16 +20,18 @@ def effects(
 
     opened = open_dataset(dataset)
     study = study_effects(opened if model is None else opened.select(model))
-    print_effects(study)
+    taken = give(csv, study.to_dataframe, lambda: print_effects(study))
     if out is not None:
         from madyn.dataset.files import write_text
         from madyn.figures.draw import draw_figures
+        from madyn.summaries.tables import csv_text
 
         for name, table in study.tables().items():
-            write_text(out / f"{name}.csv", table.to_csv(index=False))
+            write_text(out / f"{name}.csv", csv_text(table))
         drawing = draw_figures(opened, models=model, out=out, only="analysis/effects_*")
-        print_not_drawn(drawing, opened)
-        say_written(out)
+        if not taken:
+            print_not_drawn(drawing, opened)
+        say_written(out, taken)
 
 
 COMMAND = Command(effects, panel="Predict")

@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from madyn.cli.command import Command
-from madyn.cli.options import DatasetArgument, OutFolderOption, say_written
+from madyn.cli.options import CsvOption, DatasetArgument, OutFolderOption, say_written
+from madyn.cli.output import give
 
 
 def evaluate(
@@ -19,6 +20,7 @@ def evaluate(
         int | None, typer.Option("--jobs", min=1, help="Processes; by default as many as there are cores.")
     ] = None,
     out: OutFolderOption = None,
+    csv: CsvOption = None,
 ) -> None:
     """Score predictions of models left out, beside baselines and ceiling. [dim]madyn evaluate tiny-suite[/dim]"""
     from madyn.dataset import open_dataset
@@ -37,14 +39,15 @@ def evaluate(
         evaluation = evaluate(
             opened, approaches=approach, jobs=jobs, on_start=start, on_fold=lambda: progress.advance(bar)
         )
-    print_evaluation(evaluation)
+    taken = give(csv, evaluation.to_dataframe, lambda: print_evaluation(evaluation))
     if out is not None:
         from madyn.dataset.files import write_text
+        from madyn.summaries.tables import csv_text
 
-        write_text(out / "curves.csv", evaluation.scores.to_csv(index=False))
+        write_text(out / "curves.csv", csv_text(evaluation.scores))
         if evaluation.parameters is not None:
-            write_text(out / "parameters.csv", evaluation.parameters.to_csv(index=False))
-        say_written(out)
+            write_text(out / "parameters.csv", csv_text(evaluation.parameters))
+        say_written(out, taken)
 
 
 COMMAND = Command(evaluate, panel="Predict")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from madyn.cli.command import Command
-from madyn.cli.options import OUT, DatasetArgument, JsonOption, ModelsOption, path
-from madyn.terminal import print_json
+from madyn.cli.options import OUT, CsvOption, DatasetArgument, JsonOption, ModelsOption, path
+from madyn.cli.output import give
 
 
 def fit(
@@ -44,6 +44,7 @@ def fit(
             help=f"{OUT}a folder, to which the dataset is copied first; the dataset's own if not given.",
         ),
     ] = None,
+    csv: CsvOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Fit curves to every layer; write params/ and the parameter table. [dim]madyn fit pythia/[/dim]
@@ -53,16 +54,18 @@ def fit(
     from madyn.analysis.fitting import fit_dataset
     from madyn.dataset.layout import FITTED_QUANTITIES
     from madyn.summaries import fit_tables, print_fits
+    from madyn.summaries.tables import fits_table
 
     fitted = fit_dataset(
         dataset, models=model, hypotheses=hypothesis, quantities=quantity, method=method, robust=robust,
         ratio_of=ratio_of, drop_suspects=drop_suspects, out=out,
     )  # fmt: skip
-    if as_json:
-        wanted = [q for q in FITTED_QUANTITIES if quantity is None or q in quantity]
-        print_json([fit_tables(fitted, quantity=name) for name in wanted])
-    else:
-        print_fits(fitted)
+    wanted = [q for q in FITTED_QUANTITIES if quantity is None or q in quantity]
+
+    def tables() -> list[dict[str, Any]]:
+        return [fit_tables(fitted, quantity=name) for name in wanted]
+
+    give(csv, lambda: fits_table(tables()), lambda: print_fits(fitted), as_json, tables)
 
 
 COMMAND = Command(fit, panel="Fit and draw")

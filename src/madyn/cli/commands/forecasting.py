@@ -9,6 +9,7 @@ import typer
 
 from madyn.cli.command import Command
 from madyn.cli.options import DatasetArgument, OutTableOption, say_written
+from madyn.cli.output import give
 
 
 def forecast(
@@ -60,13 +61,8 @@ def forecast(
         level=level,
         thresholds=threshold or None,
     )
-    print_forecast(found)
-    if out is not None:
-        from madyn.dataset.files import write_text
-
-        table = found[["median", "lower", "upper", "measured"]].to_dataframe().reset_index()
-        write_text(out, table.to_csv(index=False))
-        say_written(out)
+    bands = found[["median", "lower", "upper", "measured"]]
+    give(out, lambda: bands.to_dataframe().reset_index(), lambda: print_forecast(found))
     if figure is not None:
         from madyn.figures.pictures.forecasts import forecast_figure
         from madyn.figures.png import save_figure

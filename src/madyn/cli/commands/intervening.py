@@ -10,6 +10,7 @@ import typer
 
 from madyn.cli.command import Command
 from madyn.cli.options import (
+    CsvOption,
     JsonOption,
     OutFolderOption,
     RevisionsOption,
@@ -21,10 +22,11 @@ from madyn.cli.options import (
     say_written,
     starts_with_bos,
 )
+from madyn.cli.output import give
 from madyn.cli.spread import Fields
 from madyn.errors import UsageError
 from madyn.settings import Probe, Settings
-from madyn.terminal import print_json, progress_display
+from madyn.terminal import progress_display
 
 _DOCUMENTS = 50
 
@@ -79,6 +81,7 @@ def intervene(
     ] = None,
     revisions: RevisionsOption = None,
     out: OutFolderOption = None,
+    csv: CsvOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """What a model does without its massive activations. [dim]madyn intervene MODEL --set zero --set mean[/dim]
@@ -97,7 +100,7 @@ def intervene(
             raise UsageError(
                 "--steps reads text, at the checkpoints of a run: it takes neither --tokens nor --revision"
             )
-        _follow(model, steps, asked, controls, text, settings, tokenizer, revisions, out, as_json)
+        _follow(model, steps, asked, controls, text, settings, tokenizer, revisions, out, csv, as_json)
         return
     ids = read_tokens(context, tokens, "probe", "sequences", "length", "bos", "seed")
     text = replace(probe, bos=starts_with_bos(bos), documents=_DOCUMENTS)
@@ -122,22 +125,21 @@ def intervene(
     effects.remarks.extend([*inputs.remarks, *remarks])
     found = find_origin(loaded, inputs.values, effects, layers=settings.layers) if origin else None
     title = f"{model}{f' at {revision}' if revision else ''}, {said}"
-    if as_json:
-        print_json(
-            {
-                "model": model, "revision": revision, "inputs": said, "layer": effects.layer, "kind": effects.kind,
-                "sequences": effects.sequences, "length": effects.length,
-                "effects": effects.table.to_dict("records"), "by_layer": effects.by_layer.to_dict("records"),
-                "places": effects.places.to_dict("records"),
-                "origin": found.sentences if found else [], "remarks": effects.remarks,
-            }
-        )  # fmt: skip
-    else:
-        print_intervention(effects, title, found)
+
+    def value() -> dict[str, Any]:
+        return {
+            "model": model, "revision": revision, "inputs": said, "layer": effects.layer, "kind": effects.kind,
+            "sequences": effects.sequences, "length": effects.length,
+            "effects": effects.table.to_dict("records"), "by_layer": effects.by_layer.to_dict("records"),
+            "places": effects.places.to_dict("records"),
+            "origin": found.sentences if found else [], "remarks": effects.remarks,
+        }  # fmt: skip
+
+    taken = give(csv, lambda: effects.table, lambda: print_intervention(effects, title, found), as_json, value)
     if out is not None:
         write_report(effects, title, out, found)
         if not as_json:
-            say_written(out / "report.md")
+            say_written(out / "report.md", taken)
 
 
 def _layer(given: str) -> int | str:
@@ -154,6 +156,7 @@ def _follow(
     tokenizer: str | None,
     revisions: str | None,
     out: Path | None,
+    csv: Path | None,
     as_json: bool,
 ) -> None:
     from madyn.dataset import layout
@@ -178,13 +181,16 @@ def _follow(
             **asked,
         )
     name = layout.directory_name(model)
-    if as_json:
-        print_json({"model": model, **table.attrs, "steps": table.to_dict("records")})
-    else:
-        print_study(table, f"{model}, followed through training")
+    taken = give(
+        csv,
+        lambda: table,
+        lambda: print_study(table, f"{model}, followed through training"),
+        as_json,
+        lambda: {"model": model, **table.attrs, "steps": table.to_dict("records")},
+    )
     for path in write_study(table, out, name):
         if not as_json:
-            say_written(path)
+            say_written(path, taken)
     for failure in table["failure"].dropna():
         count_wrong(str(failure))
 

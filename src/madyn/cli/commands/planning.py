@@ -8,6 +8,7 @@ import typer
 
 from madyn.cli.command import Command
 from madyn.cli.options import (
+    CsvOption,
     JsonOption,
     ModelsArgument,
     RevisionsOption,
@@ -16,9 +17,9 @@ from madyn.cli.options import (
     TokensOption,
     read_tokens,
 )
+from madyn.cli.output import give
 from madyn.cli.spread import Fields
 from madyn.settings import Probe, Settings
-from madyn.terminal import print_json
 
 
 def plan(
@@ -37,6 +38,7 @@ def plan(
         Settings,
         Fields("dtype", "device", "stream", "keep_cache", "weights", "allow_duplicates", "trust_remote_code"),
     ],
+    csv: CsvOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """What a trace will cost, before it starts. [dim]madyn plan EleutherAI/pythia-1b --steps paper[/dim]
@@ -45,6 +47,7 @@ def plan(
     checkpoint by what they are for, with what is not in them; see docs/json.md.
     """
     from madyn.summaries import print_costs
+    from madyn.summaries.tables import records_table
     from madyn.sweep import plan_costs
 
     costs = plan_costs(
@@ -57,11 +60,15 @@ def plan(
         revisions=revisions,
         settings=settings,
     )
-    if as_json:
-        start = {"parts": costs.start_up.parts, "unknown": costs.start_up.unknown}
-        print_json({"models": [vars(cost) for cost in costs], "start_up": start})
-    else:
-        print_costs(costs)
+    models_costs = [vars(cost) for cost in costs]
+    start = {"parts": costs.start_up.parts, "unknown": costs.start_up.unknown}
+    give(
+        csv,
+        lambda: records_table(models_costs),
+        lambda: print_costs(costs),
+        as_json,
+        lambda: {"models": models_costs, "start_up": start},
+    )
 
 
 COMMAND = Command(plan, panel="Measure")

@@ -9,9 +9,9 @@ import typer
 
 from madyn.cli.command import Command
 from madyn.cli.options import JsonOption, OutTableOption, say_written
+from madyn.cli.output import give
 from madyn.cli.shapes import NUMBERS, PREDICTED, shape_fields
 from madyn.errors import UsageError
-from madyn.terminal import print_json
 
 
 def predict(
@@ -69,16 +69,13 @@ def predict(
         return
     training = replace(predictor.training, steps=training_steps) if training_steps is not None else None
     shape = predictor.architecture(**fields)
-    if as_json:
-        print_json(prediction_tables(predictor, shape, wanted, training))
-    else:
-        print_prediction(predictor, shape, wanted, training, parameters)
-    if out is not None:
-        from madyn.dataset.files import write_text
-
-        predicted = predictor.predict(shape, wanted, training=training)
-        write_text(out, predicted.to_series().reset_index().to_csv(index=False))
-        say_written(out, as_json)
+    give(
+        out,
+        lambda: predictor.predict(shape, wanted, training=training).to_series().reset_index(),
+        lambda: print_prediction(predictor, shape, wanted, training, parameters),
+        as_json,
+        lambda: prediction_tables(predictor, shape, wanted, training),
+    )
 
 
 COMMAND = Command(predict, panel="Predict")

@@ -11,6 +11,7 @@ import typer
 from madyn.cli.command import Command
 from madyn.cli.options import (
     BosOption,
+    CsvOption,
     JsonOption,
     ModelsOption,
     OutFolderOption,
@@ -23,9 +24,9 @@ from madyn.cli.options import (
     say_written,
     starts_with_bos,
 )
+from madyn.cli.output import give
 from madyn.cli.spread import Fields
 from madyn.settings import Probe, Settings
-from madyn.terminal import print_json
 
 _OF_MODELS = (
     "revision", "probe", "sequences", "length", "bos", "seed", "tokenizer", "tokens", "keep", "dtype", "device",
@@ -70,6 +71,7 @@ def quantization(
     ] = 3,
     settings: Annotated[Settings, Fields("dtype", "device", "layers", "trust_remote_code")],
     out: OutFolderOption = None,
+    csv: CsvOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """What massive activations cost when hidden states are quantized. [dim]madyn quantization model.gguf[/dim]
@@ -80,7 +82,7 @@ def quantization(
     """
     if is_dataset(subject):
         refuse_options(context, _OF_MODELS, f"{subject} is a dataset, of which nothing is run")
-        _estimate(subject, at, model, out, as_json)
+        _estimate(subject, at, model, out, csv, as_json)
         return
     refuse_options(context, ("at", "model"), f"{subject} is taken for a model and not for a dataset")
     from madyn.quantization import quantization_costs
@@ -97,10 +99,13 @@ def quantization(
         keep=keep,
     )
     name = f"{subject}{f' at {revision}' if revision else ''}, {found.inputs}"
-    if as_json:
-        print_json(quantization_records(found, subject, revision))
-    else:
-        print_quantization(found, name)
+    taken = give(
+        csv,
+        found.layers.reset_index,
+        lambda: print_quantization(found, name),
+        as_json,
+        lambda: quantization_records(found, subject, revision),
+    )
     if out is not None:
         from math import exp
 
@@ -113,10 +118,12 @@ def quantization(
             quantization_report(found, name),
             costs_figure(found.layers, Path(subject).name, exp(found.loss)),
         )
-        say_written(out, as_json)
+        say_written(out, taken)
 
 
-def _estimate(dataset: str, at: int | None, models: list[str] | None, out: Path | None, as_json: bool) -> None:
+def _estimate(
+    dataset: str, at: int | None, models: list[str] | None, out: Path | None, csv: Path | None, as_json: bool
+) -> None:
     from madyn.dataset import open_dataset
     from madyn.quantization import estimate_dataset, worst_layers
     from madyn.summaries.quantizing import estimate_records, estimate_report, print_estimates
@@ -124,25 +131,29 @@ def _estimate(dataset: str, at: int | None, models: list[str] | None, out: Path 
     opened = open_dataset(dataset)
     found = estimate_dataset(opened if models is None else opened.select(models), at)
     worst = worst_layers(found)
-    if as_json:
-        print_json(estimate_records(found, worst, dataset))
-    else:
-        print_estimates(worst, dataset)
+    taken = give(
+        csv,
+        lambda: worst,
+        lambda: print_estimates(worst, dataset),
+        as_json,
+        lambda: estimate_records(found, worst, dataset),
+    )
     if out is not None:
         from madyn.figures.pictures.quantization import estimates_figure
 
         _write(
             out, {"layers": found, "models": worst}, estimate_report(worst, dataset), estimates_figure(found, dataset)
         )
-        say_written(out, as_json)
+        say_written(out, taken)
 
 
 def _write(out: Path, tables: dict[str, Any], report: str, figure: Any) -> None:
     from madyn.dataset.files import write_text
     from madyn.figures.png import save_figure
+    from madyn.summaries.tables import csv_text
 
     for name, table in tables.items():
-        write_text(out / f"quantization_{name}.csv", table.to_csv(index=False))
+        write_text(out / f"quantization_{name}.csv", csv_text(table))
     write_text(out / "report.md", f"{report}\n![effective bits by layer](quantization.png)\n")
     save_figure(figure, out / "quantization.png", dpi=150)
 

@@ -10,6 +10,7 @@ import typer
 
 from madyn.cli.command import Command
 from madyn.cli.options import (
+    CsvOption,
     JsonOption,
     ScanBosOption,
     TokenizerOption,
@@ -20,10 +21,10 @@ from madyn.cli.options import (
     refuse_beside_images,
     starts_with_bos,
 )
+from madyn.cli.output import give
 from madyn.cli.spread import Fields
 from madyn.errors import UsageError
 from madyn.settings import Probe, Settings
-from madyn.terminal import print_json
 
 SCAN_DOCUMENTS = 50  # enough text for a scan; the 500 of a sweep take longer to tokenise than to measure
 
@@ -61,6 +62,7 @@ def scan(
     rule: Annotated[
         str, typer.Option("--rule", help="With --features, what is massive: 1000x, ratio>300 (any number), or robust.")
     ] = "1000x",
+    csv: CsvOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Measure one checkpoint, layer by layer. [dim]madyn scan EleutherAI/pythia-70m --revision step1000[/dim]
@@ -71,6 +73,7 @@ def scan(
     "features", "dimensions"}: records with the columns of `madyn.intervention.features_of` and `massive_dimensions`.
     """
     from madyn.summaries import print_scan, print_scans_by_bos, scan_records
+    from madyn.summaries.tables import scan_table
     from madyn.sweep import scan_checkpoint, scan_with_and_without_bos
 
     ids = read_tokens(context, tokens, "probe", "sequences", "length", "bos", "seed", "images")
@@ -79,7 +82,7 @@ def scan(
     if features:
         if bos == "both" or images is not None:
             raise UsageError("--features is of one reading of text: without --images, and --bos none or start")
-        _scan_features(model, revision, text, settings, tokenizer, ids, rule, as_json)
+        _scan_features(model, revision, text, settings, tokenizer, ids, rule, csv, as_json)
         return
     if bos == "both":
         refuse_beside_images(context, images, "bos")
@@ -92,12 +95,14 @@ def scan(
         )
         tables = [(start, table)]
     title = f"{model}{f' at {revision}' if revision else ''}, {tables[0][1].attrs['inputs']}"
-    if as_json:
-        print_json(scan_records(tables, model, revision))
-    elif bos == "both":
-        print_scans_by_bos(tables[0][1], tables[1][1], title.removesuffix(", without BOS"))
-    else:
-        print_scan(tables[0][1], title)
+
+    def say() -> None:
+        if bos == "both":
+            print_scans_by_bos(tables[0][1], tables[1][1], title.removesuffix(", without BOS"))
+        else:
+            print_scan(tables[0][1], title)
+
+    give(csv, lambda: scan_table(tables), say, as_json, lambda: scan_records(tables, model, revision))
 
 
 def _scan_features(
@@ -108,6 +113,7 @@ def _scan_features(
     tokenizer: str | None,
     tokens: Any,
     rule: str,
+    csv: Path | None,
     as_json: bool,
 ) -> None:
     from madyn.intervention import features_of, massive_dimensions
@@ -121,12 +127,14 @@ def _scan_features(
         loaded.model, inputs.values, rule, tokenizer=subject.tokenizer, layers=loaded.layers
     )
     table = features_of(dimensions)
-    if as_json:
+
+    def records() -> dict[str, Any]:
         shown = {key: dimensions.attrs[key] for key in ("rule", "sequences", "largest_ratio")}
-        records = {"features": table.to_dict("records"), "dimensions": dimensions.to_dict("records")}
-        print_json({"model": model, "revision": revision, "inputs": said, **shown, **records})
-    else:
-        print_features(table, f"{model}{f' at {revision}' if revision else ''}, {said}")
+        found = {"features": table.to_dict("records"), "dimensions": dimensions.to_dict("records")}
+        return {"model": model, "revision": revision, "inputs": said, **shown, **found}
+
+    title = f"{model}{f' at {revision}' if revision else ''}, {said}"
+    give(csv, lambda: table, lambda: print_features(table, title), as_json, records)
 
 
 COMMAND = Command(scan, panel="Measure", kind=WithBos)

@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from madyn.cli.command import Command
-from madyn.cli.options import JsonOption, ModelsArgument, RevisionsOption, StepsOption
+from madyn.cli.options import CsvOption, JsonOption, ModelsArgument, RevisionsOption, StepsOption
+from madyn.cli.output import give
 from madyn.cli.spread import Fields
 from madyn.settings import Settings
 
@@ -22,6 +23,7 @@ def verify(
         bool,
         typer.Option("--pull-requests", help="Look into a repository's pull requests too where a step is at fault."),
     ] = False,
+    csv: CsvOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Tell checkpoints that are not what they say; exits 1. [dim]madyn verify EleutherAI/pythia-2.8b --steps all[/dim]
@@ -32,16 +34,14 @@ def verify(
     pieces, sound (what else a step holds, by step), says and advice.
     """
     from madyn.summaries import print_verifications
+    from madyn.summaries.tables import findings_table
     from madyn.sweep.verifying import verify_checkpoints
-    from madyn.terminal import print_json
 
     found = verify_checkpoints(
         models, steps, weights=settings.weights, revisions=revisions, pull_requests=pull_requests
     )
-    if as_json:
-        print_json([one.to_dict() for one in found])
-    else:
-        print_verifications(found)
+    records = [one.to_dict() for one in found]
+    give(csv, lambda: findings_table(records), lambda: print_verifications(found), as_json, lambda: records)
     if any(one.faults for one in found):
         raise typer.Exit(1)
 
