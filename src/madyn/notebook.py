@@ -81,7 +81,7 @@ def to_html(said: str, table: pd.DataFrame | None, count: int, note: str = "") -
     if table is not None and len(table.columns):
         parts.append(f'<div style="overflow-x: auto">{_table(table.head(MOST_ROWS))}</div>')
         if count > MOST_ROWS:
-            parts.append(f"<p>... and {count - MOST_ROWS:,} more rows; to_dataframe() has all</p>")
+            parts.append(f"<p>... and {count - MOST_ROWS:,} more rows</p>")
     if note:
         parts.append(f"<p>{html.escape(note)}</p>")
     # Names may hold $, which a notebook would set as mathematics.
