@@ -335,3 +335,18 @@ def test_other_parameters_than_it_learned_with_unfit_a_predictor(family):
     learned.set_params(seed=4)
     with pytest.raises(madyn.MadynError, match="not fitted"):
         _ = learned.state
+
+
+def test_what_is_read_off_curves_and_forecasts_says_what_it_is(tmp_path):
+    fits = madyn.fit_curves(T, np.stack([RISE, 2 * RISE]), hypothesis="step1")
+    runs = write_dataset(tmp_path, models=("net",))
+    found = {
+        "quantities": madyn.curves.curve_quantities(fits, at=[1000]),
+        "intervals": madyn.curves.quantity_intervals(fits, at=[1000]),
+        "forecast": madyn.forecast(runs, "net", 10_000, prior="default"),
+        "population": madyn.forecast(runs, "net", 10_000, prior="tiny-suite"),
+    }
+    for name, dataset in found.items():
+        for key, part in {**dataset.coords, **dataset.data_vars}.items():
+            assert set(part.attrs) >= {"long_name", "units"}, (name, key)
+    assert found["forecast"]["median"].attrs == {"long_name": "median of what will be measured", "units": "1"}

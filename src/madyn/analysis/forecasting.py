@@ -29,6 +29,7 @@ from madyn.curves.population.populations import Population
 from madyn.dataset import Dataset, open_dataset
 from madyn.dataset.view import RatioOf
 from madyn.errors import SeriesError, UsageError
+from madyn.labels import describe, interval
 from madyn.typing import Array
 
 if TYPE_CHECKING:
@@ -240,7 +241,11 @@ def _labelled(
         variables["plateau"] = (("layer", "bound"), np.stack([plateau[bound].values for bound in bounds], axis=-1))
     variables["message"] = ("layer", fitted.message.astype(str))
     coords = {"layer": np.arange(len(values)), "step": ahead, "seen_step": steps, "bound": bounds}
-    return xr.Dataset(variables, coords=coords, attrs=attrs)
+    # Quantities of a dataset have no unit, nor what is read off their curves.
+    none = {"peak_height": ("height of the peak", "1"), "plateau": ("what the curve tends to", "1")}
+    return describe(
+        xr.Dataset(variables, coords=coords, attrs=attrs), {**interval("what will be measured", "1"), **none}
+    )
 
 
 def _exceeding(fitted: Posterior | Outlook, seen: Array, thresholds: Array, steps: Array, quantity: str) -> xr.Dataset:
@@ -252,4 +257,4 @@ def _exceeding(fitted: Posterior | Outlook, seen: Array, thresholds: Array, step
     chances = np.where(highest[:, np.newaxis] > thresholds, 1.0, chances)
     together = shipped_population(quantity).together
     found = {"exceed": (("layer", "threshold"), chances), "exceed_any": ("threshold", any_exceeds(chances, together))}
-    return xr.Dataset(found, coords={"threshold": thresholds})
+    return describe(xr.Dataset(found, coords={"threshold": thresholds}))

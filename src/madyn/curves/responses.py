@@ -34,6 +34,7 @@ from madyn.curves.hypotheses.registry import resolve
 from madyn.curves.hypotheses.separable import SeparableModel
 from madyn.curves.renaming import renamed
 from madyn.errors import UsageError
+from madyn.labels import describe
 from madyn.typing import Array
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ def _quantities(
     }
     variables["class"] = variables.pop("kind")
     variables["value"] = ((*dims, "step"), hypothesis.values(at, params) if at.size else np.empty((*lead, 0)))
-    return xr.Dataset(variables, coords={**labels, "step": at})
+    return describe(xr.Dataset(variables, coords={**labels, "step": at}))
 
 
 @renamed(model="hypothesis")
@@ -204,7 +205,7 @@ def intervals_of(
         for name, part in intervals._asdict().items()
     }
     coords = {"bound": ["median", "lower", "upper"], "class": list(CLASSES), "step": at}
-    return xr.Dataset(variables, coords={**labels, **coords})
+    return describe(xr.Dataset(variables, coords={**labels, **coords}))
 
 
 class _Intervals(NamedTuple):

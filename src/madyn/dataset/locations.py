@@ -15,6 +15,7 @@ from madyn.dataset import layout
 from madyn.dataset.files import is_there
 from madyn.dataset.schema import Count, read_as
 from madyn.errors import DatasetError
+from madyn.labels import describe
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -66,10 +67,12 @@ def read_locations(dataset: Dataset, model: str) -> xr.Dataset:
             raise DatasetError(f"{files[step]}: of shape {found.shape} where the first step's locations have {shape}")
     names = [name for name in ("position", "feature", "token_id") if all(getattr(r, name) for r in read.values())]
     arrays = {name: np.array([getattr(r, name) for r in read.values()], dtype=np.int64) for name in names}
-    return xr.Dataset(
-        {name: (("step", "sequence", "rank", "layer"), values) for name, values in arrays.items()},
-        coords={"step": list(files), "rank": np.arange(1, 1 + arrays["feature"].shape[2])},
-        attrs={"model": model},
+    return describe(
+        xr.Dataset(
+            {name: (("step", "sequence", "rank", "layer"), values) for name, values in arrays.items()},
+            coords={"step": list(files), "rank": np.arange(1, 1 + arrays["feature"].shape[2])},
+            attrs={"model": model},
+        )
     )
 
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from madyn.labels import describe
+
 if TYPE_CHECKING:
     import xarray as xr
 
@@ -23,15 +25,17 @@ def label(statistics: np.ndarray, stacks: Mapping[str, int]) -> xr.DataArray:
     import xarray as xr
 
     places = [(path, number) for path, count in stacks.items() for number in range(count)]
-    return xr.DataArray(
-        statistics,
-        dims=("sequence", "quantity", "layer"),
-        coords={
-            "sequence": np.arange(statistics.shape[0]),
-            "quantity": [*(f"top{k}" for k in range(1, statistics.shape[1])), "median"],
-            "layer": np.arange(statistics.shape[2]),
-            "stack": ("layer", [path for path, _ in places]),
-            "layer_in_stack": ("layer", [number for _, number in places]),
-        },
-        name="|h|",
+    return describe(
+        xr.DataArray(
+            statistics,
+            dims=("sequence", "quantity", "layer"),
+            coords={
+                "sequence": np.arange(statistics.shape[0]),
+                "quantity": [*(f"top{k}" for k in range(1, statistics.shape[1])), "median"],
+                "layer": np.arange(statistics.shape[2]),
+                "stack": ("layer", [path for path, _ in places]),
+                "layer_in_stack": ("layer", [number for _, number in places]),
+            },
+            name="|h|",
+        )
     )

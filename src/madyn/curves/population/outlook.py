@@ -27,6 +27,7 @@ from madyn.curves.population.courses import CURVE, curves_through
 from madyn.curves.population.populations import Population
 from madyn.curves.units import Units
 from madyn.errors import UsageError
+from madyn.labels import describe, interval
 from madyn.typing import Array, Rows
 
 if TYPE_CHECKING:
@@ -278,4 +279,5 @@ def _refusal(values: Array) -> str:
 def _labelled(variables: dict[str, Array], dims: Sequence[str], coords: dict[str, Any]) -> xr.Dataset:
     import xarray as xr
 
-    return xr.Dataset({name: (("series", *dims), value) for name, value in variables.items()}, coords=coords)
+    found = xr.Dataset({name: (("series", *dims), value) for name, value in variables.items()}, coords=coords)
+    return describe(found, interval(unit="unit of the values, or steps"))

@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike
 
 from madyn.architecture import Architecture
 from madyn.errors import UsageError, check_range
+from madyn.labels import describe
 from madyn.prediction.inputs import as_steps
 from madyn.prediction.published.features import SHAPE_FIELDS, architecture_groups, feature_table, features_of
 from madyn.prediction.published.protocols import (
@@ -177,7 +178,7 @@ class ParameterPredictor:
         table = self.parameters(architecture)
         rows = curve.values(t, table[list(curve.param_names)].to_numpy())
         coords = {"layer": table["layer_index"].to_numpy(), "step": t}
-        return xr.DataArray(np.maximum(rows, 1.0), coords, ("layer", "step"), "ratio")
+        return describe(xr.DataArray(np.maximum(rows, 1.0), coords, ("layer", "step"), "ratio"))
 
     def caution(self, architecture: Architecture | None = None) -> str:
         """What to know before believing a score or a prediction; empty when there is nothing.
