@@ -13,9 +13,9 @@ from typing import Any
 
 from madyn.errors import one_line
 
-_MARKS = re.compile(r"([\\`*_\[\]|~$@!^])")
+_MARKS = re.compile(r"([\\`*_\[\]|~$@!^#])")
 _LINKS = re.compile(r"(?<=\w)(:(?=//)|(?<=www)\.)", re.IGNORECASE)  # what is made a link with no mark at all
-_FIRST = re.compile(r"^([-+#=>]|\d+(?=[.)](?:\s|$)))")
+_FIRST = re.compile(r"^([-+=>]|\d+(?=[.)](?:\s|$)))")
 
 
 def plain(text: object, most: int = 200) -> str:
@@ -25,8 +25,8 @@ def plain(text: object, most: int = 200) -> str:
     &lt;script&gt;a\_b\|c see http\://x &#49;. a
     """
     line = one_line(text, most).replace("&", "&amp;")
-    line = _FIRST.sub(lambda found: "".join(f"&#{ord(c)};" for c in found[1]), line)
     line = _LINKS.sub(r"\\\1", _MARKS.sub(r"\\\1", line))
+    line = _FIRST.sub(lambda found: "".join(f"&#{ord(c)};" for c in found[1]), line)
     return line.replace("<", "&lt;").replace(">", "&gt;")
 
 
@@ -47,7 +47,7 @@ def table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 
 def front_matter(values: Mapping[str, Any]) -> str:
-    """The YAML that a card begins with."""
+    """The YAML that a card begins with; its texts are lines, as `one_line` gives them."""
     import yaml
 
     written = yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True, width=1000)
