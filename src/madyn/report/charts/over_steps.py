@@ -217,7 +217,7 @@ def run_so_far(steps: ArrayLike, ratio: NDArray[Any], last_step: int | None, ahe
 
 
 def shares_over_steps(shares: Mapping[str, xr.DataArray], label: str) -> Figure:
-    """A line a model: a share of the layers and sequences over the steps.
+    """A line a model, of many pale ones with their mean: a share of the layers and sequences over the steps.
 
     Args:
         shares: by model, dim step, from 0 to 1.
@@ -226,13 +226,20 @@ def shares_over_steps(shares: Mapping[str, xr.DataArray], label: str) -> Figure:
     chart = new_chart()
     steps = np.unique(np.concatenate([one["step"].values for one in shares.values()]))
     scale, axis = step_axis(steps)
-    colours = style.layer_colours(len(shares))
+    many = len(shares) > _MOST_NAMED
+    colours = [style.COLOURS[0]] * len(shares) if many else [css(c) for c in style.layer_colours(len(shares))]
     for (model, one), colour in zip(shares.items(), colours, strict=True):
         chart.add_scatter(
             x=short(scale.place(one["step"].values)), y=short(100 * one.values), mode="lines", name=model,
-            line={"color": css(colour), "width": 1.6}, customdata=[int(s) for s in one["step"].values],
-            hovertemplate=f"{model}, step %{{customdata}}: %{{y:.0f}} %<extra></extra>",
-            showlegend=len(shares) <= _MOST_NAMED,
+            line={"color": colour, "width": 0.8 if many else 1.6}, customdata=[int(s) for s in one["step"].values],
+            hovertemplate=f"{model}, step %{{customdata}}: %{{y:.0f}} %<extra></extra>", opacity=0.25 if many else 1,
+            showlegend=not many,
+        )  # fmt: skip
+    if many:
+        at = [np.mean([one.sel(step=step) for one in shares.values() if step in one["step"].values]) for step in steps]
+        chart.add_scatter(
+            x=short(scale.place(steps)), y=short(100 * np.array(at)), mode="lines", name=f"mean of {len(shares)} models",
+            line={"color": style.COLOURS[1], "width": 3}, hoverinfo="skip", showlegend=True,
         )  # fmt: skip
     chart.update_layout(xaxis=axis, yaxis={"title": {"text": label}, "range": [0, 103]})
     return chart
