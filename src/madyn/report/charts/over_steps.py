@@ -238,8 +238,8 @@ def shares_over_steps(shares: Mapping[str, xr.DataArray], label: str) -> Figure:
     if many:
         at = [np.mean([one.sel(step=step) for one in shares.values() if step in one["step"].values]) for step in steps]
         chart.add_scatter(
-            x=short(scale.place(steps)), y=short(100 * np.array(at)), mode="lines", name=f"mean of {len(shares)} models",
-            line={"color": style.COLOURS[1], "width": 3}, hoverinfo="skip", showlegend=True,
+            x=short(scale.place(steps)), y=short(100 * np.array(at)), mode="lines", showlegend=True,
+            name=f"mean of {len(shares)} models", line={"color": style.COLOURS[1], "width": 3}, hoverinfo="skip",
         )  # fmt: skip
     chart.update_layout(xaxis=axis, yaxis={"title": {"text": label}, "range": [0, 103]})
     return chart
