@@ -213,8 +213,10 @@ def test_every_picture_of_the_list_is_tried_here(figures: dict[str, Figure]) -> 
     from madyn.figures.registry import PICTURES
 
     # Those of the predictor of curves are tried in the same ways in test_explanation.py, and those that commands draw
-    # in test_compare.py, test_forecast.py and test_outcome.py.
-    apart = tuple(f"madyn.figures.pictures.prediction_{name}" for name in ("shap", "inputs", "residuals"))
+    # in test_compare.py, test_forecast.py and test_outcome.py; those of remedies in test_control.py and
+    # test_notebook.py.
+    names = ("prediction_shap", "prediction_inputs", "prediction_residuals", "control")
+    apart = tuple(f"madyn.figures.pictures.{name}" for name in names)
     of_a_dataset = [p for p in PICTURES.values() if p.cases is not on_request]
     functions = {p.draw.__name__ for p in of_a_dataset if p.draw.__module__ not in apart}
     assert functions - {"quality_by_layer"} <= set(figures)
