@@ -151,6 +151,19 @@ def test_losses_over_other_lengths_are_not_compared(tmp_path):
     assert conclusion(row).endswith("its loss is not held against the plain model's")
 
 
+def test_the_plain_model_may_be_named(root):
+    """Where remedies are more than plain models, what most have is a remedy's."""
+    some = madyn.open_dataset(root).select(
+        [f"{name}_s{seed}" for name in ("plain", "sink", "both") for seed in range(2)]
+    )
+    named = study_control(some, plain="plain_s1").table.set_index("remedy")
+    assert set(named.index) == {"plain", "attention sink", "attention sink, weight_decay 0.0, bos false"}
+    assert named.loc["attention sink", "ratio_times"] == pytest.approx(0.25, rel=0.1)
+    assert "attention sink" not in study_control(some).table["remedy"].tolist()  # most of them have it
+    with pytest.raises(madyn.MadynError, match="no model 'nobody'"):
+        study_control(some, plain="nobody")
+
+
 def test_nothing_to_compare_is_said(tmp_path):
     root = make_remedies(tmp_path / "family").path
     plain = madyn.open_dataset(root).select([f"plain_s{seed}" for seed in range(4)])

@@ -49,7 +49,7 @@ def _said(run: Run) -> str:
             f"{100 * run.outlook.level:.0f} %."
         )
     elif run.no_outlook:
-        lines.append(f"No forecast: {run.no_outlook}.")
+        lines.append(f"{run.no_outlook[:1].upper()}{run.no_outlook[1:]}.")
     alerts = run.record.alerts if run.record else []
     lines += [f"⚠ step {alert.step:,}: {alert.message}" for alert in list(alerts)[-5:]]
     return "\n\n".join(lines)

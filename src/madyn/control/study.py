@@ -93,19 +93,20 @@ class Control(Shown):
         return self._drawn(against_loss=against_loss)
 
 
-def study_control(dataset: str | Path | Dataset, timed: Throughput | None = None) -> Control:
+def study_control(dataset: str | Path | Dataset, timed: Throughput | None = None, plain: str | None = None) -> Control:
     """Hold every remedy of a family against the plain model.
 
     Args:
         dataset: a dataset of the lab, or its folder, or its name: models of which some depart from the others in wiring
             or recipe, with the same shape and seed.
         timed: how fast its models train; by default what the dataset has of it.
+        plain: a model that is plain, one seed of it; by default the levels that most models have are.
 
     Raises:
         DatasetError: no model departs from another of its shape and seed, or the statistics cannot be read.
     """
     dataset = open_dataset(dataset).sound()
-    departing = find_departures(dataset)
+    departing = find_departures(dataset, plain)
     finished, left_out = whole_family(dataset)
     diverged = Counter(departing[model].label for model in left_out if _failure(dataset, model))
     labels = list(dict.fromkeys(one.label for one in departing.values() if one.label))

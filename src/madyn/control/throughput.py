@@ -31,12 +31,13 @@ Way = Callable[[int], None]
 """Makes the update of a number."""
 
 
-def measure_throughput(dataset: str | Path | Dataset, rounds: int = 9) -> Throughput:
+def measure_throughput(dataset: str | Path | Dataset, rounds: int = 9, plain: str | None = None) -> Throughput:
     """Time updates of one model of each remedy beside the plain one of its shape and seed.
 
     Args:
         dataset: of the lab; the models are built anew from its training records, and nothing is written.
         rounds: each of some updates of either.
+        plain: as in `study_control`.
 
     Raises:
         DatasetError: no model departs from a plain one, or a record does not say how a model is built.
@@ -46,7 +47,9 @@ def measure_throughput(dataset: str | Path | Dataset, rounds: int = 9) -> Throug
     if rounds < 1:
         raise UsageError(f"rounds is {rounds}; it is 1 or more")
     dataset = open_dataset(dataset).sound()
-    pairs = {one.label: (model, one.base) for model, one in reversed(find_departures(dataset).items()) if one.base}
+    pairs = {
+        one.label: (model, one.base) for model, one in reversed(find_departures(dataset, plain).items()) if one.base
+    }
     if not pairs:
         raise DatasetError(f"{dataset.path}: no model departs from a plain one of its shape and seed")
     before = torch.get_num_threads()

@@ -22,6 +22,7 @@ import numpy as np
 
 from madyn.architecture import FIELDS
 from madyn.dataset import Dataset
+from madyn.errors import UsageError, quoted
 from madyn.typing import Array
 from madyn.wirings import USUAL, in_words
 
@@ -52,11 +53,27 @@ class _Known:
     parameters: int
 
 
-def find_departures(dataset: Dataset) -> dict[str, Departure]:
+def find_departures(dataset: Dataset, plain: str | None = None) -> dict[str, Departure]:
     """In what each model departs. Models of a departure of which no pair is there count as usual: nothing is known of
-    what it does."""
+    what it does.
+
+    Args:
+        plain: a model whose levels are the usual ones; by default those that most models have.
+
+    Raises:
+        UsageError: there is no such model, or nothing says how it was trained.
+    """
     known = {model: _read(dataset, model) for model in dataset}
-    usual = _usual([one for one in known.values() if one])
+    if plain is None:
+        usual = _usual([one for one in known.values() if one])
+    else:
+        one = known.get(plain)
+        if one is None:
+            raise UsageError(
+                f"{dataset.path}: no model {quoted(plain)} with a training record is there to be the plain one"
+            )
+        names = dict.fromkeys(name for other in known.values() if other for name in other.choices)
+        usual = {name: repr(one.choices.get(name)) for name in names}
     levels = {model: _levels(one, usual) if one else {} for model, one in known.items()}
     labels = {model: in_words(changed) for model, changed in levels.items()}
     bases = {model: _base(model, known, labels) for model, label in labels.items() if label}

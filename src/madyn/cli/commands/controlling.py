@@ -14,6 +14,10 @@ from madyn.cli.output import give
 def control(
     dataset: DatasetArgument,
     model: ModelsOption = None,
+    plain: Annotated[
+        str | None,
+        typer.Option("--plain", help="A model that is plain, one seed of it; by default what most models have is."),
+    ] = None,
     throughput: Annotated[
         bool,
         typer.Option(
@@ -40,24 +44,28 @@ def control(
     opened = open_dataset(dataset)
     if model is not None:
         opened = opened.select(model)
-    timed = measure_throughput(opened) if throughput else None
+    timed = measure_throughput(opened, plain=plain) if throughput else None
     if timed is not None and opened.is_own_folder:
         write_throughput(opened.path, timed)
-    found = study_control(opened, timed)
+    found = study_control(opened, timed, plain)
     taken = give(
         csv, found.to_dataframe, lambda: print_control(found, dataset), as_json, lambda: control_records(found, dataset)
     )
     if out is not None:
         from madyn.dataset.files import write_text
-        from madyn.figures.draw import draw_figures
-        from madyn.summaries import print_not_drawn
+        from madyn.figures.pictures.control import courses_of, pareto_figure, remedies_figure, remedy_trajectories
+        from madyn.figures.png import save_figure
         from madyn.summaries.tables import csv_text
 
         for name, table in {"control": found.table, "pairs": found.pairs}.items():
             write_text(out / f"{name}.csv", csv_text(table))
-        drawing = draw_figures(opened, models=model, out=out, only="analysis/control_*")
-        if not taken:
-            print_not_drawn(drawing, opened)
+        pictures = {
+            "remedies": remedies_figure(found.table),
+            "pareto": pareto_figure(found.table),
+            "trajectories": remedy_trajectories(**courses_of(found, opened)),
+        }
+        for name, figure in pictures.items():
+            save_figure(figure, out / f"control_{name}.png", dpi=200)
         say_written(out, taken)
 
 

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
+    from madyn.control import Control
+    from madyn.dataset import Dataset
+
 _ROW = 0.2  # inches a remedy
 _LINEAR = 1.0  # percent of the loss up to which its axis is straight
 _LINE = 34  # characters of a name on a line
@@ -180,9 +183,13 @@ def pareto_figure(table: pd.DataFrame) -> Figure:
 def _courses(source: Source) -> dict[str, Any]:
     from madyn.control import study_control
 
-    control = study_control(source.dataset)
+    return courses_of(study_control(source.dataset), source.dataset)
+
+
+def courses_of(control: Control, dataset: Dataset) -> dict[str, Any]:
+    """What `remedy_trajectories` draws, of a study and its dataset."""
     ratios = {
-        model: source.dataset.trajectories(model, "ratio").max("layer")
+        model: dataset.trajectories(model, "ratio").max("layer")
         for model in dict.fromkeys([*control.pairs["base"], *control.pairs["model"]])
     }
     order = [row["remedy"] for row in _told(control.table)]
