@@ -212,12 +212,19 @@ def test_a_dropped_file_is_fitted_and_a_bad_one_is_told_in_words(address, csv_fi
 
 
 @needs_browser
-def test_a_design_answers_a_slider_and_fits_a_phone(address):
+def test_a_design_answers_a_slider_and_fits_a_phone(address, family):
     with opened_tab(width=390) as tab:
         page = tab.page
-        page.goto(f"{address}?tab=design&num_hidden_layers=4")
+        page.goto(f"{address}?tab=design&num_hidden_layers=4&hidden_size=128&num_attention_heads=4")
         drawn(tab, "#madyn-design")
         page.wait_for_function("document.body.innerText.includes('Nearest trained model')")
+        # Several controls were set at once: what is shown is of all of them.
+        designer = Designer(madyn.open_dataset(family))
+        start = {one.field: one.start for one in designer.sliders()}
+        sizes = {**start, "num_hidden_layers": 4, "hidden_size": 128, "num_attention_heads": 4}
+        parameters = designer.predictor.architecture(**sizes).num_parameters
+        page.wait_for_timeout(3000)
+        assert f"{parameters:,} parameters" in page.inner_text("body")
         before = page.inner_text("body")
         box = page.get_by_label("number input for layers")
         box.fill("2")

@@ -132,6 +132,18 @@ def _on_arrival(gr: Any, page: Any, arrive: Callable[[dict[str, str]], Any], out
     loaded.then(None, None, None, js=_TAB_AS_ASKED)  # the first tab has said that it is shown, meanwhile
 
 
+def _on_change(gr: Any, controls: list[Any], draw: Callable[..., Any], outputs: Any, names: tuple[str, ...]) -> None:
+    """Draw anew, and note it in the address, when any of the controls changes.
+
+    It is one event for all of them: of several that change at once the last state is drawn, and no earlier one arrives
+    after it.
+    """
+    gr.on(
+        [one.change for one in controls], draw, controls, outputs, js=_in_address(*names), show_progress="hidden",
+        trigger_mode="always_last",
+    )  # fmt: skip
+
+
 def _explore(gr: Any, page: Any, tabs: Any, explorer: Explorer) -> None:
     models = explorer.dataset.models
     first = [models[0]]
@@ -150,8 +162,7 @@ def _explore(gr: Any, page: Any, tabs: Any, explorer: Explorer) -> None:
     controls = [model, layer, quantity, values, steps]
     names = ("model", "layer", "quantity", "values", "steps")
     draw = in_words(gr, explorer.trajectories, gr.skip())
-    for one in controls:
-        one.change(draw, controls, chart, js=_in_address(*names), show_progress="hidden", trigger_mode="always_last")
+    _on_change(gr, controls, draw, chart, names)
     what.change(in_words(gr, explorer.peaks, gr.skip()), what, cells, show_progress="hidden")
     cell.change(lambda text: _chosen(text, models), cell, [model, layer], show_progress="hidden")
 
@@ -237,8 +248,10 @@ def _fit(gr: Any) -> None:
     asked, given = [held, shown, hypotheses, last], [chart, words, table, save]
     fitted = in_words(gr, fit, [gr.skip()] * 4)
     files.change(in_words(gr, read, (gr.skip(), gr.skip())), files, [held, shown]).then(fitted, asked, given)
-    for one in (shown, hypotheses, last):
-        one.change(fitted, asked, given, show_progress="minimal", trigger_mode="always_last")
+    gr.on(
+        [one.change for one in (shown, hypotheses, last)], fitted, asked, given, show_progress="minimal",
+        trigger_mode="always_last",
+    )  # fmt: skip
 
 
 def _shown(value: Any) -> Any:
@@ -267,11 +280,7 @@ def _design(gr: Any, page: Any, designer: Designer) -> None:
     drawn = in_words(gr, draw, (gr.skip(), gr.skip()))
     names = tuple(one.field for one in sliders)
     every = [*controls, layer]
-    for one in every:
-        one.change(
-            drawn, every, [chart, words], js=_in_address(*names, "of_layer"), show_progress="hidden",
-            trigger_mode="always_last",
-        )  # fmt: skip
+    _on_change(gr, every, drawn, [chart, words], (*names, "of_layer"))
 
     def arrive(told: dict[str, str]) -> Any:
         values = [_number(told.get(one.field), one) for one in sliders]
