@@ -133,13 +133,12 @@ def _on_arrival(gr: Any, page: Any, arrive: Callable[[dict[str, str]], Any], out
 
 
 def _on_change(gr: Any, controls: list[Any], draw: Callable[..., Any], outputs: Any, names: tuple[str, ...]) -> None:
-    """Draw anew, and note it in the address, when any of the controls changes.
+    """Draw anew, and note it in the address, when a visitor changes any of the controls.
 
-    It is one event for all of them: of several that change at once the last state is drawn, and no earlier one arrives
-    after it.
+    What the page sets itself is drawn where it is set: its events come one by one, with what the others had before.
     """
     gr.on(
-        [one.change for one in controls], draw, controls, outputs, js=_in_address(*names), show_progress="hidden",
+        [one.input for one in controls], draw, controls, outputs, js=_in_address(*names), show_progress="hidden",
         trigger_mode="always_last",
     )  # fmt: skip
 
@@ -164,7 +163,8 @@ def _explore(gr: Any, page: Any, tabs: Any, explorer: Explorer) -> None:
     draw = in_words(gr, explorer.trajectories, gr.skip())
     _on_change(gr, controls, draw, chart, names)
     what.change(in_words(gr, explorer.peaks, gr.skip()), what, cells, show_progress="hidden")
-    cell.change(lambda text: _chosen(text, models), cell, [model, layer], show_progress="hidden")
+    clicked = cell.change(lambda text: _chosen(text, models), cell, [model, layer], show_progress="hidden")
+    clicked.then(draw, controls, chart, js=_in_address(*names), show_progress="hidden")
 
     def arrive(told: dict[str, str]) -> tuple[Any, ...]:
         """What the address says; what it says wrongly is left as it is."""
@@ -249,7 +249,7 @@ def _fit(gr: Any) -> None:
     fitted = in_words(gr, fit, [gr.skip()] * 4)
     files.change(in_words(gr, read, (gr.skip(), gr.skip())), files, [held, shown]).then(fitted, asked, given)
     gr.on(
-        [one.change for one in (shown, hypotheses, last)], fitted, asked, given, show_progress="minimal",
+        [one.input for one in (shown, hypotheses, last)], fitted, asked, given, show_progress="minimal",
         trigger_mode="always_last",
     )  # fmt: skip
 
