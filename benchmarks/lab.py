@@ -20,24 +20,20 @@ from __future__ import annotations
 
 import argparse
 import math
-import time
-from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
 import torch
 
+from madyn.control.throughput import Way, time_in_turn, way_of_lab
 from madyn.lab import Recipe, read_suite
 from madyn.lab.blueprints import build_model
-from madyn.lab.optimizers import make_optimizer
 from madyn.lab.suites import Run
-from madyn.lab.training import draw_batch, update
 from madyn.terminal import print_table
 
 VOCABULARY = 1024
 TOKENS = torch.from_numpy(np.random.default_rng(0).integers(1, VOCABULARY, 200_000))
-Way = Callable[[int], None]
 
 
 def built(run: Run, recipe: Recipe) -> torch.nn.Module:
@@ -45,13 +41,7 @@ def built(run: Run, recipe: Recipe) -> torch.nn.Module:
 
 
 def of_the_lab(run: Run) -> Way:
-    model = built(run, run.recipe)
-    optimizer = make_optimizer(model, run.recipe)
-
-    def go(step: int) -> None:
-        update(model, optimizer, run.recipe, step, draw_batch(TOKENS, run.recipe, 0, step, 0, VOCABULARY))
-
-    return go
+    return way_of_lab(run.blueprint, run.recipe, VOCABULARY)
 
 
 def plain(run: Run, kind: str = "float32") -> Way:
@@ -88,24 +78,11 @@ def plain(run: Run, kind: str = "float32") -> Way:
     return go
 
 
-def pair(one: Way, other: Way, rounds: int, updates: int = 2) -> tuple[float, float, float, float]:
+def pair(one: Way, other: Way, rounds: int) -> tuple[float, float, float, float]:
     """How much faster `one` is than `other` (median, quartiles), and the processor seconds of an update of `other`."""
-    ratios, seconds = [], []
-    for step in range(2):
-        one(step)
-        other(step)
-    for number in range(rounds):
-        times = []
-        for way in (one, other) if number % 2 else (other, one):
-            start = time.process_time()
-            for step in range(updates):
-                way(2 + number * updates + step)
-            times.append((time.process_time() - start) / updates)
-        mine, theirs = times if number % 2 else times[::-1]
-        ratios.append(theirs / mine)
-        seconds.append(theirs)
-    low, middle, high = np.quantile(ratios, [0.25, 0.5, 0.75])
-    return float(middle), float(low), float(high), float(np.median(seconds))
+    ratios, seconds = time_in_turn(one, other, rounds)
+    low, middle, high = (float(x) for x in np.quantile(ratios, [0.25, 0.5, 0.75]))
+    return middle, low, high, seconds
 
 
 def main() -> None:

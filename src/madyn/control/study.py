@@ -22,7 +22,7 @@ import numpy as np
 
 from madyn.dataset import Dataset, open_dataset
 from madyn.dataset.throughput import Throughput, read_throughput
-from madyn.effects import at_equal_loss, course_of, effects_of_pairs, find_departures, model_responses, whole_family
+from madyn.effects import at_equal_loss, built_as, course_of, effects_of_pairs, find_departures, whole_family
 from madyn.effects.departures import Departure
 from madyn.effects.responses import Course
 from madyn.errors import DatasetError
@@ -135,7 +135,6 @@ def _pairs(
     """A row a pair whose models are both whole, and what cannot be said of some."""
     import pandas as pd
 
-    numbers = dict(model_responses(dataset)[["model", "architecture"]].itertuples(index=False, name=None))
     rows, notes = [], {}
     for model in dataset:
         one = departing[model]
@@ -147,7 +146,9 @@ def _pairs(
                     "its losses are over sequences of another length, and not held against the plain ones"
                 )
             changes = {**_changes(mine, base), "bits": bits.get(model, math.nan) - bits.get(one.base, math.nan)}
-            rows.append({"model": model, "base": one.base, "remedy": one.label, "shape": numbers[one.base], **changes})
+            rows.append(
+                {"model": model, "base": one.base, "remedy": one.label, "shape": built_as(dataset, one.base), **changes}
+            )
     return pd.DataFrame(rows, columns=["model", "base", "remedy", "shape", *MEASURED]), notes
 
 

@@ -125,7 +125,7 @@ def model_responses(dataset: str | Path | Dataset) -> pd.DataFrame:
         shape = dataset.architecture(model)
         factors = {name: float(of(shape)) for name, of in FACTORS.items()}
         responses = {name: of(replace(course, common_loss=common)) for name, of in RESPONSES.items()}
-        number = numbers.setdefault(_built_as(dataset, model), len(numbers))
+        number = numbers.setdefault(built_as(dataset, model), len(numbers))
         one = departing[model]
         rows.append(
             {"model": model, "architecture": number, **factors, **responses, "held_out": course.held_out[-1],
@@ -136,7 +136,7 @@ def model_responses(dataset: str | Path | Dataset) -> pd.DataFrame:
     return table
 
 
-def _built_as(dataset: Dataset, model: str) -> str:
+def built_as(dataset: Dataset, model: str) -> str:
     """What tells architectures apart: the lab's blueprint and recipe, wiring and all, else what the config says."""
     record = dataset.training(model)
     told = [record.plan.get(name) if record else None for name in ("blueprint", "recipe")]

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
+    from madyn.control import Control
     from madyn.dataset import Dataset
     from madyn.prediction import Predictor
     from madyn.prediction.published import ParameterPredictor
@@ -56,6 +57,13 @@ class Source:
         from madyn.prediction import Predictor
 
         return Predictor().fit(self.dataset)
+
+    @functools.cached_property
+    def control(self) -> Control:
+        """What the remedies in this dataset do."""
+        from madyn.control import study_control
+
+        return study_control(self.dataset)
 
     @functools.cached_property
     def predictor(self) -> ParameterPredictor:

@@ -5,8 +5,9 @@ model_parts     the same of a model, measured and judged for it
 write_report    the page: one file that works without a network
 """
 
-from madyn.report.contents import Part, Table, dataset_parts, fitted_bands, peak_table, words
+from madyn.report.contents import Part, Table, dataset_parts
 from madyn.report.models import model_parts
 from madyn.report.page import write_report
+from madyn.report.reading import fitted_bands, peak_table, words
 
 __all__ = ["Part", "Table", "dataset_parts", "fitted_bands", "model_parts", "peak_table", "words", "write_report"]

@@ -14,26 +14,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from madyn.curves import curve_quantities, fit_curves, posterior
 from madyn.dataset import Dataset
 from madyn.dataset.layout import FITTED_QUANTITIES
 from madyn.dataset.locations import locked_in, read_locations
 from madyn.errors import MadynError, reason_of
 from madyn.figures.source import Source
-from madyn.figures.steps import StepScale
 from madyn.quantization import estimate_dataset, worst_layers
 from madyn.report import charts
+from madyn.report.reading import ENOUGH_STEPS, LEVEL, fitted_bands, peak_table, words
 from madyn.summaries import dataset_contents
 from madyn.terminal import counted, note, progress_display
 
 if TYPE_CHECKING:
-    import pandas as pd
     import xarray as xr
     from plotly.graph_objects import Figure
-
-_LEVEL = 0.9
-_POINTS = 60  # of a fitted curve and its band
-_ENOUGH_STEPS = 3
 
 
 @dataclass
@@ -130,15 +124,6 @@ def _overview(dataset: Dataset) -> Part:
 _MOST_NOTES = 30
 
 
-def words(value: float) -> str:
-    """A number in a sentence: three digits, and no power of ten.
-
-    >>> words(2821.4), words(0.01234), words(17.12)
-    ('2,820', '0.0123', '17.1')
-    """
-    return f"{float(f'{value:.3g}'):,.15g}"
-
-
 def _parameter_count(dataset: Dataset, model: str) -> int | None:
     try:
         return dataset.parameter_count(model)
@@ -159,69 +144,16 @@ def _trajectories(dataset: Dataset) -> Part:
     factor, model = max(grown, key=lambda one: (math.isfinite(one[0]), one[0]))
     says = (
         f"Every layer of every model, a line a layer from dark (first) to light (last). Choose a layer to see what was "
-        f"measured, the fitted curve and its {100 * _LEVEL:.0f} % band. From its first step to its last the largest "
+        f"measured, the fitted curve and its {100 * LEVEL:.0f} % band. From its first step to its last the largest "
         f"ratio over the layers of {model} is multiplied by {words(factor)}, more than that of any other model here."
     )
     return Part("trajectories", "Trajectories", says, found, names)
 
 
-def fitted_bands(values: xr.DataArray) -> xr.Dataset | None:
-    """The posterior of the reparam curve for each layer of a quantity, dims (step, layer): median, lower and upper of
-    dims (layer, step), at some steps of its own. None where there are too few steps."""
-    steps = values["step"].values.astype(float)
-    if len(steps) < _ENOUGH_STEPS:
-        return None
-    scale = StepScale(steps)
-    first, last = scale.place(steps[[0, -1]]).tolist()
-    at = np.unique(scale.step(np.linspace(first, last, _POINTS)).round(3))
-    try:
-        found = posterior(steps, values.transpose("layer", "step").values)
-        return found.value(at, level=_LEVEL).rename({"series": "layer"}).assign_coords(layer=values["layer"].values)
-    except MadynError as e:
-        note(f"no fitted curves: {e}")
-        return None
-
-
-def peak_table(dataset: Dataset) -> pd.DataFrame:
-    """Where each layer's ratio peaks over the run.
-
-    Returns:
-        a row a model and layer: model, layer, height (the largest ratio that was measured), at (its step), fitted (the
-        step of the reparam curve's peak, nan where that lies outside the run). Models measured at fewer than three
-        steps are left out.
-    """
-    import pandas as pd
-
-    tables = []
-    for model in dataset:
-        ratio = dataset.trajectories(model, "ratio")
-        steps = ratio["step"].values.astype(float)
-        if len(steps) < _ENOUGH_STEPS:
-            continue
-        table = ratio.transpose("layer", "step").values
-        fits = fit_curves(steps, table, hypothesis="reparam")
-        read = curve_quantities(fits, last_step=float(steps[-1]))
-        inside = np.asarray(read["peak_observable"].values, bool)
-        tables.append(
-            pd.DataFrame(
-                {
-                    "model": model,
-                    "layer": ratio["layer"].values,
-                    "height": table.max(axis=1),
-                    "at": steps[np.argmax(table, axis=1)],
-                    "fitted": np.where(inside, read["peak_step"].values, np.nan),
-                }
-            )
-        )
-    if not tables:
-        return pd.DataFrame(columns=["model", "layer", "height", "at", "fitted"])
-    return pd.concat(tables, ignore_index=True)
-
-
 def _peaks(dataset: Dataset) -> Part:
     table = peak_table(dataset)
     if table.empty:
-        return Part("peaks", "Peaks", f"No model is measured at {_ENOUGH_STEPS} steps or more.")
+        return Part("peaks", "Peaks", f"No model is measured at {ENOUGH_STEPS} steps or more.")
     early = float(np.isfinite(table["fitted"].to_numpy(float)).mean())
     top: Any = table.loc[int(table["height"].to_numpy(float).argmax())]
     says = (

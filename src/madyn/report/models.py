@@ -6,7 +6,6 @@ cannot be judged (weights that stream from disk, a vision model) has the first p
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,8 @@ import numpy as np
 from madyn.errors import MadynError, reason_of
 from madyn.quantization import effective_bits
 from madyn.report import charts
-from madyn.report.contents import Part, Table, words
+from madyn.report.contents import Part, Table
+from madyn.report.reading import words
 from madyn.settings import Probe, Settings
 from madyn.terminal import counted, progress_display
 
@@ -115,8 +115,7 @@ def _without(
     from madyn.intervention import find_origin, measure_effects
     from madyn.sweep.subjects import Subject
 
-    text = replace(probe, documents=_DOCUMENTS)
-    subject = Subject.find(model, revision, text, settings, tokenizer, ids is not None)
+    subject = Subject.find(model, revision, probe, settings, tokenizer, ids is not None)
     inputs, _ = subject.prepare(subject.probe) if ids is None else subject.given(ids)
     loaded, remarks = subject.load_with_head()
     with progress_display() as progress:

@@ -32,9 +32,7 @@ _THIN: dict[str, Any] = {"linewidth": 0.8}
 
 
 def _table(source: Source) -> dict[str, Any]:
-    from madyn.control import study_control
-
-    return {"table": study_control(source.dataset).table}
+    return {"table": source.control.table}
 
 
 @picture("analysis/control_remedies.png", cases=the_dataset, data=_table)
@@ -181,9 +179,7 @@ def pareto_figure(table: pd.DataFrame) -> Figure:
 
 
 def _courses(source: Source) -> dict[str, Any]:
-    from madyn.control import study_control
-
-    return courses_of(study_control(source.dataset), source.dataset)
+    return courses_of(source.control, source.dataset)
 
 
 def courses_of(control: Control, dataset: Dataset) -> dict[str, Any]:
