@@ -16,7 +16,7 @@ $(STAMP): pyproject.toml requirements.lock
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25"
 	$(BIN)/python -m pip install --quiet --constraint requirements.lock torch
-	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable ".[all,dev]"
+	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable ".[all,docs,dev]"
 	touch $(STAMP)
 
 demo: setup
