@@ -1,13 +1,14 @@
 # make demo   sets everything up and runs the main job
 # make test   sets everything up and passes the checks and the tests
 # make check  style, types and the tests that end soon: before a commit
+# make docs   the pages of docs/ as a site, in site/, which can be read offline; docs-serve shows them while you write
 # make tiny-suite   trains and packs the dataset that comes with madyn
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo check test lint tiny-suite clean
+.PHONY: setup demo check test lint docs docs-serve tiny-suite clean
 
 setup: $(STAMP)
 
@@ -36,6 +37,12 @@ check: lint
 test: lint
 	$(BIN)/python -m pytest --numprocesses 2 --cov --cov-report term:skip-covered --cov-fail-under 90
 
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+docs-serve: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
+
 # The dataset that comes with madyn, made again: about five hours of one core.
 tiny-suite: setup
 	$(BIN)/madyn lab tiny-suite --out build/tiny-suite
@@ -45,4 +52,4 @@ tiny-suite: setup
 	    pack_dataset(Path('build/tiny-suite'), Path('src/madyn/data/tiny-suite.tar.xz'))"
 
 clean:
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) demo site
