@@ -54,7 +54,7 @@ def test_every_part_says_what_this_dataset_shows(parts, family):
     assert most in parts["overview"].says
     row = next(row for row in parts["overview"].tables[0].rows if row[0] == most)
     assert row[6] == pytest.approx(last[most])
-    assert "Nothing is fitted" in parts["hypotheses"].says
+    assert "No rival curves are fitted" in parts["hypotheses"].says
     assert "Not in this report" in parts["parameters"].says
     assert "position 0 in most sequences" in parts["locations"].says
     assert re.search(r"R² of its logarithm is 0\.\d\d", parts["prediction"].says)

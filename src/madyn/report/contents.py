@@ -195,7 +195,7 @@ def _hypotheses(dataset: Dataset) -> Part:
             for name, mine in zip(names, best, strict=True)
         ]
     if not rows:
-        return Part("hypotheses", "Hypotheses", "Nothing is fitted in this dataset: `madyn fit` does it.")
+        return Part("hypotheses", "Hypotheses", "No rival curves are fitted in this dataset: `madyn fit` does it.")
     table = pd.DataFrame(rows, columns=["quantity", "hypothesis", "best", "r2"])
     first = table.loc[table["quantity"] == table["quantity"].iloc[0]]
     shares = first["best"].to_numpy(float)
@@ -246,7 +246,7 @@ def _prediction(dataset: Dataset) -> Part:
         return Part("prediction", "Prediction", "One architecture only: there is none to leave out and predict.")
     says = (
         f"The largest ratio over layers and steps of {evidence.calibration.architectures} {evidence.left_out}, each "
-        f"predicted from the others by {predictor.approach}: R² of its logarithm is {evidence.r2:.2f}, and "
+        f"predicted from the others by {predictor.approach}: R² of its logarithm is {evidence.r2:z.2f}, and "
         f"{100 * evidence.coverage:.0f} % of the runs lie in their 90 % interval."
         + ("" if evidence.r2 > 0 else " That is no better than the mean of all.")
     )
@@ -278,10 +278,11 @@ def _locations(dataset: Dataset) -> Part:
     says = (
         f"In {first} of {counted(len(rows), 'model')} the largest value of the layer with the largest ratio stands at "
         f"position 0 in most sequences. In {rows[0][0]} it is feature {rows[0][4]}, in {rows[0][5]:.0f} % of the "
-        f"sequences, since step {rows[0][6]:,}."
+        f"sequences, since step {rows[0][6]:,}. The picture has, for each model, the share of its layers and sequences "
+        "whose largest value stands at position 0."
     )
     columns = ["model", "layer", "position", "sequences, %", "feature", "sequences, %", "locked in at step"]
-    chart = charts.shares_over_steps(shares, "largest value at position 0, % of layers and sequences")
+    chart = charts.shares_over_steps(shares, "largest value at position 0, %")
     return Part(
         "locations", "Where the values sit", says, {"locations": chart}, tables=[Table(columns, rows, "locations.csv")]
     )

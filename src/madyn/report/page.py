@@ -12,6 +12,7 @@ import base64
 import datetime
 import gzip
 import json
+import re
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -23,6 +24,7 @@ from madyn.errors import missing_dependency
 from madyn.report.contents import Part
 
 _ASSETS = "assets"
+_CODE = re.compile("`([^`]+)`")
 
 
 def write_report(parts: Sequence[Part], out: Path, title: str) -> int:
@@ -45,7 +47,9 @@ def render(parts: Sequence[Part], title: str) -> str:
         raise missing_dependency(e) from e
     folder = files("madyn.report") / _ASSETS
     sources = {name: (folder / name).read_text(encoding="utf-8") for name in ("page.html", "page.css", "page.js")}
-    template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(sources["page.html"])
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["marked"] = marked
+    template = environment.from_string(sources["page.html"])
     charts = {
         f"{part.key}:{name}": json.loads(str(one.to_json())) for part in parts for name, one in part.charts.items()
     }
@@ -72,6 +76,17 @@ def _plotly() -> str:
 def _packed(text: str) -> str:
     """Compressed, and in characters that mean nothing in a page. The same text gives the same characters."""
     return base64.b64encode(gzip.compress(text.encode(), 9, mtime=0)).decode()
+
+
+def marked(text: str) -> Any:
+    """A sentence as markup: what stands between backticks is code, and all of it is escaped.
+
+    >>> str(marked("see `madyn fit` <b>"))
+    'see <code>madyn fit</code> &lt;b&gt;'
+    """
+    from markupsafe import Markup, escape
+
+    return Markup(_CODE.sub(r"<code>\1</code>", str(escape(text))))
 
 
 def is_number(value: Any) -> bool:

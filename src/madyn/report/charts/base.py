@@ -18,6 +18,8 @@ _DIGITS = 4  # of the numbers in a page: more is not seen, and makes it large
 
 _POINTS = 120  # of a curve
 
+_MANY_DECADES = 4  # of an axis: its labels are powers of ten alone
+
 QUANTITY_TITLES = {
     "ratio": "top 1 / median", "top1": "largest |h| (top 1)", "top2": "second largest |h| (top 2)",
     "top3": "third largest |h| (top 3)", "median": "median |h|",
@@ -100,7 +102,22 @@ def value_axis(quantity: str, values: ArrayLike, log: bool) -> dict[str, Any]:
     known = np.asarray(values, float)
     positive = bool((known[np.isfinite(known)] > 0).all())
     name = QUANTITY_TITLES.get(quantity, quantity)
-    return {"title": {"text": name}, "type": "log" if log and positive else "linear", "zeroline": False}
+    kind = log_axis(known) if log and positive else {"type": "linear"}
+    return {"title": {"text": name}, "zeroline": False, **kind}
+
+
+def log_axis(values: ArrayLike) -> dict[str, Any]:
+    """A logarithmic axis over these numbers whose labels are whole: Plotly's own of 20 or 50 is a small 2 or 5.
+
+    >>> log_axis([8, 500])
+    {'type': 'log', 'dtick': 'D2', 'tickformat': ',~r'}
+    """
+    known = np.asarray(values, float)
+    known = known[np.isfinite(known) & (known > 0)]
+    decades = float(np.log10(known.max() / known.min())) if known.size else 0.0
+    if decades < 1:
+        return {"type": "log"}
+    return {"type": "log", "dtick": "D2" if decades < _MANY_DECADES else 1, "tickformat": ",~r"}
 
 
 def fine_steps(steps: ArrayLike, last_step: float | None = None) -> NDArray[np.float64]:

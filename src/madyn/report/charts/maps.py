@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from madyn.figures import style
 from madyn.figures.steps import StepScale
-from madyn.report.charts.base import QUANTITY_TITLES, LogScale, new_chart, short, step_ticks
+from madyn.report.charts.base import QUANTITY_TITLES, LogScale, log_axis, new_chart, short, step_ticks
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -95,9 +95,10 @@ def by_layer(values: Mapping[str, ArrayLike], label: str, *, log: bool) -> Figur
             marker={"color": colour, "size": 6, "symbol": symbol},
             hovertemplate=f"layer %{{x}}: {name} %{{y:.4g}}<extra></extra>",
         )  # fmt: skip
+    kind = log_axis(np.concatenate([np.asarray(one, float) for one in values.values()])) if log else {}
     chart.update_layout(
         xaxis={"title": {"text": style.LAYER_LABEL}, "zeroline": False},
-        yaxis={"title": {"text": label}, "type": "log" if log else "linear", "zeroline": False},
+        yaxis={"title": {"text": label}, "zeroline": False, **kind},
     )
     return chart
 
@@ -148,5 +149,5 @@ def predicted_against_measured(table: pd.DataFrame) -> Figure:
         hovertemplate="%{text}<br>measured %{x:.3g}, predicted %{y:.3g}<extra></extra>",
     )  # fmt: skip
     for axis, words in (("xaxis", "largest ratio, measured"), ("yaxis", "predicted without its architecture")):
-        chart.update_layout({axis: {"title": {"text": words}, "type": "log"}})
+        chart.update_layout({axis: {"title": {"text": words}, **log_axis(ends)}})
     return chart
