@@ -36,12 +36,13 @@ class Tab:
 
 
 @contextmanager
-def opened_tab(width: int = 1200, theme: Any = "light") -> Iterator[Tab]:
+def opened_tab(width: int = 1200, theme: Any = "light", *, touch: bool = False) -> Iterator[Tab]:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=_FLAGS)
         try:
-            yield Tab(browser.new_page(viewport={"width": width, "height": 900}, color_scheme=theme))
+            screen: Any = {"width": width, "height": 900}
+            yield Tab(browser.new_page(viewport=screen, color_scheme=theme, has_touch=touch))
         finally:
             browser.close()

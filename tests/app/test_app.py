@@ -144,6 +144,18 @@ def test_a_run_is_watched_as_it_is_written(tmp_path):
     assert "step 8" in watch.look()[1]
 
 
+def test_what_cannot_be_read_shown_or_predicted_is_said(tmp_path):
+    root = write_dataset(tmp_path / "one", models=("mine",), steps=(5,))  # one step, and no architecture
+    assert build_app(root) is not None
+    explorer = Explorer(madyn.open_dataset(root))
+    assert explorer.trajectories(["mine"], ALL, "ratio", "log", "log").data
+    with pytest.raises(UsageError, match="no map of peaks: no model is measured at 3 steps"):
+        explorer.peaks("height")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DatasetError):
+        build_app(tmp_path / "empty")
+
+
 def test_a_space_is_three_files_that_name_the_dataset(tmp_path):
     written = write_space(tmp_path, "owner/name")
     assert sorted(path.name for path in written) == ["README.md", "app.py", "requirements.txt"]
@@ -234,6 +246,74 @@ def test_a_design_answers_a_slider_and_fits_a_phone(address, family):
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
         assert tab.errors == []
         assert tab.outside() == []
+
+
+@needs_browser
+def test_a_running_monitor_is_watched_and_shows_itself_what_comes(tmp_path):
+    root = tmp_path / "run"
+    write_dataset(root, models=("mine",), steps=(0, 1, 2, 4))
+    page_served = build_app(root)
+    _, url, _ = page_served.launch(prevent_thread_lock=True, server_name="127.0.0.1", server_port=None, **LAUNCH)
+    try:
+        with opened_tab(width=390) as tab:
+            page = tab.page
+            page.goto(url)
+            drawn(tab)
+            page.get_by_role("tab", name="Watch").click()
+            page.wait_for_function("document.body.innerText.includes('mine: step 4')")
+            page.wait_for_function("location.search.includes('tab=watch')")
+            drawn(tab, "#madyn-watch")
+            write_dataset(root, models=("mine",), steps=(0, 1, 2, 4, 8))
+            page.wait_for_function("document.body.innerText.includes('mine: step 8')")  # by itself
+            planned = page.get_by_label("Last step, where the run does not say it")
+            planned.fill("400")
+            planned.press("Enter")
+            page.wait_for_function("document.body.innerText.includes('step 8 of 400')")
+            source = page.get_by_label("Dataset that a monitor is writing")
+            source.fill(str(tmp_path / "nowhere"))
+            source.press("Enter")
+            page.wait_for_function("document.body.innerText.includes('⚠')")
+            assert page.evaluate("document.documentElement.scrollWidth") <= 390
+            assert tab.errors == []
+            assert tab.outside() == []
+    finally:
+        page_served.close()
+
+
+@needs_browser
+def test_a_finger_on_a_cell_of_the_map_leads_to_its_trajectory(address, family):
+    """A real touch at the place of a cell, on a screen of 390 pixels."""
+    with opened_tab(width=390, touch=True) as tab:
+        page = tab.page
+        page.goto(address)
+        page.wait_for_selector("#madyn-map [data-bound]")
+        page.locator("#madyn-map").scroll_into_view_if_needed()
+        place = page.evaluate(WHERE_OF_CELL, [2, 1])
+        page.touchscreen.tap(*place)
+        page.wait_for_function("location.search.includes('layer=1')")
+        assert f"model={madyn.open_dataset(family).models[2]}" in page.url
+
+
+WHERE_OF_CELL = """([row, layer]) => {
+  const chart = document.querySelector("#madyn-map .js-plotly-plot"), box = chart.getBoundingClientRect();
+  const {xaxis: x, yaxis: y} = chart._fullLayout;
+  return [box.left + x._offset + x.d2p(layer), box.top + y._offset + y.d2p(chart.data[0].y[row])];
+}"""
+
+
+@needs_browser
+def test_a_file_of_a_hundred_megabytes_is_refused_in_the_page(address, tmp_path):
+    large = tmp_path / "large.csv"
+    with large.open("wb") as file:
+        file.truncate(100_000_000)
+    with opened_tab() as tab:
+        page = tab.page
+        page.goto(f"{address}?tab=fit")
+        page.wait_for_selector("input[type=file]", state="attached")
+        page.set_input_files("input[type=file]", str(large))
+        page.wait_for_function("document.body.innerText.toLowerCase().includes('exceed the maximum allowed size')")
+        page.goto(address)  # it still serves
+        drawn(tab)
 
 
 def served(family: Path, port: int) -> subprocess.Popen[bytes]:

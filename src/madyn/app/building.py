@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
@@ -19,7 +20,7 @@ from madyn.app.fitting import Series, fit_series, read_series
 from madyn.app.watching import Watch
 from madyn.curves import HYPOTHESES
 from madyn.dataset import Dataset, open_dataset
-from madyn.errors import MadynError, missing_dependency
+from madyn.errors import DatasetError, MadynError, missing_dependency, reason_of
 from madyn.report.charts import PEAK_MAPS
 
 _SECONDS = 5.0  # between two looks at a run
@@ -91,6 +92,8 @@ def build_app(dataset: str | Path | Dataset, watch: str = "", *, may_watch: bool
         raise missing_dependency(e) from e
     opened = open_dataset(dataset).sound()
     name = str(dataset.path if isinstance(dataset, Dataset) else dataset)
+    if not opened.models:
+        raise DatasetError(f"{name}: no model in it can be read; to wait for a run's first numbers: madyn watch {name}")
     with gr.Blocks(title=f"madyn: {Path(name).name}", analytics_enabled=False) as page:
         gr.Markdown(
             f"# {Path(name).name}\n*Ratio* is top 1 / median: the largest |h| of a layer's hidden states over the "
@@ -104,7 +107,11 @@ def build_app(dataset: str | Path | Dataset, watch: str = "", *, may_watch: bool
             with gr.Tab("Design", id="design"):
                 _design(gr, page, Designer(opened))
             with gr.Tab("Watch", id="watch"):
-                _watch(gr, watch or name, may_watch)
+                timer = _watch(gr, watch or name, may_watch)
+        for tab in tabs.children:
+            tab.select(None, None, None, js=_TAB_IN_ADDRESS.replace("NAME", str(tab.id)))
+            # Nobody looks at a run from another tab.
+            tab.select(partial(gr.Timer, active=tab.id == "watch"), None, timer, show_progress="hidden")
     return page
 
 
@@ -162,7 +169,8 @@ def _explore(gr: Any, page: Any, tabs: Any, explorer: Explorer) -> None:
     names = ("model", "layer", "quantity", "values", "steps")
     draw = in_words(gr, explorer.trajectories, gr.skip())
     _on_change(gr, controls, draw, chart, names)
-    what.change(in_words(gr, explorer.peaks, gr.skip()), what, cells, show_progress="hidden")
+    peaks = in_words(gr, explorer.peaks, gr.skip())
+    what.change(peaks, what, cells, show_progress="hidden")
     clicked = cell.change(lambda text: _chosen(text, models), cell, [model, layer], show_progress="hidden")
     clicked.then(draw, controls, chart, js=_in_address(*names), show_progress="hidden")
 
@@ -177,11 +185,9 @@ def _explore(gr: Any, page: Any, tabs: Any, explorer: Explorer) -> None:
             _known(told.get("steps"), ("log", "linear"), "log"),
         ]
         tab = _known(told.get("tab"), ("explore", "fit", "design", "watch"), "explore")
-        return (*chosen, draw(*chosen), explorer.peaks("height"), gr.Tabs(selected=tab))
+        return (*chosen, draw(*chosen), peaks("height"), gr.Tabs(selected=tab))
 
     _on_arrival(gr, page, arrive, [*controls, chart, cells, tabs])
-    for tab in tabs.children:
-        tab.select(None, None, None, js=_TAB_IN_ADDRESS.replace("NAME", str(tab.id)))
 
 
 _TAB_AS_ASKED = """() => {
@@ -260,7 +266,11 @@ def _shown(value: Any) -> Any:
 
 
 def _design(gr: Any, page: Any, designer: Designer) -> None:
-    sliders = designer.sliders()
+    try:
+        sliders = designer.sliders()
+    except MadynError as e:
+        gr.Markdown(f"Nothing can be predicted from this dataset: {reason_of(e)}.")
+        return
     if not sliders:
         gr.Markdown("All models of this dataset have one shape: there is nothing to choose, and nothing to learn from.")
         return
@@ -303,24 +313,28 @@ def _number(text: str | None, one: Slider) -> float:
     return min(max(value, one.low), one.high) if value == value else one.start
 
 
-def _watch(gr: Any, dataset: str, may_watch: bool) -> None:
-    source = gr.Textbox(
-        dataset, label="Dataset that a monitor is writing: a folder, or an address", interactive=may_watch
-    )
+def _watch(gr: Any, dataset: str, may_watch: bool) -> Any:
+    """The tab "Watch"; gives the timer that looks again and again, and that stands still until it is started."""
+    with gr.Row():
+        source = gr.Textbox(
+            dataset, label="Dataset that a monitor is writing: a folder, or an address", interactive=may_watch, scale=3
+        )
+        planned = gr.Number(None, label="Last step, where the run does not say it", precision=0, scale=1)
     chart = gr.Plot(show_label=False, elem_id="madyn-watch")
     words = gr.Markdown()
     held = gr.State(None)
-    timer = gr.Timer(_SECONDS)
+    timer = gr.Timer(_SECONDS, active=False)
 
-    def look(name: str, watch: tuple[str, Watch] | None) -> Any:
-        wanted = name.strip() if may_watch else dataset
+    def look(name: str, last_step: int | None, watch: tuple[Any, Watch] | None) -> Any:
+        wanted = (name.strip() if may_watch else dataset, last_step or None)
         try:
             if watch is None or watch[0] != wanted:
-                watch = (wanted, Watch(wanted))
+                watch = (wanted, Watch(*wanted))
             figure, said = watch[1].look()
             return watch, figure, said
         except MadynError as e:
             return None, None, f"⚠ {e}"
 
-    for event in (timer.tick, source.submit):
-        event(look, [source, held], [held, chart, words], show_progress="hidden")
+    for event in (timer.tick, source.submit, planned.submit):
+        event(look, [source, planned, held], [held, chart, words], show_progress="hidden")
+    return timer

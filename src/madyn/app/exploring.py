@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from madyn.dataset import Dataset
 from madyn.errors import UsageError
 from madyn.report import charts, fitted_bands, peak_table
+from madyn.report.reading import ENOUGH_STEPS
 from madyn.terminal import few
 
 if TYPE_CHECKING:
@@ -63,7 +64,13 @@ class Explorer:
         return charts.side_by_side(shown, quantity, bands, log=axis == "log", log_steps=steps == "log")
 
     def peaks(self, what: str) -> Figure:
-        """A cell a model and layer: the height or the step of the largest ratio over the run."""
+        """A cell a model and layer: the height or the step of the largest ratio over the run.
+
+        Raises:
+            UsageError: no model is measured at enough steps.
+        """
         if self._peaks is None:
             self._peaks = peak_table(self.dataset)
+        if self._peaks.empty:
+            raise UsageError(f"no map of peaks: no model is measured at {ENOUGH_STEPS} steps or more")
         return charts.peak_map(self._peaks, what)

@@ -13,10 +13,14 @@ if TYPE_CHECKING:
 
 
 class Watch:
-    """Looks at a dataset again and again, with forecasts. One for each page that is open."""
+    """Looks at a dataset again and again, with forecasts. One for each page that is open.
 
-    def __init__(self, dataset: str) -> None:
-        self._watcher = Watcher(dataset)
+    Args:
+        last_step: of the run, as planned; by default what its monitor says.
+    """
+
+    def __init__(self, dataset: str, last_step: int | None = None) -> None:
+        self._watcher = Watcher(dataset, last_step=last_step)
 
     def look(self) -> tuple[Figure | None, str]:
         """The ratio of every layer of the newest run, with the forecast of the end, and words.

@@ -46,7 +46,7 @@ class Outlook:
 def why_none(steps: np.ndarray, last_step: int | None) -> str:
     """Why nothing is forecast; "" where something can be."""
     if last_step is None:
-        return "no forecast: the run's last step is not known (--last-step says it)"
+        return "no forecast: the run's last step is not known"
     if steps.size and steps[-1] >= last_step:
         return ""
     if steps.size < FEWEST:

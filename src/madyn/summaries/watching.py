@@ -88,7 +88,7 @@ def _about(run: Run, view: View) -> list[str]:
         last = max(run.failed)
         parts.append(f"{counted(len(run.failed), 'step')} failed, step {last:,}: {run.failed[last]}")
     if run.no_outlook and run.steps.size and run.state != "ended":
-        parts.append(run.no_outlook)
+        parts.append(run.no_outlook + (" (--last-step says it)" if run.last_step is None else ""))
     elif run.outlook is not None and run.step is not None and run.outlook.at < run.step:
         parts.append(f"forecast from step {run.outlook.at:,}")
     if view.others:
