@@ -19,9 +19,21 @@ import pytest
 from loopback_hub import LoopbackHub
 
 _HUB = pytest.StashKey[LoopbackHub]()
+_IN_MEMORY = Path("/dev/shm")
+_ROOM = 6e9  # bytes
+
+
+def _write_in_memory() -> None:
+    """Let the tests write where nothing waits for a disk: they write some ten thousand files, each of which madyn sees
+    safely onto it. Where there is no such place, or TMPDIR says another one, that one."""
+    if "TMPDIR" in os.environ or not os.access(_IN_MEMORY, os.W_OK):
+        return
+    if shutil.disk_usage(_IN_MEMORY).free > _ROOM:
+        os.environ["TMPDIR"] = tempfile.tempdir = str(_IN_MEMORY)
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    _write_in_memory()
     config.stash[_HUB] = server = LoopbackHub()
     for name in [name for name in os.environ if name.startswith(("HF_", "HUGGING"))]:
         del os.environ[name]

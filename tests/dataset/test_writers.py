@@ -649,6 +649,9 @@ KILLED = """
             os._exit(1)
         os._exit(0)
 
+    # Once in this process, so that no child has torch to import.
+    begin(command, out / "first")
+    work(out / "first", source, book)
     begin(command, out / "whole")
     assert not attempt(out / "whole", 0)
     expected, kills = contents(out / "whole"), 0
