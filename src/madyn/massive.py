@@ -149,7 +149,8 @@ def judge_tails(
     Args:
         top1: the largest values, any shape.
         tails: the values at `tail_ranks`, on one more axis, the last.
-        values, features: how many there were of each, in a shape that goes with that of `top1`.
+        values: how many values |h| there were, in a shape that goes with that of `top1`.
+        features: how many features, in such a shape too.
     """
     share = _share(false_alarms, top1.size) / 2
     sizes = np.broadcast_to(values, top1.shape), np.broadcast_to(features, top1.shape)
@@ -171,9 +172,10 @@ def massive_by_start(
     """Whether the ratio of the largest value to the median lies beyond what the same layer showed at step 0.
 
     Args:
-        top1, median: of one checkpoint, shape (B, L): sequences and layers.
-        start_top1, start_median: the same of step 0, shape (B0, L).
-            What is missing of either is not massive, and says nothing of the start.
+        top1: the largest values of one checkpoint, shape (B, L): sequences and layers.
+        median: the medians, of the same shape. What is missing of either is not massive.
+        start_top1: the largest values of step 0, shape (B0, L).
+        start_median: its medians. What is missing of either says nothing of the start.
         values: how many values |h| a sequence has at a layer: S*d.
         false_alarms: of all sequences and layers of the checkpoint together.
 

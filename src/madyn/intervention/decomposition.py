@@ -29,7 +29,8 @@ def decompose(model: nn.Module, sequences: Any, position: int, feature: int, *, 
     Args:
         model: with or without its head; run as it is. What an intervention changes between layers is a part of its own.
         sequences: token ids (B, S).
-        position, feature: the coordinate, counted from 0.
+        position: of the coordinate, counted from 0.
+        feature: of the coordinate, counted from 0.
         layers: as in `measure`; one stack.
 
     Returns:

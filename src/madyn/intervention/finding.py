@@ -87,7 +87,8 @@ def massive_dimensions(
             (`madyn.massive`), with at most one false alarm in a hundred calls.
         tokenizer: shows tokens as text; their ids are shown without one.
         layers: the path of the list of layers in the model; found if not given.
-        name, step: of a dataset: which of its models (its only one if not given), at which step (its last).
+        name: of a dataset: which of its models; its only one if not given.
+        step: of a dataset: at which step; its last if not given.
 
     Returns:
         a row for each layer, position and feature that is massive in at least one sequence, by layer, then from the

@@ -21,7 +21,8 @@ class Origin:
     """Where the values of an experiment come from, and what attends to them.
 
     Attributes:
-        position, feature: of the place that most of the massive values have.
+        position: of the place that most of the massive values have.
+        feature: of that place.
         sequences: in how many of the sequences they stand there; only those are looked at.
         parts: as `decompose` gives it; None where the blocks cannot be followed.
         attention: by the setting, and "untouched", as `attention_shares` gives it; empty where there are no weights.
@@ -40,8 +41,10 @@ def find_origin(model: nn.Module, sequences: Any, effects: Effects, *, layers: s
     """Take the value of an experiment apart, and tell what attends to its position.
 
     Args:
-        model, sequences, layers: as `measure_effects` had them.
+        model: as `measure_effects` had it.
+        sequences: as it had them.
         effects: what it gave; attention is told untouched and for the first of its settings.
+        layers: as it had them.
     """
     import torch
 

@@ -96,8 +96,14 @@ def follow_effects(
         out: a dataset's folder: a checkpoint's outcome goes to `intervention/MODEL/stepN.json` in it, and those that
             are there are not measured again.
         steps: as in `madyn.trace`: "all", "0,1,2", numbers.
-        settings, layer, top, positions, controls: as in `measure_effects`, at the last step.
-        probe, how, tokenizer: as in `madyn.sweep.scan_checkpoint`.
+        settings: as in `measure_effects`.
+        layer: as there, at the last step.
+        top: as there, at the last step.
+        positions: as there, at the last step.
+        controls: as there.
+        probe: as in `madyn.sweep.scan_checkpoint`.
+        how: as in `madyn.sweep.scan_checkpoint`.
+        tokenizer: as in `madyn.sweep.scan_checkpoint`.
         revisions: a regular expression for names of checkpoints, as in `madyn.trace`.
         advance: called with a step that is done, how many are, and how many there are.
 

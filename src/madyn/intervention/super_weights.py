@@ -49,7 +49,8 @@ def super_weights(
         model: with or without its head; its weights not quantized.
         sequences: token ids (B, S); means over them are taken.
         layer: the one whose MLP writes the coordinate (`decomposition.writers` names it), 0-indexed.
-        position, feature: the coordinate.
+        position: of the coordinate.
+        feature: of the coordinate.
         top: how many weights.
         layers: as in `measure`; one stack.
 
@@ -244,7 +245,9 @@ def compare_zeroing(
         model: with its head.
         sequences: token ids (B, S).
         entries: rows of `super_weights`, all of which are zeroed together.
-        layer, position, feature: the activation, which is zeroed in what the layer hands on.
+        layer: of the activation, which is zeroed in what this layer hands on.
+        position: of the activation.
+        feature: of the activation.
         mask_token_id: of a model of masked tokens.
 
     Returns:

@@ -193,7 +193,9 @@ class Monitor:
         Args:
             model: as it is trained.
             step: the updates made so far.
-            last_step, name, tokenizer: where the monitor was given none.
+            last_step: where the monitor was given none.
+            name: where the monitor was given none.
+            tokenizer: where the monitor was given none.
             source: what the manifest says of where the model comes from.
 
         Raises:

@@ -63,7 +63,8 @@ class Designs(Shown):
             standard deviations of the features; 0 is the same shape and wiring), nearest_objective and nearest_loss
             (means over its seeds; nan where it was not measured), and outside (in words, what of it lies outside the
             data; empty if nothing does).
-        architectures, wirings: of the rows.
+        architectures: of the rows.
+        wirings: of the rows.
         searched: how many shapes were predicted, each counted once for each of its wirings.
         evidence: how well two numbers were predicted for what was left out: "objective", as its logarithm, and "loss",
             where losses are known. Where wirings vary and some designs are known by their own runs alone, these may be
@@ -126,7 +127,8 @@ def design(
         predictor: a fitted one. What is not searched (vocabulary, rotary share, training, ...) is as most of its models
             have it.
         limits: what a design may be; by default anything within the range of the trained models.
-        minimize, maximize: one of them, the name of an objective in `OBJECTIVES`.
+        minimize: the name of an objective in `OBJECTIVES`; this or `maximize`.
+        maximize: the name of an objective in `OBJECTIVES`.
         at: with "max ratio", the step at which the largest ratio over layers is wanted.
         extrapolate: allow what lies outside the range of the trained models. Otherwise it is refused.
 

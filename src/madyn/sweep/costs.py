@@ -88,7 +88,8 @@ def plan_costs(
 
     Args:
         out: the dataset, a folder or a URL; what it holds already costs nothing.
-        tokenizer, inputs: as for `trace`.
+        tokenizer: as for `trace`.
+        inputs: as for `trace`.
 
     Raises:
         CheckpointError: a model or a step does not exist.

@@ -215,8 +215,11 @@ def fit_each(
     The curves are shared among the processor's cores.
 
     Args:
-        t, y, method, robust: as for `fit_curves`.
+        t: as for `fit_curves`, and so the others that it has too.
+        y: as there.
         hypotheses: names in `HYPOTHESES`, or curves of your own.
+        method: as there.
+        robust: as there.
 
     Returns:
         fits of each, in the order of `hypotheses`.
