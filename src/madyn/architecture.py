@@ -137,6 +137,12 @@ class Architecture(Shape):
 
         Raises:
             ArchitectureError: a name is not a field, or a field without a default is absent.
+
+        >>> import madyn
+        >>> madyn.Architecture.from_dict(
+        ...     {"num_hidden_layers": 4, "hidden_size": 64, "num_attention_heads": 4}
+        ... ).mlp_ratio
+        4.0
         """
         unknown = sorted(set(values) - set(FIELDS))
         if unknown:
@@ -173,7 +179,13 @@ class Architecture(Shape):
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields by name, as plain Python values."""
+        """The fields by name, as plain Python values.
+
+        >>> import madyn
+        >>> shape = madyn.Architecture(num_hidden_layers=4, hidden_size=64, num_attention_heads=4)
+        >>> shape.to_dict()["intermediate_size"]
+        256
+        """
         return {name: getattr(self, name) for name in FIELDS}
 
     @property

@@ -47,7 +47,15 @@ def quoted(value: object) -> str:
 
 
 class MadynError(Exception):
-    """Base of every error raised on purpose. `exit_code` is what the command line exits with."""
+    """Base of every error raised on purpose. `exit_code` is what the command line exits with.
+
+    >>> import madyn
+    >>> try:
+    ...     madyn.open_dataset("./not-there")
+    ... except madyn.MadynError as error:
+    ...     print(type(error).__name__, error.exit_code)
+    DatasetError 1
+    """
 
     exit_code = 1
 

@@ -88,6 +88,9 @@ def massive_published(top1: Any, median: Any) -> np.ndarray:
 
     Raises:
         UsageError: these are not real numbers, or their shapes do not go together.
+
+    >>> massive_published([90.0, 2000.0], [0.05, 1.0]).tolist()
+    [False, True]
     """
     top1, median = read(top1, "the largest values").values, read(median, "the medians").values
     try:
@@ -133,6 +136,9 @@ def tail_ranks(values: int, features: int) -> tuple[int, int, int, int]:
     """The ranks, counted from 1, of the values and of the features' maxima that a tail is read from.
 
     Where there are too few for the usual ranks, the outer one is half of what there is.
+
+    >>> tail_ranks(values=128 * 64, features=64)
+    (64, 640, 4, 32)
     """
     found = []
     for count, (inner, outer) in ((values, _VALUE_RANKS), (features, _FEATURE_RANKS)):
@@ -151,6 +157,11 @@ def judge_tails(
         tails: the values at `tail_ranks`, on one more axis, the last.
         values: how many values |h| there were, in a shape that goes with that of `top1`.
         features: how many features, in such a shape too.
+
+    >>> import numpy as np
+    >>> tails = np.array([[8.0, 4.0, 8.0, 6.0]])
+    >>> judge_tails(np.array([60.0]), tails, values=128 * 64, features=64).massive.tolist()
+    [True]
     """
     share = _share(false_alarms, top1.size) / 2
     sizes = np.broadcast_to(values, top1.shape), np.broadcast_to(features, top1.shape)
@@ -184,6 +195,11 @@ def massive_by_start(
 
     Raises:
         UsageError: these are not real numbers, the shapes do not go together, or the rate is not between 0 and 1.
+
+    >>> import numpy as np
+    >>> start_top1, start_median = np.full((4, 1), 5.0), np.ones((4, 1))
+    >>> massive_by_start([[40.0]], [[1.0]], start_top1, start_median, values=128 * 64).massive.tolist()
+    [[True]]
     """
     top1, median, start_top1, start_median = (
         read(a, what).values for a, what in zip((top1, median, start_top1, start_median), _STARTING, strict=True)

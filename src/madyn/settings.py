@@ -55,7 +55,12 @@ def _documented(kind: type[T]) -> type[T]:
 @_documented
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How checkpoints are loaded and run."""
+    """How checkpoints are loaded and run.
+
+    >>> import madyn
+    >>> madyn.sweep.Settings(dtype="bfloat16").batch_size
+    1
+    """
 
     dtype: Annotated[str, Said("float32, bfloat16, float16 or float64, whatever the weights are stored in.")] = (
         "float32"
@@ -109,7 +114,15 @@ class Settings:
 @_documented
 @dataclass(frozen=True)
 class Probe:
-    """What models are measured on."""
+    """What models are measured on.
+
+    >>> import madyn
+    >>> probe = madyn.sweep.Probe("stdlib", length=128, exclude_positions="0-1")
+    >>> probe.excluded, probe.length_for(madyn.PYTHIA.architectures["pythia-14m"])
+    ((0, 1), 128)
+    >>> madyn.sweep.Probe(positions="0;1-").groups
+    {'0': slice(0, 1, None), '1-': slice(1, None, None)}
+    """
 
     text: Annotated[
         str,

@@ -23,6 +23,12 @@ class Suite:
         owner: the account on the Hub that holds the models.
         architectures: the shape of each model, by its name on the Hub without the owner.
         grids: named lists of training steps, ascending.
+
+    >>> import madyn
+    >>> madyn.PYTHIA.models[0], len(madyn.PYTHIA.grids["paper"])
+    ('EleutherAI/pythia-14m', 37)
+    >>> madyn.PYTHIA.architectures["pythia-1b"].num_hidden_layers
+    16
     """
 
     name: str
@@ -72,4 +78,9 @@ PYTHIA = Suite(
         + tuple(1000 * k for k in (50, 60, 70, 80, 90, 100, 110, 120, 130, 140, 143)),
     },
 )
-"""The nine Pythia models of the published dataset (Biderman et al. 2023, arXiv 2304.01373)."""
+"""The nine Pythia models of the published dataset (Biderman et al. 2023, arXiv 2304.01373).
+
+>>> import madyn
+>>> madyn.PYTHIA.models[-1], madyn.PYTHIA.architectures["pythia-12b"].num_hidden_layers
+('EleutherAI/pythia-12b', 36)
+"""

@@ -41,6 +41,17 @@ class Comparison(Shown):
             `holdout_scores` define them; at_edge, whether the optimum lies on an edge of the search's box; message.
         quantity: that was fitted.
         not_ranked: why a hypothesis takes no part in wins and weights, by its name.
+
+    >>> import madyn
+    >>> data = madyn.open_dataset("tiny-suite")
+    >>> one = data.models[0]
+    >>> comparison = madyn.compare(data, models=[one], hypotheses=["step1", "reparam"])
+    >>> comparison.hypotheses
+    ['step1', 'reparam']
+    >>> len(comparison.to_dataframe()), list(comparison.by_model.columns[:3])
+    (4, ['model', 'hypothesis', 'layers'])
+    >>> comparison.plot().axes[0].get_title() is not None
+    True
     """
 
     layers: pd.DataFrame
@@ -129,6 +140,12 @@ def compare(
         DatasetError: no such dataset, or statistics that are malformed.
         SeriesError: no hypothesis could be fitted to any layer.
         UsageError: an unknown hypothesis, model or quantity.
+
+    >>> import madyn
+    >>> data = madyn.open_dataset("tiny-suite")
+    >>> comparison = madyn.compare(data, models=data.models[:1], hypotheses=["step1", "reparam"])
+    >>> comparison.overall[["hypothesis", "layers", "wins"]].values.tolist()
+    [['step1', 2, 0], ['reparam', 2, 2]]
     """
     import pandas as pd
 

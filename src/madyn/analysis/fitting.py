@@ -76,6 +76,18 @@ def fit_dataset(
         SeriesError: no layer of some model has a series that the hypothesis could be fitted to (too few points, or
             constant); everything else is fitted first, and the records say why.
         UsageError: an unknown model, hypothesis, quantity or method.
+
+    >>> from pathlib import Path
+    >>> from tempfile import mkdtemp
+    >>> import madyn
+    >>> root = Path(mkdtemp())
+    >>> (root / "tiny" / "stats").mkdir(parents=True)
+    >>> for step in range(0, 30_000, 1000):
+    ...     values = f"[[[{9 + step / 1000}], [2.0], [1.5], [0.5]]]"  # sequences x quantities x layers
+    ...     written = (root / "tiny" / "stats" / f"exp2_tiny_step{step}").write_text(values)
+    >>> fitted = madyn.fit_dataset(root, quantities=["ratio"])
+    >>> fitted.fits("tiny", "ratio")["r2"].sel(hypothesis="reparam").round(1).values.tolist()
+    [1.0]
     """
     chosen = resolve(PUBLISHED if hypotheses is None else hypotheses)
     making = _Making(method, robust, ratio_of, drop_suspects)

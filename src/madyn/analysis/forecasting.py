@@ -97,6 +97,12 @@ def forecast(
         DatasetError: there is no such dataset.
         SeriesError: fewer than two steps were measured up to `at`, or "learn" finds fewer than four finished runs.
         UsageError: `at` is not before the last step, or an unknown model, quantity, hypothesis or prior.
+
+    >>> import madyn
+    >>> data = madyn.open_dataset("tiny-suite")
+    >>> ahead = madyn.forecast(data, data.models[0], at=1000, prior="tiny-suite", steps=[2000, 3000])
+    >>> ahead["median"].dims, bool((ahead["lower"] <= ahead["upper"]).all())
+    (('layer', 'step'), True)
     """
     at = number(at, "at")
     last_step = None if last_step is None else number(last_step, "the last step")

@@ -29,7 +29,19 @@ def manifest_faults(records: Records, absences: list[str]) -> Iterator[str]:
 
 
 def missing_units(records: Records) -> list[str]:
-    """What keeps a model from being complete: failures, units cut short, for Pythia published steps not there."""
+    """What keeps a model from being complete: failures, units cut short, for Pythia published steps not there.
+
+    >>> from pathlib import Path
+    >>> from tempfile import mkdtemp
+    >>> import madyn
+    >>> root = Path(mkdtemp())
+    >>> (root / "tiny" / "stats").mkdir(parents=True)
+    >>> values = "[[[9.0], [2.0], [1.5], [0.5]]]"  # sequences x (top1, top2, top3, median) x layers
+    >>> for step in (0, 1000):
+    ...     written = (root / "tiny" / "stats" / f"exp2_tiny_step{step}").write_text(values)
+    >>> madyn.checking.missing_units(madyn.checking.read_records(root, "tiny"))
+    []
+    """
     model, training, missing = records.model, records.training, failures_of(records)
     if training is not None and not training.complete and not training.failure:
         missing.append(
@@ -44,7 +56,19 @@ def missing_units(records: Records) -> list[str]:
 
 
 def failures_of(records: Records) -> list[str]:
-    """The units of a model that do not count as measured, each with the reason; records that are damaged."""
+    """The units of a model that do not count as measured, each with the reason; records that are damaged.
+
+    >>> from pathlib import Path
+    >>> from tempfile import mkdtemp
+    >>> import madyn
+    >>> root = Path(mkdtemp())
+    >>> (root / "tiny" / "stats").mkdir(parents=True)
+    >>> values = "[[[9.0], [2.0], [1.5], [0.5]]]"  # sequences x (top1, top2, top3, median) x layers
+    >>> for step in (0, 1000):
+    ...     written = (root / "tiny" / "stats" / f"exp2_tiny_step{step}").write_text(values)
+    >>> madyn.checking.failures_of(madyn.checking.read_records(root, "tiny"))
+    []
+    """
     root, model = records.root, records.model
     again = "madyn lab" if layout.training_path(root, model).exists() else "madyn trace"
     damaged = records.damaged_training

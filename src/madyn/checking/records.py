@@ -50,7 +50,19 @@ class Records:
 
 
 def read_records(root: Path, model: str) -> Records:
-    """The records of a model; none of them is needed for the others."""
+    """The records of a model; none of them is needed for the others.
+
+    >>> from pathlib import Path
+    >>> from tempfile import mkdtemp
+    >>> import madyn
+    >>> root = Path(mkdtemp())
+    >>> (root / "tiny" / "stats").mkdir(parents=True)
+    >>> values = "[[[9.0], [2.0], [1.5], [0.5]]]"  # sequences x (top1, top2, top3, median) x layers
+    >>> for step in (0, 1000):
+    ...     written = (root / "tiny" / "stats" / f"exp2_tiny_step{step}").write_text(values)
+    >>> madyn.checking.read_records(root, "tiny").units
+    {}
+    """
     units, damaged = manifest.read_sound_units(root, model)
     try:
         training, damaged_training = read_record(root, model), None

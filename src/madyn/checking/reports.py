@@ -38,7 +38,13 @@ class CheckReport:
 
     def take(self, where: Path, find: Callable[[], Iterable[str]]) -> None:
         """Add the faults that a part of the check finds. Nothing that a file holds stops the rest of the check: what a
-        part was not prepared for is a fault too, of the file or the folder that it looked into."""
+        part was not prepared for is a fault too, of the file or the folder that it looked into.
+
+        >>> report = CheckReport()
+        >>> report.take(Path("file"), lambda: ["file: it is empty"])
+        >>> report.faults
+        ['file: it is empty']
+        """
         try:
             for fault in find():
                 self.faults.append(fault)
@@ -89,6 +95,17 @@ def check_dataset(path: str | Path | Dataset) -> CheckReport:
 
     Raises:
         DatasetError: there is no dataset at all.
+
+    >>> from pathlib import Path
+    >>> from tempfile import mkdtemp
+    >>> import madyn
+    >>> root = Path(mkdtemp())
+    >>> (root / "tiny" / "stats").mkdir(parents=True)
+    >>> values = "[[[9.0], [2.0], [1.5], [0.5]]]"  # sequences x (top1, top2, top3, median) x layers
+    >>> for step in (0, 1000):
+    ...     written = (root / "tiny" / "stats" / f"exp2_tiny_step{step}").write_text(values)
+    >>> madyn.checking.check_dataset(root).faults
+    []
     """
     dataset = open_dataset(path)
     root, report = dataset.path, CheckReport()

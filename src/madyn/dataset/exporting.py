@@ -58,6 +58,18 @@ def export_dataset(dataset: str | Path | Dataset, out: str | Path, format: str =
         DatasetError: there is no such dataset, or no statistics in it are sound.
         StorageError: the folder cannot be written, or holds something else than an export.
         MissingDependencyError: pyarrow or zarr is not installed.
+
+    >>> from pathlib import Path
+    >>> from tempfile import mkdtemp
+    >>> import madyn
+    >>> root = Path(mkdtemp())
+    >>> (root / "tiny" / "stats").mkdir(parents=True)
+    >>> values = "[[[9.0], [2.0], [1.5], [0.5]]]"  # sequences x (top1, top2, top3, median) x layers
+    >>> for step in (0, 1000):
+    ...     written = (root / "tiny" / "stats" / f"exp2_tiny_step{step}").write_text(values)
+    >>> export = madyn.dataset.export_dataset(root, root / "tables", format="csv")
+    >>> sorted(path.name for path in (root / "tables").iterdir())
+    ['models.csv', 'statistics.csv.gz']
     """
     write = _WRITERS[one_of("format", format, _WRITERS)]
     opened, folder = open_dataset(dataset), root_path(out)

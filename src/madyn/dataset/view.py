@@ -48,6 +48,11 @@ def open_dataset(path: str | Path | Dataset) -> Dataset:
 
     Raises:
         DatasetError: there is no such dataset, or it holds no model.
+
+    >>> import madyn
+    >>> data = madyn.open_dataset("tiny-suite")
+    >>> len(data.models), data.models[0]
+    (162, 'neox_2x128_h1_m256_s0')
     """
     if isinstance(path, Dataset):
         return path
@@ -65,6 +70,17 @@ def open_to_write(path: str | Path, out: str | Path | None = None) -> Dataset:
         DatasetError: there is no such dataset, or nothing in it was measured, or `out` holds something else.
         UsageError: no `out` is given for a dataset of the Hub, or one that comes with madyn: the caches that they are
             read from are shared with other programs, and never written to.
+
+    >>> from pathlib import Path
+    >>> from tempfile import mkdtemp
+    >>> import madyn
+    >>> root = Path(mkdtemp())
+    >>> (root / "tiny" / "stats").mkdir(parents=True)
+    >>> values = "[[[9.0], [2.0], [1.5], [0.5]]]"  # sequences x (top1, top2, top3, median) x layers
+    >>> for step in (0, 1000):
+    ...     written = (root / "tiny" / "stats" / f"exp2_tiny_step{step}").write_text(values)
+    >>> madyn.dataset.open_to_write(root).models
+    ['tiny']
     """
     elsewhere = _is_elsewhere(path)
     if out is not None and (elsewhere or root_path(out).absolute() != root_path(path).absolute()):
@@ -98,6 +114,32 @@ class Dataset(Shown):
     Attributes:
         path: the folder it lies in.
         models: directory names, sorted.
+
+    >>> import madyn
+    >>> data = madyn.open_dataset("tiny-suite")
+    >>> few = data.select(data.models[:2])
+    >>> model = few.models[0]
+    >>> few.steps(model)[-1], few.architecture(model).hidden_size, few.parameter_count(model)
+    (3000, 128, 527360)
+    >>> dict(few.statistics(model).sizes)
+    {'step': 37, 'sequence': 10, 'quantity': 4, 'layer': 2}
+    >>> ratio = few.trajectories(model, "ratio")
+    >>> ratio.dims, few.per_sequence(model, "ratio").dims
+    (('step', 'layer'), ('step', 'sequence', 'layer'))
+    >>> list(few.to_dataframe().columns)[-2:]
+    ['median', 'ratio']
+    >>> few.to_xarray()["ratio"].dims
+    ('model', 'step', 'sequence', 'layer')
+    >>> list(few.sequence_spread(model).columns)
+    ['mean', 'cv', 'sem', 'ci95']
+    >>> list(few.massive(model)), few.values_of_sequence(model)
+    (['published', 'start'], 8192)
+    >>> few.units(model)[0].step, few.training(model).complete
+    (0, True)
+    >>> len(few.statistics_hash(model)), few.sound().models == few.models
+    (64, True)
+    >>> data.is_own_folder
+    False
     """
 
     def __init__(self, path: Path, models: Iterable[str], shared: bool = False) -> None:
@@ -126,6 +168,11 @@ class Dataset(Shown):
 
         Raises:
             ArchitectureError: of several models, how large they are is not known of all.
+
+        >>> import madyn
+        >>> data = madyn.open_dataset("tiny-suite")
+        >>> data.plot(data.models[0]).axes[0].get_xlabel()
+        'training step'
         """
         return self._drawn(model=model, quantity=quantity)
 
@@ -176,7 +223,15 @@ class Dataset(Shown):
         return not self._shared
 
     def require_own_folder(self) -> None:
-        """Raise DatasetError where this dataset lies in the Hub's cache, which is never written to."""
+        """Raise DatasetError where this dataset lies in the Hub's cache, which is never written to.
+
+        >>> import madyn
+        >>> try:
+        ...     madyn.open_dataset("tiny-suite").require_own_folder()
+        ... except madyn.MadynError as error:
+        ...     print(type(error).__name__)
+        DatasetError
+        """
         if self._shared:
             raise DatasetError(f"{self.path} is a cache, which is not written to; give the dataset's name instead")
 
@@ -201,6 +256,12 @@ class Dataset(Shown):
         """A model alone with its damaged statistics files passed over, and what is wrong with those, a sentence each.
 
         Of files that differ in shape, those of the most frequent one are sound.
+
+        >>> import madyn
+        >>> data = madyn.open_dataset("tiny-suite")
+        >>> part, faults = data.sound_part(data.models[0])
+        >>> part.models == data.models[:1], faults
+        (True, [])
         """
         faults: list[str] = []
         arrays: dict[int, np.ndarray] = {}
@@ -222,7 +283,14 @@ class Dataset(Shown):
     @classmethod
     def holding(cls, path: Path, model: str, arrays: Mapping[int, np.ndarray]) -> Dataset:
         """A model alone, of which these statistics were read already, by step, each (sequence, quantity, layer) and all
-        of one shape. They are not read again."""
+        of one shape. They are not read again.
+
+        >>> import numpy as np
+        >>> import madyn
+        >>> part = madyn.dataset.Dataset.holding(Path("pythia"), "pythia_14m", {0: np.ones((10, 4, 6))})
+        >>> part.statistics("pythia_14m").shape
+        (1, 10, 4, 6)
+        """
         part = cls(path, [model])
         part._statistics[model] = labelled_statistics(arrays, model)
         return part
@@ -339,11 +407,37 @@ class Dataset(Shown):
         return manifest.values_of_sequence(unit) if unit else None
 
     def fit_records(self, model: str, quantity: str) -> list[dict[str, dict[str, Any]]]:
-        """The fits as they are on disk: a list by layer of {hypothesis: record}."""
+        """The fits as they are on disk: a list by layer of {hypothesis: record}.
+
+        >>> from pathlib import Path
+        >>> from tempfile import mkdtemp
+        >>> import madyn
+        >>> root = Path(mkdtemp())
+        >>> (root / "tiny" / "stats").mkdir(parents=True)
+        >>> for step in range(0, 30_000, 1000):
+        ...     values = f"[[[{9 + step / 1000}], [2.0], [1.5], [0.5]]]"  # sequences x quantities x layers
+        ...     written = (root / "tiny" / "stats" / f"exp2_tiny_step{step}").write_text(values)
+        >>> fitted = madyn.fit_dataset(root, quantities=["ratio"])
+        >>> sorted(fitted.fit_records("tiny", "ratio")[0]["reparam"])[:3]
+        ['aic', 'aicc', 'at_edge']
+        """
         return fit_files.read_fit_records(self.path, self._known(model), quantity)
 
     def readable_fits(self, model: str, quantity: str) -> list[dict[str, dict[str, Any]]] | None:
-        """As `fit_records`; None where there are none, or they are damaged, which is said on standard error."""
+        """As `fit_records`; None where there are none, or they are damaged, which is said on standard error.
+
+        >>> from pathlib import Path
+        >>> from tempfile import mkdtemp
+        >>> import madyn
+        >>> root = Path(mkdtemp())
+        >>> (root / "tiny" / "stats").mkdir(parents=True)
+        >>> for step in range(0, 30_000, 1000):
+        ...     values = f"[[[{9 + step / 1000}], [2.0], [1.5], [0.5]]]"  # sequences x quantities x layers
+        ...     written = (root / "tiny" / "stats" / f"exp2_tiny_step{step}").write_text(values)
+        >>> fitted = madyn.fit_dataset(root, quantities=["ratio"])
+        >>> len(fitted.readable_fits("tiny", "ratio")), fitted.readable_fits("tiny", "top1")
+        (1, None)
+        """
         try:
             return self.fit_records(model, quantity)
         except DatasetError as e:
@@ -352,7 +446,13 @@ class Dataset(Shown):
             return None
 
     def has_fits(self, model: str, quantity: str) -> bool:
-        """Whether a quantity was fitted, and the fits can be read; damaged ones are said on standard error."""
+        """Whether a quantity was fitted, and the fits can be read; damaged ones are said on standard error.
+
+        >>> import madyn
+        >>> data = madyn.open_dataset("tiny-suite")
+        >>> data.has_fits(data.models[0], "ratio")  # `madyn fit` was not run
+        False
+        """
         return self.readable_fits(model, quantity) is not None
 
     def fits(self, model: str, quantity: str = "ratio") -> xr.Dataset:
@@ -366,12 +466,37 @@ class Dataset(Shown):
 
         Raises:
             DatasetError: the quantity was not fitted, or the residuals do not belong to the steps on disk.
+
+        >>> from pathlib import Path
+        >>> from tempfile import mkdtemp
+        >>> import madyn
+        >>> root = Path(mkdtemp())
+        >>> (root / "tiny" / "stats").mkdir(parents=True)
+        >>> for step in range(0, 30_000, 1000):
+        ...     values = f"[[[{9 + step / 1000}], [2.0], [1.5], [0.5]]]"  # sequences x quantities x layers
+        ...     written = (root / "tiny" / "stats" / f"exp2_tiny_step{step}").write_text(values)
+        >>> fitted = madyn.fit_dataset(root, quantities=["ratio"])
+        >>> fitted.has_fits("tiny", "ratio"), fitted.fits("tiny", "ratio")["popt"].dims
+        (True, ('hypothesis', 'layer', 'parameter'))
         """
         return labelled_fits(self.fit_records(model, quantity), self.steps(model), f"{self.path / model} ({quantity})")
 
     @property
     def parameters(self) -> pd.DataFrame:
-        """The parameter table: a row a model and layer, the card's columns first. Only the selected models' rows."""
+        """The parameter table: a row a model and layer, the card's columns first. Only the selected models' rows.
+
+        >>> from pathlib import Path
+        >>> from tempfile import mkdtemp
+        >>> import madyn
+        >>> root = Path(mkdtemp())
+        >>> (root / "tiny" / "stats").mkdir(parents=True)
+        >>> for step in range(0, 30_000, 1000):
+        ...     values = f"[[[{9 + step / 1000}], [2.0], [1.5], [0.5]]]"  # sequences x quantities x layers
+        ...     written = (root / "tiny" / "stats" / f"exp2_tiny_step{step}").write_text(values)
+        >>> fitted = madyn.fit_dataset(root, quantities=["ratio"])
+        >>> fitted.parameters[["model", "layer_index"]].values.tolist()
+        [['tiny', 0]]
+        """
         table = fit_files.read_parameter_table(self.path)
         return table.loc[table["model"].isin(self.models)].reset_index(drop=True)
 

@@ -62,6 +62,14 @@ def find_departures(dataset: Dataset, plain: str | None = None) -> dict[str, Dep
 
     Raises:
         UsageError: there is no such model, or nothing says how it was trained.
+
+    >>> import madyn
+    >>> data = madyn.open_dataset("tiny-suite")
+    >>> few = data.select(data.models[:18:3])
+    >>> {
+    ...     departure.label for departure in madyn.effects.find_departures(few).values()
+    ... }  # all models are wired alike
+    {''}
     """
     known = {model: _read(dataset, model) for model in dataset}
     if plain is None:
@@ -130,6 +138,13 @@ def departure_effects(table: pd.DataFrame, response: str, level: float = 0.95) -
     Returns:
         a row a departure: times, lower, upper, p, of the hypothesis that it is 1, corrected (p for how many are
         compared), pairs, spread (see `effects_of_pairs`). Intervals and p are nan for a single pair.
+
+    >>> import madyn
+    >>> data = madyn.open_dataset("tiny-suite")
+    >>> few = data.select(data.models[:18:3])
+    >>> responses = madyn.effects.model_responses(few)
+    >>> len(madyn.effects.departure_effects(responses, "final ratio"))  # no model departs in wiring
+    0
     """
     own = table.set_index("model")
     paired = own[own["base"] != ""]
@@ -150,6 +165,11 @@ def effects_of_pairs(departure: Sequence[str], change: Array, shapes: np.ndarray
     Returns:
         the same, with `spread`, the standard deviation of the logarithms (of the shapes' means where there are several;
         nan for one).
+
+    >>> import numpy as np
+    >>> pairs = effects_of_pairs(["sink", "sink"], np.array([-1.0, -1.2]), np.array(["a", "a"]))
+    >>> pairs[["times", "pairs"]].round(2).values.tolist()
+    [[0.47, 2.0]]
     """
     import pandas as pd
     from scipy.stats import t

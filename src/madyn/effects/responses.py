@@ -26,7 +26,13 @@ if TYPE_CHECKING:
 
 
 FACTORS: Mapping[str, Callable[[Architecture], float]] = {one.factor: one.of for one in FEATURES.values() if one.factor}
-"""What is varied, by name: each positive, and taken by its logarithm."""
+"""What is varied, by name: each positive, and taken by its logarithm.
+
+>>> import madyn
+>>> shape = madyn.Architecture(num_hidden_layers=4, hidden_size=64, num_attention_heads=4)
+>>> {name: of(shape) for name, of in madyn.effects.FACTORS.items()}
+{'width': 64, 'depth': 4, 'heads': 4, 'MLP ratio': 4.0}
+"""
 
 HELD_OUT = "held_out"
 """The column of the final held-out loss, which is no response of the activations."""
@@ -55,7 +61,15 @@ class Course:
 
 
 def at_equal_loss(course: Course) -> float:
-    """The largest ratio when the held-out loss first falls to the common one; nan where it never does."""
+    """The largest ratio when the held-out loss first falls to the common one; nan where it never does.
+
+    >>> import madyn
+    >>> data = madyn.open_dataset("tiny-suite")
+    >>> few = data.select(data.models[:18:3])
+    >>> course = madyn.effects.course_of(data, data.models[0])
+    >>> madyn.effects.at_equal_loss(course)
+    nan
+    """
     reached = np.flatnonzero(course.held_out <= course.common_loss)
     if len(reached) == 0:
         return math.nan
@@ -77,6 +91,12 @@ RESPONSES: Mapping[str, Callable[[Course], float]] = {
 """What is asked of a run, by name: each positive, and taken by its logarithm.
 
 Ratios are the largest over the layers; top 1 and median are those of the layer that has it at the last step.
+
+>>> import madyn
+>>> data = madyn.open_dataset("tiny-suite")
+>>> course = madyn.effects.course_of(data, data.models[0])
+>>> madyn.effects.RESPONSES["growth of the ratio"](course) > 1
+True
 """
 
 
@@ -85,6 +105,13 @@ def whole_family(dataset: Dataset) -> tuple[Dataset, dict[str, str]]:
 
     Raises:
         DatasetError: the family is measured at one step only.
+
+    >>> import madyn
+    >>> data = madyn.open_dataset("tiny-suite")
+    >>> few = data.select(data.models[:18:3])
+    >>> whole, left_out = madyn.effects.whole_family(few)
+    >>> len(whole.models), left_out
+    (6, {})
     """
     dataset = dataset.sound()
     last = {model: dataset.steps(model)[-1] for model in dataset}
@@ -111,6 +138,12 @@ def model_responses(dataset: str | Path | Dataset) -> pd.DataFrame:
 
     Raises:
         DatasetError: an architecture or the statistics of a model are not there.
+
+    >>> import madyn
+    >>> data = madyn.open_dataset("tiny-suite")
+    >>> few = data.select(data.models[:18:3])
+    >>> list(madyn.effects.model_responses(few).columns[:3])
+    ['model', 'architecture', 'width']
     """
     import pandas as pd
 
@@ -137,14 +170,30 @@ def model_responses(dataset: str | Path | Dataset) -> pd.DataFrame:
 
 
 def built_as(dataset: Dataset, model: str) -> str:
-    """What tells architectures apart: the lab's blueprint and recipe, wiring and all, else what the config says."""
+    """What tells architectures apart: the lab's blueprint and recipe, wiring and all, else what the config says.
+
+    >>> import madyn
+    >>> data = madyn.open_dataset("tiny-suite")
+    >>> few = data.select(data.models[:18:3])
+    >>> madyn.effects.built_as(data, data.models[0]) == madyn.effects.built_as(
+    ...     data, data.models[1]
+    ... )  # two seeds
+    True
+    """
     record = dataset.training(model)
     told = [record.plan.get(name) if record else None for name in ("blueprint", "recipe")]
     return str(told) + str(dataset.architecture(model).to_dict())
 
 
 def course_of(dataset: Dataset, model: str) -> Course:
-    """What a model did over its training; its common loss is not known. Raises DatasetError where that is one step."""
+    """What a model did over its training; its common loss is not known. Raises DatasetError where that is one step.
+
+    >>> import madyn
+    >>> data = madyn.open_dataset("tiny-suite")
+    >>> few = data.select(data.models[:18:3])
+    >>> madyn.effects.course_of(data, data.models[0]).step[-1].item()
+    3000.0
+    """
     ratio, top1, median = (dataset.trajectories(model, quantity) for quantity in ("ratio", "top1", "median"))
     if ratio.sizes["step"] < 2:
         raise DatasetError(f"{dataset.path}: {model} is measured at one step; what a run did needs two or more")

@@ -45,6 +45,12 @@ def effect_sizes(table: pd.DataFrame, response: str, level: float = 0.95) -> pd.
 
     Raises:
         DatasetError: there are too few architectures, or the factors do not vary independently.
+
+    >>> import madyn
+    >>> data = madyn.open_dataset("tiny-suite")
+    >>> responses = madyn.effects.model_responses(data.select(data.models[:36]))
+    >>> madyn.effects.effect_sizes(responses, "final ratio")["per_doubling"].round(1).to_dict()
+    {'width': 1.6, 'depth': 1.2, 'heads': 1.0, 'MLP ratio': 1.1}
     """
     import pandas as pd
     from scipy.stats import t
@@ -98,6 +104,11 @@ def variance_shares(table: pd.DataFrame, response: str, level: float = 0.95, see
 
     Raises:
         DatasetError: no architecture was trained with more than one seed, or there are too few.
+
+    >>> import madyn
+    >>> responses = madyn.effects.model_responses("tiny-suite")
+    >>> madyn.effects.variance_shares(responses, "final ratio")["share"].round(1).to_dict()
+    {'main effects': 0.5, 'curvature and interactions': 0.0, 'other architecture': 0.0, 'seed': 0.5}
     """
     import pandas as pd
     from scipy.stats import chi2

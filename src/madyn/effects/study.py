@@ -40,6 +40,16 @@ class Study(Shown):
         directions: the published directions, as rank correlations.
         over_training, locked: where the largest values sit, over the steps and at the last.
         missing: why a table is not there, or a model is left out, by its name.
+
+    >>> import madyn
+    >>> data = madyn.open_dataset("tiny-suite")
+    >>> study = madyn.effects.study_effects(data.select(data.models[:36]))
+    >>> list(study.tables())
+    ['responses', 'layers', 'classes', 'growth', 'directions', 'sizes', 'locations']
+    >>> len(study.plot().axes) > 0
+    True
+    >>> study.to_dataframe("responses").shape[0] == len(data.models[:36])
+    True
     """
 
     responses: pd.DataFrame
@@ -145,6 +155,11 @@ def study_effects(dataset: str | Path | Dataset) -> Study:
 
     Raises:
         DatasetError: the dataset holds one architecture only, or lacks what the tables are made from.
+
+    >>> import madyn
+    >>> data = madyn.open_dataset("tiny-suite")
+    >>> madyn.effects.study_effects(data.select(data.models[:6])).responses.shape[0]
+    6
     """
     dataset, left_out = whole_family(open_dataset(dataset))
     responses = model_responses(dataset)

@@ -110,6 +110,15 @@ def draw_figures(
         UsageError: `jobs` or `dpi` is less than 1, a model is unknown, or `only` matches no picture.
         StorageError: a file cannot be written; those written before it stay.
         MadynError: a process ended early.
+
+    >>> from tempfile import mkdtemp
+    >>> import madyn
+    >>> data = madyn.open_dataset("tiny-suite")
+    >>> drawing = madyn.draw_figures(
+    ...     data, out=mkdtemp(), models=data.models[:1], only="*/series/ratio*", jobs=1, dpi=40
+    ... )
+    >>> [path.name for path in drawing.drawn]
+    ['ratio.png']
     """
     check_range("dpi", dpi, 1, _MOST_DPI)
     if jobs is not None:

@@ -51,6 +51,16 @@ def attention_shares(
     Raises:
         ArchitectureError: the model has no attention weights (a state-space model), or gives none.
         UsageError: a position is outside of the sequences, or the last of one: nothing comes after it.
+
+    >>> import torch
+    >>> from transformers import LlamaConfig, LlamaForCausalLM
+    >>> import madyn
+    >>> shape = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    >>> model = LlamaForCausalLM(LlamaConfig(vocab_size=64, **shape))
+    >>> ids = torch.arange(16).reshape(2, 8)
+    >>> shares = madyn.intervention.attention_shares(model, ids, positions=0)
+    >>> list(shares.columns[:3])
+    ['layer', 'head', 'position']
     """
     passes = Passes.of(model, sequences, layers)
     places = [passes.position(place, after=1) for place in _listed(positions)]

@@ -43,6 +43,16 @@ def decompose(model: nn.Module, sequences: Any, position: int, feature: int, *, 
     Raises:
         ArchitectureError: the layers take no hidden state that can be followed, or there are two stacks.
         UsageError: there is no such position or feature.
+
+    >>> import torch
+    >>> from transformers import LlamaConfig, LlamaForCausalLM
+    >>> import madyn
+    >>> shape = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    >>> model = LlamaForCausalLM(LlamaConfig(vocab_size=64, **shape))
+    >>> ids = torch.arange(16).reshape(2, 8)
+    >>> parts = madyn.intervention.decompose(model, ids, position=0, feature=3)
+    >>> list(parts.columns[:3])
+    ['sequence', 'layer', 'part']
     """
     passes = Passes.of(model, sequences, layers)
     name = type(passes.part).__name__
@@ -109,6 +119,16 @@ def writers(table: pd.DataFrame, share: float = 0.1) -> pd.DataFrame:
 
     Raises:
         UsageError: share is not between 0 and 1.
+
+    >>> import torch
+    >>> from transformers import LlamaConfig, LlamaForCausalLM
+    >>> import madyn
+    >>> shape = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    >>> model = LlamaForCausalLM(LlamaConfig(vocab_size=64, **shape))
+    >>> ids = torch.arange(16).reshape(2, 8)
+    >>> parts = madyn.intervention.decompose(model, ids, position=0, feature=3)
+    >>> len(madyn.intervention.writers(parts)) > 0
+    True
     """
     if not isinstance(share, (int, float)) or not 0 < share <= 1:
         raise UsageError(f"share is {share!r}; it is a number above 0 and at most 1")

@@ -109,6 +109,16 @@ def measure_effects(
         UsageError: nothing is massive and no layer was named; a layer, setting or kind of position means nothing; or
             the sequences are too short or too few.
         ArchitectureError, NonFiniteError: as `madyn.measure` raises them.
+
+    >>> import torch
+    >>> from transformers import LlamaConfig, LlamaForCausalLM
+    >>> import madyn
+    >>> shape = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    >>> model = LlamaForCausalLM(LlamaConfig(vocab_size=64, **shape))
+    >>> ids = torch.arange(16).reshape(2, 8)
+    >>> effects = madyn.intervention.measure_effects(model, ids, settings=["zero"], layer=0, controls=False)
+    >>> effects.layer, list(effects.table.columns[:3])
+    (0, ['set', 'kind', 'values'])
     """
     return _Experiment(model, sequences, layers, tokenizer).run(
         settings, layer, top, positions, controls, seed, at, advance

@@ -102,6 +102,15 @@ def massive_dimensions(
         UsageError: the rule or the input means nothing; "robust" is asked of a dataset, which keeps no tails.
         DatasetError: there is no such model or step in a dataset, or it has no locations.
         ArchitectureError, NonFiniteError: as `madyn.measure` raises them.
+
+    >>> import torch
+    >>> from transformers import LlamaConfig, LlamaForCausalLM
+    >>> import madyn
+    >>> shape = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    >>> model = LlamaForCausalLM(LlamaConfig(vocab_size=64, **shape))
+    >>> ids = torch.arange(16).reshape(2, 8)
+    >>> madyn.massive_dimensions(model, ids, rule="ratio>3").attrs["sequences"]
+    2
     """
     asked = Rule.read(rule)
     if isinstance(model, (Dataset, str, Path)):
@@ -248,6 +257,16 @@ def features_of(dimensions: pd.DataFrame) -> pd.DataFrame:
         by `feature`, from the largest value down: the `first` and `last` layer in which it is massive and in how many
         (`layers`); its most frequent `position` and `token` and at how many `positions` it stands; the `largest` |h|
         and `ratio` of any row; and the largest `share` of the sequences.
+
+    >>> import torch
+    >>> from transformers import LlamaConfig, LlamaForCausalLM
+    >>> import madyn
+    >>> shape = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    >>> model = LlamaForCausalLM(LlamaConfig(vocab_size=64, **shape))
+    >>> ids = torch.arange(16).reshape(2, 8)
+    >>> found = madyn.massive_dimensions(model, ids, rule="ratio>3")
+    >>> list(madyn.intervention.features_of(found).columns)[:2]
+    ['feature', 'first']
     """
     import pandas as pd
 

@@ -60,6 +60,16 @@ def indicators(model: nn.Module, sequences: Any, site: tuple[int, int, int], *, 
     Raises:
         ArchitectureError: there are two stacks, or no attention weights.
         UsageError: there is no such layer, position or feature.
+
+    >>> import torch
+    >>> from transformers import LlamaConfig, LlamaForCausalLM
+    >>> import madyn
+    >>> shape = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    >>> model = LlamaForCausalLM(LlamaConfig(vocab_size=64, **shape))
+    >>> ids = torch.arange(16).reshape(2, 8)
+    >>> found = madyn.intervention.indicators(model, ids, site=(0, 0, 3))
+    >>> bool(0 <= found["sink_share"] <= 1)
+    True
     """
     passes = Passes.of(model, sequences, layers)
     if len(passes.stacks) > 1:

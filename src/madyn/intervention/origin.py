@@ -45,6 +45,17 @@ def find_origin(model: nn.Module, sequences: Any, effects: Effects, *, layers: s
         sequences: as it had them.
         effects: what it gave; attention is told untouched and for the first of its settings.
         layers: as it had them.
+
+    >>> import torch
+    >>> from transformers import LlamaConfig, LlamaForCausalLM
+    >>> import madyn
+    >>> shape = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    >>> model = LlamaForCausalLM(LlamaConfig(vocab_size=64, **shape))
+    >>> ids = torch.arange(16).reshape(2, 8)
+    >>> effects = madyn.intervention.measure_effects(model, ids, settings=["zero"], layer=0, controls=False)
+    >>> origin = madyn.intervention.find_origin(model, ids, effects)
+    >>> len(origin.sentences) > 0
+    True
     """
     import torch
 

@@ -114,6 +114,29 @@ def follow_effects(
         CheckpointError: there are no such checkpoints, or the last of them cannot be read.
         UsageError: nothing is massive at the last step and no layer was named; or the folder holds another study.
         StorageError: the outcome cannot be written.
+
+    >>> from tempfile import mkdtemp
+    >>> from transformers import LlamaConfig, LlamaForCausalLM
+    >>> import madyn
+    >>> from madyn.lab.tokenizer import train_tokenizer
+    >>> shape = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    >>> folder = mkdtemp() + "/run"
+    >>> for step in (0, 1):
+    ...     LlamaForCausalLM(LlamaConfig(vocab_size=300, **shape)).save_pretrained(f"{folder}/step{step}")
+    >>> tokenizer = train_tokenizer(["to be or not to be, that is the question"] * 50, 300)
+    >>> followed = madyn.intervention.follow_effects(
+    ...     folder,
+    ...     folder + "-studied",
+    ...     layer=1,
+    ...     settings=["zero"],
+    ...     controls=False,
+    ...     probe=madyn.sweep.Probe("stdlib", documents=2, sequences=2, length=8),
+    ...     tokenizer=tokenizer,
+    ... )
+    >>> list(followed.columns[:3])
+    ['set', 'kind', 'values']
+    >>> len(madyn.intervention.read_study(folder + "-studied", "run")) == len(followed)
+    True
     """
     from madyn.checkpoints import find_checkpoints
     from madyn.sweep.planning import choose_steps
@@ -258,6 +281,27 @@ def read_study(root: str | Path, model: str) -> pd.DataFrame:
 
     Raises:
         DatasetError: there is no such study, or a file of it is malformed.
+
+    >>> from tempfile import mkdtemp
+    >>> from transformers import LlamaConfig, LlamaForCausalLM
+    >>> import madyn
+    >>> from madyn.lab.tokenizer import train_tokenizer
+    >>> shape = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    >>> folder = mkdtemp() + "/run"
+    >>> for step in (0, 1):
+    ...     LlamaForCausalLM(LlamaConfig(vocab_size=300, **shape)).save_pretrained(f"{folder}/step{step}")
+    >>> tokenizer = train_tokenizer(["to be or not to be, that is the question"] * 50, 300)
+    >>> followed = madyn.intervention.follow_effects(
+    ...     folder,
+    ...     folder + "-studied",
+    ...     layer=1,
+    ...     settings=["zero"],
+    ...     controls=False,
+    ...     probe=madyn.sweep.Probe("stdlib", documents=2, sequences=2, length=8),
+    ...     tokenizer=tokenizer,
+    ... )
+    >>> len(madyn.intervention.read_study(folder + "-studied", "run")) == len(followed)
+    True
     """
     import pandas as pd
 

@@ -64,6 +64,16 @@ def super_weights(
     Raises:
         ArchitectureError: no MLP is found in the layer, or no down projection in the MLP.
         UsageError: there is no such layer, position or feature, or the weights are quantized.
+
+    >>> import torch
+    >>> from transformers import LlamaConfig, LlamaForCausalLM
+    >>> import madyn
+    >>> shape = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    >>> model = LlamaForCausalLM(LlamaConfig(vocab_size=64, **shape))
+    >>> ids = torch.arange(16).reshape(2, 8)
+    >>> found = madyn.intervention.super_weights(model, ids, layer=0, position=0, feature=3, top=2)
+    >>> len(found)
+    2
     """
     top = check_range("top", top, 1, _MOST)
     passes = Passes.of(model, sequences, layers)
@@ -204,6 +214,18 @@ def zeroed_weights(model: nn.Module, entries: pd.DataFrame) -> Iterator[None]:
 
     Raises:
         UsageError: the model has no such weights.
+
+    >>> import torch
+    >>> from transformers import LlamaConfig, LlamaForCausalLM
+    >>> import madyn
+    >>> shape = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    >>> model = LlamaForCausalLM(LlamaConfig(vocab_size=64, **shape))
+    >>> ids = torch.arange(16).reshape(2, 8)
+    >>> found = madyn.intervention.super_weights(model, ids, layer=0, position=0, feature=3, top=2)
+    >>> with madyn.intervention.zeroed_weights(model, found):
+    ...     without = madyn.measure(model, ids)
+    >>> bool((without != madyn.measure(model, ids)).any())
+    True
     """
     inner = unwrap(model)
     places: list[tuple[torch.Tensor, tuple[int, ...]]] = []
@@ -256,6 +278,16 @@ def compare_zeroing(
 
     Raises:
         UsageError: the model predicts no tokens, or as `super_weights` and `zeroed_weights` raise it.
+
+    >>> import torch
+    >>> from transformers import LlamaConfig, LlamaForCausalLM
+    >>> import madyn
+    >>> shape = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    >>> model = LlamaForCausalLM(LlamaConfig(vocab_size=64, **shape))
+    >>> ids = torch.arange(16).reshape(2, 8)
+    >>> found = madyn.intervention.super_weights(model, ids, layer=0, position=0, feature=3, top=2)
+    >>> len(madyn.intervention.compare_zeroing(model, ids, found, layer=0, position=0, feature=3)) > 0
+    True
     """
     passes = Passes.of(model, sequences)
     layer, position, feature = passes.layer(layer), passes.position(position), passes.feature(feature)

@@ -48,6 +48,13 @@ class Recipe:
 
     Raises:
         UsageError: a number is out of its range.
+
+    >>> import madyn
+    >>> recipe = madyn.lab.Recipe(steps=1000, length=64)
+    >>> recipe.rate(500) < recipe.learning_rate, recipe.positions, recipe.framing
+    (True, 64, (64, True, 0))
+    >>> recipe.to_dict()["steps"]
+    1000
     """
 
     __pydantic_config__: ClassVar = {"extra": "forbid", "strict": True}  # for a recipe that is read from a file

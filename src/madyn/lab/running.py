@@ -88,6 +88,16 @@ def run_suite(
         ProbeMismatchError: the dataset was measured on another text.
         TextError, StorageError: a text cannot be read, or the dataset written.
         MadynError: a process ended early.
+
+    What trains is not run with the other examples; the lab's tests do.
+
+    >>> from tempfile import mkdtemp
+    >>> import madyn
+    >>> from madyn.lab import LabSuite, ModelEntry, Recipe
+    >>> entry = ModelEntry(hidden_size=64, num_hidden_layers=2, num_attention_heads=2)
+    >>> suite = LabSuite(name="one", recipe=Recipe(steps=100, batch_size=8, length=64), model=[entry])
+    >>> report = madyn.run_suite(suite, mkdtemp())  # doctest: +SKIP
+    >>> report.open().trajectories(report.trained[0], "ratio")  # doctest: +SKIP
     """
     suite = suite if isinstance(suite, LabSuite) else read_suite(suite)
     root, device = root_path(out), resolve_device(device)

@@ -52,6 +52,10 @@ class TrainingText:
         documents, seed: how many documents are drawn from it, all by default, and with what seed.
         vocab_size: of the byte-level BPE tokenizer that is trained on the text.
         tokenizer: a tokenizer to use instead: a folder, or a name of the Hub.
+
+    >>> import madyn
+    >>> madyn.lab.TrainingText().vocab_size
+    1024
     """
 
     __pydantic_config__: ClassVar = _STRICT
@@ -79,6 +83,10 @@ class Measuring:
         sequences: how many hidden states are measured on, each as long as those that are learned from.
         loss_sequences: how many the held-out loss is taken over, spread evenly over `loss_documents` documents of the
             source: over all of them, in the source's own order, by default.
+
+    >>> import madyn
+    >>> madyn.lab.Measuring(steps=[0, 100, 200]).sequences
+    10
     """
 
     __pydantic_config__: ClassVar = _STRICT
@@ -132,6 +140,11 @@ class ModelEntry(_Said):
         mlp_ratio: the MLP's width over the hidden size, 4 by default, where `intermediate_size` is not given.
         name: of its directory in the dataset, `_s0` and so on behind it for the seed; made from the shape by default.
         recipe: in what its training departs from the suite's recipe.
+
+    >>> import madyn
+    >>> entry = madyn.lab.ModelEntry(hidden_size=64, num_hidden_layers=2, num_attention_heads=2, seeds=[0, 1])
+    >>> entry.blueprint().hidden_size, entry.trained_by(madyn.lab.Recipe()).steps
+    (64, 2000)
     """
 
     __pydantic_config__: ClassVar = _STRICT
@@ -166,6 +179,15 @@ class Design:
         repeated: so many of them, far apart, are trained with `repeats` seeds (0, 1, ...); the others with seed 0.
         factors: the levels of each factor: of a field of `ModelEntry`.
         fixed: fields that all have in common.
+
+    >>> import madyn
+    >>> design = madyn.lab.Design(
+    ...     count=3,
+    ...     factors={"hidden_size": [32, 64], "num_hidden_layers": [2, 4]},
+    ...     fixed={"num_attention_heads": 2},
+    ... )
+    >>> len(design.runs(madyn.lab.Recipe()))
+    3
     """
 
     __pydantic_config__: ClassVar = _STRICT
@@ -226,6 +248,13 @@ class LabSuite:
 
     Raises:
         UsageError: there is nothing to train, or a step to measure at is not one of the run's.
+
+    >>> import madyn
+    >>> suite = madyn.lab.LabSuite(
+    ...     name="two", model=[madyn.lab.ModelEntry(hidden_size=64, num_hidden_layers=2, num_attention_heads=2)]
+    ... )
+    >>> [run.name for run in suite.runs()], len(suite.measured_steps)
+    (['neox_2x64_h2_m256_s0'], 35)
     """
 
     __pydantic_config__: ClassVar = _STRICT
@@ -296,6 +325,11 @@ def read_suite(path: str | Path) -> LabSuite:
     Raises:
         UsageError: the file cannot be read, or a key or value in it is not one of a suite's; it says which, and what
             may stand there.
+
+    >>> import madyn
+    >>> suite = madyn.lab.read_suite("tiny-suite")
+    >>> suite.name, len(suite.runs()), suite.measured_steps[-1]
+    ('tiny-suite', 162, 3000)
     """
     file = Path(path)
     shipped = None if exists(file) else shipped_suite(str(path))

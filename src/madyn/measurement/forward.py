@@ -98,6 +98,15 @@ def measure(
         NonFiniteError: a hidden state holds NaN or infinity.
         UsageError: the ids are not whole numbers of shape (B, S), or the model has no token of such an id, or it reads
             images and no tokens, or the other way round, or top_k or batch_size is out of range.
+
+    >>> import torch
+    >>> from transformers import LlamaConfig, LlamaForCausalLM
+    >>> import madyn
+    >>> shape = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    >>> model = LlamaForCausalLM(LlamaConfig(vocab_size=64, **shape))
+    >>> ids = torch.arange(16).reshape(2, 8)
+    >>> madyn.measure(model, ids).shape  # sequences, top 1 to 3 and the median, layers
+    (2, 4, 2)
     """
     measured = measure_with_locations(
         model, input_ids, top_k, batch_size=batch_size, layers=layers, attention_mask=attention_mask
@@ -125,6 +134,15 @@ def measure_with_locations(
         exclude: positions that are left out of everything, such as the first token's, which often holds the most.
         groups: positions that are measured by themselves too, by a name.
         tails: whether to keep what tells if the largest values lie beyond their layer's own tail.
+
+    >>> import torch
+    >>> from transformers import LlamaConfig, LlamaForCausalLM
+    >>> import madyn
+    >>> shape = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    >>> model = LlamaForCausalLM(LlamaConfig(vocab_size=64, **shape))
+    >>> ids = torch.arange(16).reshape(2, 8)
+    >>> madyn.measurement.measure_with_locations(model, ids).positions.shape
+    (2, 3, 2)
     """
     part = part_to_run(unwrap(model))
     given = read_inputs(inputs, attention_mask)

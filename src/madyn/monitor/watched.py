@@ -63,6 +63,24 @@ class Monitor:
 
     Raises:
         UsageError: an argument cannot mean anything.
+
+    >>> from tempfile import mkdtemp
+    >>> import torch
+    >>> from transformers import LlamaConfig, LlamaForCausalLM
+    >>> import madyn
+    >>> shape = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    >>> model = LlamaForCausalLM(LlamaConfig(vocab_size=64, **shape))
+    >>> ids = torch.arange(16).reshape(2, 8)
+    >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    >>> monitor = madyn.Monitor(mkdtemp(), ids, every=1, name="run", forecast=False)
+    >>> logged = monitor.step(model, 0)
+    >>> for step in (1, 2):
+    ...     model(ids, labels=ids).loss.backward()
+    ...     optimizer.step()
+    ...     logged = monitor.step(model, step)
+    >>> monitor.finish()
+    >>> sorted(logged)[0], monitor.alerts, madyn.open_dataset(monitor.out).steps("run")
+    ('massive/alerts', [], [0, 1, 2])
     """
 
     def __init__(
@@ -162,7 +180,14 @@ class Monitor:
     # In a trainer
 
     def for_transformers(self) -> Any:
-        """A callback for transformers' `Trainer` (and those made from it, such as TRL's)."""
+        """A callback for transformers' `Trainer` (and those made from it, such as TRL's).
+
+        >>> from tempfile import mkdtemp
+        >>> import madyn
+        >>> callback = madyn.Monitor(mkdtemp()).for_transformers()  # Trainer(..., callbacks=[callback])
+        >>> hasattr(callback, "on_step_end")
+        True
+        """
         from madyn.monitor.transformers_callback import TransformersCallback
 
         return TransformersCallback(self)
@@ -173,6 +198,12 @@ class Monitor:
         Args:
             part: the path of the transformer in the LightningModule, such as "model"; by default the first model of
                 transformers in it, or the module itself.
+
+        >>> from tempfile import mkdtemp
+        >>> import madyn
+        >>> callback = madyn.Monitor(mkdtemp()).for_lightning()  # Trainer(..., callbacks=[callback])
+        >>> hasattr(callback, "on_train_batch_end")
+        True
         """
         from madyn.monitor.lightning_callback import lightning_callback
 
@@ -202,6 +233,17 @@ class Monitor:
             UsageError: the monitor watches a run already, or another one does, or the model cannot be measured.
             ProbeMismatchError: the dataset was measured on something else.
             MadynError: it cannot be read or written.
+
+        >>> from tempfile import mkdtemp
+        >>> from transformers import LlamaConfig, LlamaForCausalLM
+        >>> import madyn
+        >>> shape = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+        >>> model = LlamaForCausalLM(LlamaConfig(vocab_size=64, **shape))
+        >>> monitor = madyn.Monitor(mkdtemp(), np.arange(16).reshape(2, 8), name="run", forecast=False)
+        >>> run = monitor.begin(model)
+        >>> run.is_due(0), run.is_due(3)
+        (True, False)
+        >>> monitor.finish()
         """
         import madyn.measurement  # noqa: F401  # a missing torch is said first
         from madyn.monitor.run import Run

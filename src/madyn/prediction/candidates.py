@@ -69,6 +69,11 @@ class Limits(_Sizes):
 
     Raises:
         UsageError: a number is not positive, a range ends before it begins, or there is no such wiring.
+
+    >>> import madyn
+    >>> limits = madyn.prediction.Limits(layers=(2, 4), parameters=(None, 500_000))
+    >>> limits.axes["layers"]
+    (2, 4)
     """
 
     parameters: Range = _OPEN

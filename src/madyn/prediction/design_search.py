@@ -137,6 +137,14 @@ def design(
 
     Raises:
         UsageError: an unknown objective, limits outside the data, or no design within the limits.
+
+    >>> import madyn
+    >>> data = madyn.open_dataset("tiny-suite")
+    >>> few = data.select(data.models[:18:3])
+    >>> predictor = madyn.Predictor("nearest").fit(few)
+    >>> found = madyn.design(predictor, minimize="max ratio")
+    >>> found.candidates, len(found.to_dataframe()) > 0, found.plot().axes[0].get_xlabel() is not None
+    ('shapes', True, True)
     """
     limits = limits or Limits()
     objective, training = objective_named(minimize, maximize, at), predictor.training

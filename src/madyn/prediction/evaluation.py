@@ -111,6 +111,13 @@ def evaluate(
         DatasetError: fewer than five architectures: no honest score exists.
         UsageError: an approach is unknown.
         MissingDependencyError: scikit-learn is not installed.
+
+    >>> import madyn
+    >>> data = madyn.open_dataset("tiny-suite")
+    >>> few = data.select(data.models[:18:3])
+    >>> scores = madyn.evaluate(few, approaches=["nearest"], jobs=1)
+    >>> scores.to_dataframe()["approach"].iloc[0], scores.plot().axes[0].get_title() is not None
+    ('nearest', True)
     """
     names = list(dict.fromkeys(approaches)) if approaches else [*APPROACHES, TABLE_3]
     for name in names:

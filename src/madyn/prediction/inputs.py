@@ -41,6 +41,10 @@ class Training:
 
     Raises:
         UsageError: a number is not positive.
+
+    >>> import madyn
+    >>> madyn.prediction.Training(steps=3000, learning_rate=0.01).tokens_per_step is None
+    True
     """
 
     steps: int

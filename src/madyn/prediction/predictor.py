@@ -61,11 +61,29 @@ class Predictor(Shown):
             (`madyn evaluate`).
         seed: of those approaches that draw numbers.
 
-    Example::
-
-        predictor = Predictor().fit("tiny-suite")
-        shape = predictor.architecture(num_hidden_layers=4, hidden_size=96, num_attention_heads=4, mlp_ratio=4)
-        predictor.predict(shape, [0, 300, 3000]).sel(layer=2, quantile=0.5)
+    >>> from tempfile import mkdtemp
+    >>> import madyn
+    >>> data = madyn.open_dataset("tiny-suite")
+    >>> few = data.select(data.models[:18:3])
+    >>> predictor = madyn.Predictor("nearest").fit(few)
+    >>> shape = predictor.architecture(num_hidden_layers=2, hidden_size=48, num_attention_heads=2, mlp_ratio=4)
+    >>> dict(predictor.predict(shape, [0, 300, 3000]).sizes)
+    {'layer': 2, 'step': 3, 'quantile': 3}
+    >>> predictor.quantities(shape)["quantity"].unique().tolist()
+    ['final ratio', 'largest ratio', 'peak chance', 'peak step']
+    >>> list(predictor.parameters(shape).columns)
+    ['layer', 'beta', 'tau0', 'A1', 'A2', 'K', 'r2']
+    >>> predictor.training.steps, predictor.wiring.attention, predictor.get_params()
+    (3000, 'softmax', {'approach': 'nearest', 'seed': 0})
+    >>> list(predictor.to_dataframe().columns), len(predictor.plot(shape).axes) > 0
+    (['model', 'layer', 'step', 'measured', 'predicted'], True)
+    >>> len(predictor.caution(shape)) > 0, predictor.not_learned()
+    (True, [])
+    >>> path = mkdtemp() + "/predictor.json"
+    >>> predictor.save(path)
+    >>> again = madyn.Predictor.load(path)
+    >>> again.state.table.architectures, again.set_params(approach="mean_curve").get_params()["approach"]
+    (6, 'mean_curve')
     """
 
     def __init__(self, approach: str = DEFAULT, *, seed: int = 0) -> None:
@@ -173,6 +191,13 @@ class Predictor(Shown):
 
         Raises:
             DatasetError: the table holds a single layer.
+
+        >>> import madyn
+        >>> data = madyn.open_dataset("tiny-suite")
+        >>> few = data.select(data.models[:18:3])
+        >>> table = curve_table(few)
+        >>> madyn.Predictor("nearest").fit_table(table).state.table is table
+        True
         """
         self._state = fit_calibrated(table, self.approach, self.seed)
         return self
@@ -287,6 +312,16 @@ class Predictor(Shown):
 
         Raises:
             ArchitectureError: one cannot be built.
+
+        >>> import madyn
+        >>> data = madyn.open_dataset("tiny-suite")
+        >>> few = data.select(data.models[:18:3])
+        >>> predictor = madyn.Predictor("nearest").fit(few)
+        >>> shape = predictor.architecture(num_hidden_layers=2, hidden_size=48, num_attention_heads=2, mlp_ratio=4)
+        >>> subject = Subject(shape, predictor.training, predictor.wiring)
+        >>> curves, spread = predictor.log_curves([subject])[0]
+        >>> curves.shape == spread.shape
+        True
         """
         for subject in subjects:
             check_possible(subject.architecture)
@@ -371,6 +406,14 @@ class Predictor(Shown):
         Raises:
             UsageError: there is no such layer or quantity.
             MissingDependencyError: shap is not installed.
+
+        >>> import madyn
+        >>> data = madyn.open_dataset("tiny-suite")
+        >>> few = data.select(data.models[:18:3])
+        >>> predictor = madyn.Predictor("nearest").fit(few)
+        >>> shape = predictor.architecture(num_hidden_layers=2, hidden_size=48, num_attention_heads=2, mlp_ratio=4)
+        >>> sorted(predictor.explain(shape, layer=1).values.columns)
+        ['MLP ratio', 'depth', 'heads', 'hidden size']
         """
         from madyn.prediction.explanation import explain_layer
 
@@ -406,7 +449,16 @@ class Predictor(Shown):
         return [said for said in (left_out(self.state.table.left_out), unlearned(self.state.table)) if said]
 
     def outside(self, subject: Subject) -> list[str]:
-        """In which features that vary in the data a model lies outside their range, in words; [] for one within."""
+        """In which features that vary in the data a model lies outside their range, in words; [] for one within.
+
+        >>> import madyn
+        >>> data = madyn.open_dataset("tiny-suite")
+        >>> few = data.select(data.models[:18:3])
+        >>> predictor = madyn.Predictor("nearest").fit(few)
+        >>> shape = predictor.architecture(num_hidden_layers=2, hidden_size=512, num_attention_heads=2, mlp_ratio=4)
+        >>> predictor.outside(Subject(shape, predictor.training, predictor.wiring))
+        ['hidden size is 512, outside 32..128']
+        """
         rows, said = self.state.table.rows, []
         for name in self.state.table.features:
             seen, value = rows[name].to_numpy(float), of_model(subject)[name]
@@ -416,7 +468,16 @@ class Predictor(Shown):
         return said
 
     def unvaried(self, subject: Subject) -> list[str]:
-        """In what a model departs from that in which all models of the data agree, in words."""
+        """In what a model departs from that in which all models of the data agree, in words.
+
+        >>> import madyn
+        >>> data = madyn.open_dataset("tiny-suite")
+        >>> few = data.select(data.models[:18:3])
+        >>> predictor = madyn.Predictor("nearest").fit(few)
+        >>> shape = predictor.architecture(num_hidden_layers=4, hidden_size=48, num_attention_heads=2, mlp_ratio=4)
+        >>> predictor.unvaried(Subject(shape, predictor.training, predictor.wiring))
+        ['layers is 4, not 2']
+        """
         rows, said = self.state.table.rows, []
         for name, value in of_model(subject).items():
             seen = rows[name].dropna().unique()

@@ -80,6 +80,20 @@ def publish_dataset(
         DatasetError: there is no such dataset, nothing in it was measured, or something in it is damaged.
         StorageError: a folder cannot be written; the Hub refuses or cannot be reached.
         MissingDependencyError: pyarrow is not installed.
+
+    >>> from pathlib import Path
+    >>> from tempfile import mkdtemp
+    >>> import madyn
+    >>> root = Path(mkdtemp())
+    >>> (root / "tiny" / "stats").mkdir(parents=True)
+    >>> values = "[[[9.0], [2.0], [1.5], [0.5]]]"  # sequences x (top1, top2, top3, median) x layers
+    >>> for step in (0, 1000):
+    ...     written = (root / "tiny" / "stats" / f"exp2_tiny_step{step}").write_text(values)
+    >>> publication = madyn.publish.publish_dataset(
+    ...     root, "OWNER/NAME"
+    ... )  # says what it would send, and sends nothing
+    >>> "README.md" in publication.files
+    True
     """
     check_repository(repo)
     if card is not None:

@@ -23,6 +23,13 @@ if TYPE_CHECKING:
     from madyn.quantization.simulation import Simulated
 
 KEEP = 3
+"""How many values of a sequence are held apart in full precision, where nothing else is asked for.
+
+>>> import madyn
+>>> madyn.quantization.KEEP
+3
+"""
+
 _MOST_KEPT = 10_000
 _SHORT = 256  # tokens: the model is run some fifty times on each sequence
 _SHARES = ("tensor", "token", "channel")
@@ -87,6 +94,17 @@ def quantization_costs(
         CheckpointError: there is no such checkpoint, or it cannot be read.
         TextError, UsageError: the text or the ids mean nothing for it, or nothing says which token masks.
         NonFiniteError: a hidden state is not finite.
+
+    >>> from tempfile import mkdtemp
+    >>> import numpy as np
+    >>> from transformers import LlamaConfig, LlamaForCausalLM
+    >>> import madyn
+    >>> shape = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    >>> folder = mkdtemp() + "/run"
+    >>> for step in (0, 1):
+    ...     LlamaForCausalLM(LlamaConfig(vocab_size=64, **shape)).save_pretrained(f"{folder}/step{step}")
+    >>> madyn.quantization.quantization_costs(f"{folder}/step1", inputs=np.arange(16).reshape(2, 8)).kind
+    'causal'
     """
     check_range("keep", keep, 1, _MOST_KEPT)  # before anything is loaded
     subject = Subject.find(model, revision, probe or Probe(sequences=2), settings, tokenizer, inputs is not None)
@@ -120,6 +138,16 @@ def costs_of_model(
         sequences: token ids (B, S).
         layers: the path of the list of layers in the model; found if not given.
         mask_token_id: of a model of masked tokens.
+
+    >>> import numpy as np
+    >>> from transformers import LlamaConfig, LlamaForCausalLM
+    >>> import madyn
+    >>> shape = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    >>> model = LlamaForCausalLM(LlamaConfig(vocab_size=64, **shape))
+    >>> ids = np.arange(16).reshape(2, 8)
+    >>> costs = madyn.quantization.costs_of_model(model, ids)
+    >>> costs.kind, list(costs.layers.columns[:3])
+    ('causal', ['stack', 'layer_in_stack', 'top1'])
     """
     import torch
 

@@ -31,6 +31,12 @@ def estimate_dataset(dataset: str | Path | Dataset, at: int | None = None) -> pd
     Raises:
         DatasetError: there is no such dataset, or no model's statistics can be read.
         UsageError: no model was measured at that step.
+
+    >>> import madyn
+    >>> data = madyn.open_dataset("tiny-suite")
+    >>> few = data.select(data.models[:18:3])
+    >>> list(madyn.quantization.estimate_dataset(few).columns[:4])
+    ['model', 'step', 'layer', 'top1']
     """
     import pandas as pd
 
@@ -70,7 +76,14 @@ def _of_model(dataset: Dataset, model: str, step: int | None) -> pd.DataFrame:
 
 def worst_layers(estimates: pd.DataFrame) -> pd.DataFrame:
     """Of what `estimate_dataset` gives: of each model the layer with the fewest effective bits, and the smallest
-    headroom of all its layers, with the layer that has it: `headroom_layer`. The worst model comes first."""
+    headroom of all its layers, with the layer that has it: `headroom_layer`. The worst model comes first.
+
+    >>> import madyn
+    >>> data = madyn.open_dataset("tiny-suite")
+    >>> few = data.select(data.models[:18:3])
+    >>> len(madyn.quantization.worst_layers(madyn.quantization.estimate_dataset(few))) == len(few.models)
+    True
+    """
     import pandas as pd
 
     rows = []

@@ -75,7 +75,11 @@ def effective_bits(top1: Any, median: Any) -> Array:
 
 def zeroed_share(top1: Any, median: Any) -> Array:
     """An estimate of the share of a layer's values that int8 with one scale a tensor rounds to zero; as
-    `effective_bits`."""
+    `effective_bits`.
+
+    >>> zeroed_share([10.0, 500.0], 1.0).round(2).tolist()
+    [0.02, 0.76]
+    """
     return _at(_table()[1], top1, median)
 
 
@@ -84,6 +88,9 @@ def headroom(top1: Any) -> Array:
 
     Raises:
         UsageError: these are not real numbers, or some are negative.
+
+    >>> headroom([1.0, 65504.0]).round(1).tolist()
+    [16.0, 0.0]
     """
     size = _sizes(top1, "the largest values")
     with np.errstate(divide="ignore"):

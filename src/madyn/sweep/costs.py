@@ -41,6 +41,11 @@ class ModelCost:
         note: why something cannot be said.
         left_out: what was seen of the model and is not traced, a sentence a reason.
         refused: checkpoints that are not what they say and will not be measured; `findings` says why, a sentence each.
+
+    >>> import madyn
+    >>> cost = madyn.sweep.ModelCost("run", checkpoints=2, left=1, download=0, disk=0, seconds=1.0, memory=None)
+    >>> cost.checkpoints - cost.left
+    1
     """
 
     model: str
@@ -94,6 +99,18 @@ def plan_costs(
     Raises:
         CheckpointError: a model or a step does not exist.
         TextError: there is no such text.
+
+    >>> from tempfile import mkdtemp
+    >>> import numpy as np
+    >>> from transformers import LlamaConfig, LlamaForCausalLM
+    >>> import madyn
+    >>> shape = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    >>> folder = mkdtemp() + "/run"
+    >>> for step in (0, 1):
+    ...     LlamaForCausalLM(LlamaConfig(vocab_size=64, **shape)).save_pretrained(f"{folder}/step{step}")
+    >>> cost = madyn.sweep.plan_costs([folder], inputs=np.arange(16).reshape(2, 8))
+    >>> [(one.model, one.checkpoints, one.left) for one in cost]
+    [('run', 2, 2)]
     """
     settings, probe = settings or Settings(), probe or Probe()
     start = StartUp()

@@ -60,6 +60,18 @@ def scan_checkpoint(
     Raises:
         CheckpointError, ArchitectureError, TextError, NonFiniteError: as the names say.
         UsageError: the model does not take such inputs, or a setting cannot mean anything.
+
+    >>> from tempfile import mkdtemp
+    >>> import numpy as np
+    >>> from transformers import LlamaConfig, LlamaForCausalLM
+    >>> import madyn
+    >>> shape = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    >>> folder = mkdtemp() + "/run"
+    >>> for step in (0, 1):
+    ...     LlamaForCausalLM(LlamaConfig(vocab_size=64, **shape)).save_pretrained(f"{folder}/step{step}")
+    >>> table = madyn.sweep.scan_checkpoint(f"{folder}/step1", inputs=np.arange(16).reshape(2, 8))
+    >>> len(table), list(table.columns[:4])
+    (2, ['stack', 'layer_in_stack', 'top1', 'top2'])
     """
     subject = Subject.find(model, revision, probe, settings, tokenizer, inputs is not None or images is not None)
     if images is not None:
@@ -76,7 +88,21 @@ def scan_with_and_without_bos(
     settings: Settings | None = None,
     tokenizer: Any = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """As `scan_checkpoint`, twice: as the probe's text comes, and each sequence after the tokenizer's BOS token."""
+    """As `scan_checkpoint`, twice: as the probe's text comes, and each sequence after the tokenizer's BOS token.
+
+    >>> from tempfile import mkdtemp
+    >>> from transformers import LlamaConfig, LlamaForCausalLM
+    >>> import madyn
+    >>> from madyn.lab.tokenizer import train_tokenizer
+    >>> shape = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    >>> folder = mkdtemp() + "/model"
+    >>> LlamaForCausalLM(LlamaConfig(vocab_size=300, **shape)).save_pretrained(folder)
+    >>> tokenizer = train_tokenizer(["to be or not to be, that is the question"] * 50, 300)
+    >>> probe = madyn.sweep.Probe("stdlib", documents=2, sequences=2, length=8)
+    >>> without, after = madyn.sweep.scan_with_and_without_bos(folder, probe=probe, tokenizer=tokenizer)
+    >>> len(without) == len(after)
+    True
+    """
     subject = Subject.find(model, revision, probe, settings, tokenizer, False)
     prepared = [subject.prepare(replace(subject.probe, bos=bos)) for bos in (False, True)]
     loaded = subject.load()

@@ -115,6 +115,20 @@ def trace(
         StorageError: the dataset cannot be written.
         UsageError: two models would share a directory, a lab trains in the dataset, or an argument cannot mean
             anything.
+
+    >>> from tempfile import mkdtemp
+    >>> import numpy as np
+    >>> from transformers import LlamaConfig, LlamaForCausalLM
+    >>> import madyn
+    >>> shape = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    >>> folder = mkdtemp() + "/run"
+    >>> for step in (0, 1):
+    ...     LlamaForCausalLM(LlamaConfig(vocab_size=64, **shape)).save_pretrained(f"{folder}/step{step}")
+    >>> report = madyn.trace(folder, folder + "-measured", inputs=np.arange(16).reshape(2, 8))
+    >>> report.measured
+    [('run', 0), ('run', 1)]
+    >>> report.open().steps("run")
+    [0, 1]
     """
     import madyn.measurement  # noqa: F401  # a missing torch is said before anything is read
 

@@ -45,6 +45,16 @@ def verify_checkpoints(
 
     Raises:
         CheckpointError: a model or a step does not exist.
+
+    >>> from tempfile import mkdtemp
+    >>> from transformers import LlamaConfig, LlamaForCausalLM
+    >>> import madyn
+    >>> shape = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    >>> folder = mkdtemp() + "/run"
+    >>> for step in (0, 1):
+    ...     LlamaForCausalLM(LlamaConfig(vocab_size=64, **shape)).save_pretrained(f"{folder}/step{step}")
+    >>> [found.source == folder for found in madyn.sweep.verify_checkpoints(folder)]
+    [True]
     """
     given = [models] if isinstance(models, (str, Path)) else listed("models", models)
     plans = plan_models(None, given, steps, None, Settings(weights=weights), revisions)

@@ -62,6 +62,17 @@ def learn_prior(
     Raises:
         SeriesError: there are fewer than four runs.
         UsageError: shapes or labels do not match, or steps are negative or not finite.
+
+    >>> import madyn
+    >>> data = madyn.open_dataset("tiny-suite")
+    >>> few = data.select(data.models[:4])
+    >>> series = np.concatenate(
+    ...     [few.trajectories(name, "ratio").transpose("layer", "step").values for name in few]
+    ... )
+    >>> runs = [name for name in few for layer in range(few.architecture(name).num_hidden_layers)]
+    >>> prior = madyn.curves.learn_prior(few.steps(few.models[0]), series, runs=runs)
+    >>> prior.hypothesis.name
+    'reparam'
     """
     seen = None if seen is None else number(seen, "seen")
     last_step = None if last_step is None else number(last_step, "the last step")

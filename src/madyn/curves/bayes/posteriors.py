@@ -121,6 +121,26 @@ class Posterior(Shown):
         last_step: of the runs, where it was given.
 
     Results have the leading dimensions of y, by its names where y was labelled.
+
+    >>> t = np.arange(0, 30_000, 1000)
+    >>> y = 7 * (1 - np.exp(-t / 5000)) + 0.1 * np.sin(t)
+    >>> belief = posterior(t, y)
+    >>> dict(belief.interval(0.9).sizes), belief.to_dataframe().columns.tolist()
+    ({'parameter': 5}, ['parameter', 'median', 'lower', 'upper'])
+    >>> belief.value([10_000.0])["median"].round(1).values.tolist()
+    [6.0]
+    >>> sorted(belief.forecast([40_000.0]).data_vars)
+    ['lower', 'median', 'upper']
+    >>> belief.sample(5).shape, belief.log_evidence.shape
+    ((5, 5), ())
+    >>> bool(belief.exceed(5.0, [40_000.0]).max() > 0.5)
+    True
+    >>> belief.plateau()["median"].round(0).item()
+    7.0
+    >>> belief.plot().axes[0].get_xlabel()
+    'training step'
+    >>> sorted(belief.peak().data_vars), sorted(belief.quantities().data_vars)[:3]
+    (['ahead', 'inside', 'lower', 'median', 'upper'], ['class_probability', 'half_rise_step', 'peak_height'])
     """
 
     hypothesis: SeparableModel

@@ -64,6 +64,15 @@ class Prior:
         positive: whether a measurement cannot be below 0, as |h| cannot. The curve's normal distributions reach below 0
             all the same; forecasts, values, plateaus and peaks' heights are then those of the part that lies above it.
         source: where it comes from, in words.
+
+    >>> t = np.arange(0, 30_000, 1000)
+    >>> y = 7 * (1 - np.exp(-t / 5000)) + 0.1 * np.sin(t)
+    >>> prior = Prior.default("step1")
+    >>> prior.source, prior.given(scale=2.0).units, prior.box.shape
+    ('default', 'given', (1, 2))
+    >>> drawn = prior.sample(3, t)
+    >>> drawn.y.shape
+    (3, 30)
     """
 
     hypothesis: SeparableModel

@@ -79,6 +79,20 @@ class Fits(FitArrays, Shown):
         steps: (..., n) or (n,), as given.
         method: that found the parameters.
         lead: what the leading axes are labelled with, where y was labelled.
+
+    >>> t = np.arange(0, 30_000, 1000)
+    >>> y = 7 * (1 - np.exp(-t / 5000)) + 0.1 * np.sin(t)
+    >>> fits = fit_curves(t, y, hypothesis="step1")
+    >>> dict(zip(fits.hypothesis.param_names, fits.popt.round(1).tolist(), strict=True))
+    {'tau': 5007.9, 'K': 7.0}
+    >>> fits.predict([40_000.0]).round(1).tolist()
+    [7.0]
+    >>> fits.to_dataset()["popt"].dims
+    ('parameter',)
+    >>> list(fits.to_dataframe().columns[:3])
+    ['hypothesis', 'parameter', 'value']
+    >>> fits.plot().axes[0].get_xlabel()
+    'training step'
     """
 
     def __repr__(self) -> str:
@@ -226,6 +240,11 @@ def fit_each(
 
     Raises:
         UsageError: as `fit_curves`.
+
+    >>> t = np.arange(0, 30_000, 1000)
+    >>> y = 7 * (1 - np.exp(-t / 5000)) + 0.1 * np.sin(t)
+    >>> [fits.hypothesis.name for fits in fit_each(t, y, ["step1", "reparam"])]
+    ['step1', 'reparam']
     """
     chosen = resolve(hypotheses)
     names = {hypothesis.name for hypothesis in chosen} if method == "varpro" else set()

@@ -63,6 +63,11 @@ def kfold_scores(
 
     Raises:
         UsageError: fewer than two folds, shapes that do not match, an unknown hypothesis.
+
+    >>> t = np.arange(0, 30_000, 1000)
+    >>> y = 7 * (1 - np.exp(-t / 5000)) + 0.1 * np.sin(t)
+    >>> bool(kfold_scores(t, y, hypothesis="step1").error < 0.1)
+    True
     """
     folds = whole_number(folds, "folds", _MOST_FOLDS)
     if folds < 2:
@@ -94,6 +99,11 @@ def holdout_scores(
 
     Raises:
         UsageError: a share that is not between 0 and 1, shapes that do not match, an unknown hypothesis.
+
+    >>> t = np.arange(0, 30_000, 1000)
+    >>> y = 7 * (1 - np.exp(-t / 5000)) + 0.1 * np.sin(t)
+    >>> bool(holdout_scores(t, y, hypothesis="step1").error < 0.1)
+    True
     """
     share = number(share, "share")
     if not 0 < share < 1:

@@ -46,10 +46,20 @@ def _by_name() -> dict[str, SeparableModel]:
 
 
 HYPOTHESES: dict[str, SeparableModel] = _by_name()
-"""Every hypothesis by name, in the order in which tables show them: the published ones first, new ones last by name."""
+"""Every hypothesis by name, in the order in which tables show them: the published ones first, new ones last by name.
+
+>>> import madyn
+>>> madyn.curves.HYPOTHESES["step1"].param_names
+('tau', 'K')
+"""
 
 PUBLISHED = tuple(name for name, hypothesis in HYPOTHESES.items() if hypothesis.published is not None)
-"""The hypotheses of the published dataset, those that a dataset is fitted with unless others are asked for."""
+"""The hypotheses of the published dataset, those that a dataset is fitted with unless others are asked for.
+
+>>> import madyn
+>>> madyn.curves.PUBLISHED[:2]
+('original', 'reparam')
+"""
 
 
 def resolve(names: Iterable[str | SeparableModel]) -> list[SeparableModel]:

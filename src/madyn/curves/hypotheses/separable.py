@@ -87,8 +87,14 @@ class SeparableModel:
     ...     nonlinear={"rate": (1e-3, 10.0)},
     ...     linear=("height",),
     ... )
-    >>> decay.param_names
-    ('rate', 'height')
+    >>> decay.param_names, decay.num_params
+    (('rate', 'height'), 2)
+    >>> decay.values([0.0, 1.0], [0.5, 2.0]).round(2).tolist()
+    [2.0, 1.21]
+    >>> decay.gradient(np.array([1.0]), np.array([0.5])).shape  # points, linear, nonlinear parameters
+    (1, 1, 1)
+    >>> decay.has_limit
+    False
     """
 
     basis: Callable[..., Any]
