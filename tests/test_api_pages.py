@@ -62,6 +62,11 @@ def test_every_public_name_is_on_one_page():
     assert len(entries) == len(NAMED)
 
 
+def test_every_name_is_in_the_overview():
+    listed = re.findall(r"\[`(\S+)`\]", (HOME / "docs" / "api" / "index.md").read_text(encoding="utf-8"))
+    assert sorted(listed) == sorted(NAMED)
+
+
 def value_of(name: str) -> Any:
     room, _, last = f"madyn.{name}".rpartition(".")
     return getattr(import_module(room), last)
