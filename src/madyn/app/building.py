@@ -108,7 +108,8 @@ def build_app(dataset: str | Path | Dataset, watch: str = "", *, may_watch: bool
                 _design(gr, page, Designer(opened))
             with gr.Tab("Watch", id="watch"):
                 timer = _watch(gr, watch or name, may_watch)
-        for tab in tabs.children:
+        children: list[Any] = tabs.children  # tabs, which gradio types as blocks of any kind
+        for tab in children:
             tab.select(None, None, None, js=_TAB_IN_ADDRESS.replace("NAME", str(tab.id)))
             # Nobody looks at a run from another tab.
             tab.select(partial(gr.Timer, active=tab.id == "watch"), None, timer, show_progress="hidden")
