@@ -9,17 +9,27 @@ from __future__ import annotations
 
 import posixpath
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
 from mkdocs.structure.files import File, Files
 
 HOME = Path(__file__).parent.parent
-BORROWED = {"index.md": "README.md", "contributing.md": "CONTRIBUTING.md"}
+BORROWED = {"index.md": "README.md", "contributing.md": "CONTRIBUTING.md"} | {
+    f"notebooks/{path.name}": f"notebooks/{path.name}" for path in sorted((HOME / "notebooks").glob("*.ipynb"))
+}
 """Pages of the site, and the files of the repository that they show."""
 
 _FENCED = re.compile(r"(^ *```.*?^ *```[^\n]*$)", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"(?P<picture>!?)\[(?P<text>[^\[\]]*)\]\((?P<target>[^()\s#]+)(?P<anchor>#[^()\s]*)?\)")
+
+
+def on_config(config: Any) -> Any:
+    """So that blocks of pages that are run can say `from site_pictures import inline`."""
+    if str(HOME / "docs") not in sys.path:
+        sys.path.insert(0, str(HOME / "docs"))
+    return config
 
 
 def on_files(files: Files, config: Any) -> Files:

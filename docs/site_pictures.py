@@ -1,4 +1,4 @@
-"""Pictures of pages whose code is run when the site is built: a figure as part of the page, so that no file lies about."""
+"""Pictures of pages whose code is run when the site is built: a figure is part of its page, and no file lies about."""
 
 from __future__ import annotations
 

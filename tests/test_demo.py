@@ -65,7 +65,7 @@ def test_the_demo_from_end_to_end(tmp_path, capsys, monkeypatch):
 
 
 def require_explained(printed, page):
-    """The page shows every line that is printed, in words, and no other; its tables explain each column, and no other."""
+    """The page shows every line that is printed, and no other; its tables explain each column, and no other."""
     assert lines_of("".join(re.findall(r"^```\n(.*?)^```", page, re.DOTALL | re.MULTILINE))) == lines_of(printed)
     tables = re.findall(r"^(?:predicted by|layer|model|hypothesis)  .*", printed, re.MULTILINE)
     columns = {without_numbers(cell) for line in tables for cell in re.split(r"  +", line)}

@@ -12,6 +12,8 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
+import subprocess
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,7 +31,8 @@ from tiny import SENTENCES, save_checkpoints, write_dataset, write_family, write
 from training_runs import Rows, batches, build
 
 HOME = Path(__file__).parent.parent
-PAGES = {path.name: path for path in [HOME / "README.md", *sorted((HOME / "docs").glob("*.md"))]}
+DOCS = HOME / "docs"
+PAGES = {"README.md": HOME / "README.md"} | {p.relative_to(DOCS).as_posix(): p for p in sorted(DOCS.rglob("*.md"))}
 
 INSTEAD = {
     "madyn trace EleutherAI/pythia-14m EleutherAI/pythia-70m --steps paper --probe redpajama --out pythia/": (
@@ -66,6 +69,10 @@ INSTEAD = {
 """Lines that are run in another form, and why."""
 
 PARSED = {
+    "madyn demo --out demo/": "minutes; test_demo has it",
+    "madyn trace EleutherAI/pythia-14m --steps 0,1,1000 --length 16 --engine ray --out with-ray/": (
+        "a Ray cluster, which tests/sweep has"
+    ),
     "madyn trace EleutherAI/pythia-70m --out s3://bucket/pythia --shard 1/8": "a bucket",
     "madyn show s3://bucket/pythia --locations": "a bucket",
     "madyn watch s3://bucket/runs --interval 300": "a bucket",
@@ -92,10 +99,13 @@ SLOW = {
     "madyn effects family/ --out page/",
 }
 SLOW_PAGES = {"lab.md"}
-WITH_TRAINERS = {"README.md", "monitor.md"}
+WITH_TRAINERS = {"README.md", "monitor.md", "howto/own-runs.md"}
 
 
 SHELLS = ("sh", "bash", "shell", "console")
+RUN_BY_THE_SITE = "python exec"
+LANGUAGES = ("", "python", RUN_BY_THE_SITE, "py", "r", "julia", "toml", "sbatch", *SHELLS)
+"""py is Python that stands in a file of the package, and is not run."""
 
 
 class Block(NamedTuple):
@@ -105,13 +115,15 @@ class Block(NamedTuple):
 
 
 def blocks(page: str) -> list[tuple[str, Block]]:
-    """(language, block) of everything on a page that is fenced."""
+    """(language, block) of everything on a page that is fenced, also in a list. A block that is run when the site is
+    built, which test_site does, has the language `RUN_BY_THE_SITE`."""
     found, opened, inside = [], None, []
     for number, line in enumerate(PAGES[page].read_text(encoding="utf-8").splitlines(keepends=True), start=1):
-        if opened is None and line.startswith("```"):
-            opened, inside = (line.strip("`\n "), number + 1), []
-        elif opened is not None and line.startswith("```"):
-            found.append((opened[0], Block(page, opened[1], "".join(inside))))
+        if opened is None and line.lstrip().startswith("```"):
+            language, _, options = line.strip("` \n").partition(" ")
+            opened, inside = (RUN_BY_THE_SITE if 'exec="1"' in options else language, number + 1), []
+        elif opened is not None and line.lstrip().startswith("```"):
+            found.append((opened[0], Block(page, opened[1], textwrap.dedent("".join(inside)))))
             opened = None
         else:
             inside.append(line)
@@ -127,8 +139,9 @@ def commands() -> list[Block]:
     """Every line that calls madyn, and is indented or in a block of a shell."""
     found = []
     for page, path in PAGES.items():
+        fences = {block.line + n for _, block in blocks(page) for n in range(block.text.count("\n"))}
         lines = [(n, line) for n, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1)
-                 if line.startswith("    ")]  # fmt: skip
+                 if line.startswith("    ") and n not in fences]  # fmt: skip
         for block in (block for language in SHELLS for block in fenced(page, language)):
             lines += list(enumerate(block.text.splitlines(), start=block.line))
         for number, line in lines:
@@ -214,6 +227,17 @@ def parsed(text: str) -> None:
     rest = [*context._protected_args, *context.args]
     name, command, left = group.resolve_command(context, rest)
     command.make_context(name, left, parent=context)
+
+
+def test_the_job_for_slurm_is_a_script_whose_lines_are_there(tmp_path):
+    (job,) = fenced("howto/clusters.md", "sbatch")
+    (tmp_path / "trace.sbatch").write_text(job.text)
+    subprocess.run(["bash", "-n", tmp_path / "trace.sbatch"], check=True)
+    filled = job.text.replace("$SLURM_ARRAY_TASK_ID", "3").replace("$SLURM_ARRAY_TASK_COUNT", "8")
+    lines = [line for line in filled.replace("\\\n", "").splitlines() if line.startswith("madyn ")]
+    assert lines
+    for line in lines:
+        parsed(line)
 
 
 def test_an_unknown_option_would_be_found():
@@ -307,7 +331,7 @@ def test_every_fence_says_its_language():
     """So that nothing is passed over for the want of a word; plain fences are what a command printed."""
     for page in PAGES:
         for language, block in blocks(page):
-            assert language in ("", "python", "r", "toml", *SHELLS), f"{page}:{block.line}"
+            assert language in LANGUAGES, f"{page}:{block.line}"
             if not language:
                 assert not re.search(r"^[ $]*madyn |madyn\.|import ", block.text, re.MULTILINE), f"{page}:{block.line}"
 
