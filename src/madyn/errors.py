@@ -139,11 +139,20 @@ MOST_SEED = 2**63 - 1
 MOST_WORKERS = 1024
 """Processes, or threads of one, that a machine is asked for; no larger number is meant."""
 
-_EXTRAS = {
-    **dict.fromkeys(("sklearn", "xgboost", "shap", "joblib"), "predict"),
-    **dict.fromkeys(("ray", "s3fs", "aiobotocore", "botocore"), "cluster"),
-    **dict.fromkeys(("pyarrow", "zarr"), "export"),
-}
+EXTRAS = {
+    "models": (
+        "torch", "transformers", "accelerate", "datasets", "gguf", "psutil", "safetensors", "tokenizers", "xxhash",
+    ),
+    "predict": ("sklearn", "xgboost", "shap", "threadpoolctl"),
+    "cluster": ("ray", "s3fs"),
+    "export": ("pyarrow", "zarr"),
+    "report": ("plotly", "jinja2"),
+    "app": ("gradio",),
+}  # fmt: skip
+"""The modules that each extra of the package brings, the one that it is for first."""
+
+_WITH = {"joblib": "predict", "aiobotocore": "cluster", "botocore": "cluster", "numcodecs": "export"}
+"""Modules that come with those of an extra."""
 
 
 def missing_dependency(error: ModuleNotFoundError) -> Exception:
@@ -151,5 +160,6 @@ def missing_dependency(error: ModuleNotFoundError) -> Exception:
     name = (error.name or "").partition(".")[0]
     if name in ("", "madyn"):
         return error
-    extra = _EXTRAS.get(name, "models")
-    return MissingDependencyError(f'{name} is not installed: pip install "madyn[{extra}]"')
+    extra = _WITH.get(name) or next((extra for extra, modules in EXTRAS.items() if name in modules), None)
+    package = f'"madyn[{extra}]"' if extra else name  # what only works with madyn, a trainer say, is no extra
+    return MissingDependencyError(f"{name} is not installed: pip install {package}")

@@ -15,12 +15,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from functools import lru_cache
-from importlib.metadata import version
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+import madyn
 from madyn.dataset import Dataset, open_dataset, open_to_write
 from madyn.dataset.files import sha256, write_bytes
 from madyn.dataset.layout import FITTED_QUANTITIES, inside
@@ -164,7 +164,7 @@ def _wanted(steps: bool) -> dict[str, Picture]:
 
 def _tasks(source: Source, dpi: int, only: str, steps: bool, result: Drawing) -> Iterator[_Task]:
     """Every picture whose data is there; the others go to `left_out`."""
-    made_by = version("madyn").encode()  # which looks it up in a file each time
+    made_by = madyn.__version__.encode()
     only = only if set(only) & set("*?[/") else f"*{only}*"
     for pattern, picture in _wanted(steps).items():
         for case in picture.cases(source):

@@ -7,6 +7,7 @@ from functools import cache
 from importlib.metadata import version
 from typing import Any
 
+import madyn
 from madyn.errors import UsageError
 
 
@@ -31,5 +32,5 @@ def torch_dtype(name: str) -> Any:
 @cache
 def versions() -> dict[str, str]:
     """The versions that a measurement depends on."""
-    packages = ("madyn", "torch", "transformers", "numpy")
-    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
+    packages = {name: version(name) for name in ("torch", "transformers", "numpy")}
+    return {"python": platform.python_version(), "madyn": madyn.__version__, **packages}
