@@ -4,9 +4,13 @@ Every error that madyn raises on purpose derives from `MadynError`, and its mess
 what to do. The command line prints that message as one line and exits with the class's `exit_code`.
 """
 
+import functools
 import operator
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 def reason_of(error: BaseException) -> str:
@@ -163,3 +167,16 @@ def missing_dependency(error: ModuleNotFoundError) -> Exception:
     extra = _WITH.get(name) or next((extra for extra, modules in EXTRAS.items() if name in modules), None)
     package = f'"madyn[{extra}]"' if extra else name  # what only works with madyn, a trainer say, is no extra
     return MissingDependencyError(f"{name} is not installed: pip install {package}")
+
+
+def needs_extra(function: Callable[P, T]) -> Callable[P, T]:
+    """A public function that imports what an extra brings: where it is missing, it says which to install."""
+
+    @functools.wraps(function)
+    def asking(*arguments: P.args, **options: P.kwargs) -> T:
+        try:
+            return function(*arguments, **options)
+        except ModuleNotFoundError as e:
+            raise missing_dependency(e) from e
+
+    return asking

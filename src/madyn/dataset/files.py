@@ -19,7 +19,7 @@ from urllib.parse import unquote, urlsplit
 
 from madyn.dataset.json_text import encoded
 from madyn.dataset.partial import put_new, replacing
-from madyn.errors import DatasetError, StorageError, UsageError, one_line, quoted
+from madyn.errors import DatasetError, StorageError, UsageError, missing_dependency, one_line, quoted
 from madyn.regular import read_regular, refuse_size
 
 MAX_FILE_BYTES = 1 << 28  # no file of the layout comes near this; a larger one is a mistake or an attack
@@ -39,13 +39,17 @@ def root_path(root: str | Path) -> Path:
         return _path_of_url(root)
     if isinstance(root, Path) or "://" not in str(root):
         return Path(root) if isinstance(root, str) else root
+    from fsspec import get_filesystem_class
     from upath import UPath
     from upath.implementations.cloud import CloudPath
 
     try:
         # Listings are not remembered: other machines write to the same place.
         found = UPath(root, use_listings_cache=False)
+        get_filesystem_class(found.protocol)
     except (ValueError, ImportError) as e:
+        if isinstance(e.__cause__, ModuleNotFoundError):  # which fsspec only names
+            raise missing_dependency(e.__cause__) from e
         raise UsageError(f"{root}: cannot be used: {e}") from e
     if isinstance(found, CloudPath) and not found.drive:
         raise UsageError(f"{root}: names no bucket; it reads {found.protocol}://BUCKET/NAME")

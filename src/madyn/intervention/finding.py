@@ -12,7 +12,7 @@ import numpy as np
 
 from madyn.dataset import Dataset, open_dataset
 from madyn.dataset.locations import read_locations
-from madyn.errors import DatasetError, UsageError, quoted
+from madyn.errors import DatasetError, UsageError, needs_extra, quoted
 from madyn.massive import FALSE_ALARMS, PUBLISHED_RATIO, PUBLISHED_VALUE, judge_tails
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ class Rule:
         return self.ratio * median
 
 
+@needs_extra
 def massive_dimensions(
     model: nn.Module | Dataset | str | Path,
     input_ids: Any = None,

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from madyn.checkpoints.tokenizers import find_tokenizer
+from madyn.errors import needs_extra
 from madyn.lab.blueprints import Blueprint, build_model
 from madyn.lab.recipe import Recipe
 from madyn.lab.running import models_at_once, select_runs, training_flops
@@ -38,6 +39,7 @@ class RunCost:
     seconds: float
 
 
+@needs_extra
 def suite_costs(
     suite: LabSuite, *, models: Sequence[str] | None = None, threads: int = 1, device: str = "cpu"
 ) -> list[RunCost]:

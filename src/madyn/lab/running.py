@@ -22,7 +22,7 @@ from madyn.dataset.files import is_local, root_path
 from madyn.dataset.leftovers import sweep
 from madyn.dataset.locking import hold, training_alone
 from madyn.dataset.training import TrainingRecord, read_record
-from madyn.errors import MOST_WORKERS, MadynError, UsageError, check_range
+from madyn.errors import MOST_WORKERS, MadynError, UsageError, check_range, needs_extra
 from madyn.lab.corpora import Corpus, prepare_corpus, probe_of
 from madyn.lab.jobs import Job, in_training, train_and_measure
 from madyn.lab.suites import LabSuite, Run, read_suite
@@ -53,6 +53,7 @@ class LabReport:
         return open_dataset(self.path)
 
 
+@needs_extra
 def run_suite(
     suite: LabSuite | str | Path,
     out: str | Path,

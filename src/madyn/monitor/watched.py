@@ -21,7 +21,15 @@ from madyn.dataset.locking import hold
 from madyn.dataset.monitoring import Alert, MonitorRecord, read_monitor
 from madyn.dataset.partial import make_folder
 from madyn.dataset.statistics import read_statistics
-from madyn.errors import ArchitectureError, DatasetError, MadynError, ProbeMismatchError, UsageError, check_range
+from madyn.errors import (
+    ArchitectureError,
+    DatasetError,
+    MadynError,
+    ProbeMismatchError,
+    UsageError,
+    check_range,
+    needs_extra,
+)
 from madyn.monitor.alerts import now
 from madyn.monitor.schedule import read_schedule
 from madyn.settings import Settings
@@ -179,6 +187,7 @@ class Monitor:
 
     # In a trainer
 
+    @needs_extra
     def for_transformers(self) -> Any:
         """A callback for transformers' `Trainer` (and those made from it, such as TRL's).
 

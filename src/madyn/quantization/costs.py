@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from madyn.architecture import Architecture
-from madyn.errors import check_range
+from madyn.errors import check_range, needs_extra
 from madyn.quantization.estimate import effective_bits
 from madyn.settings import Probe, Settings
 from madyn.sweep.subjects import Subject
@@ -69,6 +69,7 @@ class Costs:
     remarks: tuple[str, ...] = ()
 
 
+@needs_extra
 def quantization_costs(
     model: str | Path,
     revision: str | None = None,

@@ -17,7 +17,7 @@ from typing import Any
 from madyn.architecture import Architecture
 from madyn.checkpoints.building import build_model
 from madyn.dataset.files import root_path
-from madyn.errors import ArchitectureError, one_line
+from madyn.errors import ArchitectureError, needs_extra, one_line
 from madyn.settings import Probe, Settings
 from madyn.sweep.inputs import given_inputs, named_tokenizer, probe_of_inputs, refuse_typos
 from madyn.sweep.machine import resolve_device, torch_dtype
@@ -76,6 +76,7 @@ class SweepCost:
         return len(self.models)
 
 
+@needs_extra
 def plan_costs(
     models: Sequence[str | Path],
     out: str | Path | None = None,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from madyn.checkpoints import Checkpoint
 from madyn.checkpoints.verifying import verify
-from madyn.errors import MadynError
+from madyn.errors import MadynError, needs_extra
 from madyn.massive import FALSE_ALARMS, judge_tails, massive_published
 from madyn.settings import Probe, Settings
 from madyn.sweep.images import read_images
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from madyn.measurement import Measurement
 
 
+@needs_extra
 def scan_checkpoint(
     model: str | Path,
     revision: str | None = None,
@@ -80,6 +81,7 @@ def scan_checkpoint(
     return _measure(subject, subject.load(), *prepared)
 
 
+@needs_extra
 def scan_with_and_without_bos(
     model: str | Path,
     revision: str | None = None,

@@ -22,7 +22,7 @@ from madyn.dataset.layout import check_step
 from madyn.dataset.leftovers import sweep
 from madyn.dataset.locking import tracing
 from madyn.dataset.partial import make_folder
-from madyn.errors import MadynError, ProbeMismatchError, UsageError, listed
+from madyn.errors import MadynError, ProbeMismatchError, UsageError, listed, needs_extra
 from madyn.settings import GIVEN, Probe, Settings
 from madyn.sweep.engines import Engine, choose_engine, revisit
 from madyn.sweep.inputs import (
@@ -66,6 +66,7 @@ class TraceReport:
         return open_dataset(self.path)
 
 
+@needs_extra
 def trace(
     models: str | Path | Sequence[str | Path],
     out: str | Path,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from madyn.checkpoints.verifying import Verification, verify
-from madyn.errors import listed
+from madyn.errors import listed, needs_extra
 from madyn.settings import Settings
 from madyn.sharing import list_steps
 from madyn.sweep.planning import ModelPlan, Steps, plan_models
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from madyn.checkpoints.verdicts import Finding
 
 
+@needs_extra
 def verify_checkpoints(
     models: str | Path | Sequence[str | Path],
     steps: Steps = None,
