@@ -29,6 +29,7 @@ class _Voice:
     verbose: bool = False
     quiet: bool = False
     wrong: set[str] = field(default_factory=set)
+    tables: int = 0
 
 
 _voice = _Voice()
@@ -55,6 +56,12 @@ def take_wrong() -> bool:
     """Whether anything was wrong since this was last asked."""
     found = bool(_voice.wrong)
     _voice.wrong.clear()
+    return found
+
+
+def take_tables() -> int:
+    """How many tables were printed since this was last asked."""
+    found, _voice.tables = _voice.tables, 0
     return found
 
 
@@ -110,6 +117,7 @@ def print_table(
         most: of the rows, the first ones, unless all details were asked for; how many were left out is said.
         foot: rows that stand below, always shown: sums, say.
     """
+    _voice.tables += 1
     left_out = 0 if most is None or is_verbose() else max(0, len(rows) - most)
     rows = rows[: len(rows) - left_out]
     table = Table(box=None, pad_edge=False)

@@ -14,6 +14,7 @@ import typer
 from madyn import __version__, terminal
 from madyn.cli import commands
 from madyn.cli.command import Command
+from madyn.cli.explaining import enter_explanations
 from madyn.cli.voice import QuietOption, VerboseOption, enter_voice, raise_voice
 from madyn.errors import MadynError
 from madyn.stopping import stoppable
@@ -47,6 +48,7 @@ def _found() -> list[Command]:
 
 for one in _found():
     app.command(rich_help_panel=one.panel, cls=one.kind)(one.function)
+enter_explanations(app)
 enter_voice(app)
 
 
