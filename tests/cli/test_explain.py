@@ -96,7 +96,7 @@ def literals(node: ast.AST, function: ast.AST, module: ast.Module) -> set[str]:
     if isinstance(node, ast.Constant):
         return {node.value} if isinstance(node.value, str) and node.value else set()
     if isinstance(node, ast.JoinedStr):
-        return {"".join(p.value if isinstance(p, ast.Constant) else "X" for p in node.values)}
+        return {"".join(str(p.value) if isinstance(p, ast.Constant) else "X" for p in node.values)}
     if isinstance(node, ast.Name):
         found = set()
         for one in [*ast.walk(function), *module.body]:
