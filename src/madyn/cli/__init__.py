@@ -30,7 +30,7 @@ app = typer.Typer(
 
 _ORDER = (
     "demo", "scan", "plan", "trace", "verify", "lab", "fit", "figures", "compare", "forecast", "predict", "evaluate",
-    "design", "effects", "watch", "show", "check", "export", "publish",
+    "design", "effects", "watch", "show", "check", "export", "publish", "info",
 )  # fmt: skip
 
 
