@@ -1,55 +1,64 @@
-"""A hypothesis is one entry in one file, and so is a feature of an architecture: written as a user of the source would,
-it is in every stage."""
+"""The additions of CONTRIBUTING.md: each diff there applies to the package as it is, and is then in every stage."""
 
 import os
+import re
+import shutil
 import subprocess
 import sys
-import textwrap
 from pathlib import Path
 
 import pytest
 
 import madyn
-from tiny import TEXT, write_dataset
+from tiny import TEXT, save_checkpoints, write_dataset, write_family
 
-CURVE = '''
-"""Gompertz's growth, A exp(-b exp(-c t)) + K."""
-
-import numpy as np
-
-from madyn.curves.hypotheses.columns import along, columns
-from madyn.curves.hypotheses.separable import SeparableModel
+PAGE = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+DIFFS = dict(re.findall(r"^\*\*(.+?)\.\*\*.*?\n\n```diff\n(.*?)```", PAGE, re.MULTILINE | re.DOTALL))
+HYPOTHESIS, FEATURE = "A hypothesis", "A feature of an architecture"
 
 
-def basis(s, b, c):
-    b, c = along(b, c)
-    return columns(np.exp(-b * np.exp(-c * s)), np.ones(s.shape))
+def copy_with(diffs: list[str], folder: Path) -> dict[str, str]:
+    """The environment of a process that imports a copy of the package to which diffs were applied."""
+    package = Path(madyn.__file__).parent
+    shutil.copytree(package, folder / "src" / "madyn", ignore=shutil.ignore_patterns("__pycache__", "*.tar.xz"))
+    for archive in (package / "data").glob("*.tar.xz"):
+        (folder / "src" / "madyn" / "data" / archive.name).symlink_to(archive)
+    outside = {**os.environ, "GIT_CEILING_DIRECTORIES": str(folder.parent)}  # the copy is no repository, nor in one
+    for diff in diffs:
+        run = subprocess.run(["git", "apply"], input=diff, text=True, capture_output=True, cwd=folder, env=outside)
+        assert run.returncode == 0, run.stderr
+    earlier = [one for one in os.environ.get("PYTHONPATH", "").split(os.pathsep) if one and one != str(package.parent)]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder / "src"), *earlier])}
 
 
-CURVES = (
-    SeparableModel(
-        name="gompertz",
-        formula="A exp(-b exp(-c t)) + K",
-        basis=basis,
-        nonlinear={"b": (1e-2, 1e2), "c": (1e-1, 1e3)},
-        linear=("A", "K"),
-        points=(25, 41),
-        normalised=True,
-        powers=(0, -1),
-        limit=lambda b, c, A, K: A + K,
-    ),
-)
-'''
+@pytest.fixture(scope="module")
+def added(tmp_path_factory) -> dict[str, str]:
+    """With all of them."""
+    return copy_with(list(DIFFS.values()), tmp_path_factory.mktemp("added"))
+
+
+def ran(script: str, environment: dict[str, str], *arguments: object) -> str:
+    run = subprocess.run(
+        [sys.executable, "-c", script, *map(str, arguments)], capture_output=True, text=True, env=environment
+    )
+    assert run.returncode == 0, run.stderr
+    return run.stdout
+
+
+def test_there_are_five_and_each_is_short():
+    assert set(DIFFS) == {HYPOTHESIS, FEATURE, "A kind of checkpoint", "A picture", "An approach to predict by"}
+    for name, diff in DIFFS.items():
+        changed = [line for line in diff.splitlines() if re.match(r"[+-](?![+-]{2} )", line)]
+        assert 0 < len(changed) < 20, name
+
 
 STAGES = """
 import sys
-from madyn.curves import hypotheses
-hypotheses.__path__.append(sys.argv[1])  # as if the file lay beside the others
 import numpy as np
 import madyn
 from madyn.curves.hypotheses.registry import HYPOTHESES, PUBLISHED
 
-assert list(HYPOTHESES)[-1] == "gompertz" and "gompertz" not in PUBLISHED
+assert "gompertz" in HYPOTHESES and "gompertz" not in PUBLISHED
 t = np.array([0, 1, 2, 4, 8, 16, 32, 64, *range(100, 3001, 100)], float)
 y = 5 * np.exp(-4 * np.exp(-2e-3 * t)) + 1
 fits = madyn.fit_curves(t, y, "gompertz")
@@ -59,7 +68,7 @@ assert madyn.fit_curves(t, y, "step1").r2 < fits.r2
 found = madyn.posterior(t, y + 0.01 * np.sin(t), "gompertz").plateau()
 assert found["lower"] < 6 < found["upper"]
 
-data = sys.argv[2]
+data = sys.argv[1]
 madyn.fit_dataset(data, hypotheses=["reparam", "gompertz"])
 assert "gompertz" in madyn.open_dataset(data).fit_records("pythia_14m", "ratio")[0]
 compared = madyn.compare(data, hypotheses=["step1", "gompertz"])
@@ -72,23 +81,10 @@ print("gompertz", len(drawing.drawn))
 """
 
 
-@pytest.mark.parametrize("name", ["gompertz"])
-def test_a_hypothesis_is_one_file(tmp_path, name):
-    (tmp_path / "more").mkdir()
-    (tmp_path / "more" / f"{name}.py").write_text(textwrap.dedent(CURVE))
+def test_a_hypothesis_is_one_file(added, tmp_path):
     write_dataset(tmp_path / "data", models=("pythia_14m",))
-    arguments = [sys.executable, "-c", STAGES, str(tmp_path / "more"), str(tmp_path / "data")]
-    run = subprocess.run(arguments, capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr
-    assert run.stdout.startswith(name)
+    assert ran(STAGES, added, tmp_path / "data").startswith("gompertz")
 
-
-FEATURE = """
-    initial_spread: float = feature(
-        "initializer_range", "init_std", default=0.02, words="initial spread", about="Spread of the first weights",
-        most=10, factor="initial spread", example="0.01..0.04", setting="initializer_range", tag="i",
-    )
-"""
 
 SUITE = """
 name = "spreads"
@@ -203,36 +199,68 @@ except UsageError as e:
 """
 
 
-def package_with(feature: str, folder: Path) -> dict[str, str]:
-    """The environment of a process that imports a copy of the package with one entry more in its architecture."""
-    package, copy = Path(madyn.__file__).parent, folder / "src" / "madyn"
-    copy.mkdir(parents=True)
-    for each in package.iterdir():
-        if each.name != "__pycache__":
-            (copy / each.name).symlink_to(each)
-    (copy / "architecture.py").unlink()
-    text = (package / "architecture.py").read_text()
-    before = '\n    @derived(words="head size"'
-    assert text.count(before) == 1
-    (copy / "architecture.py").write_text(text.replace(before, feature + before))
-    return {**os.environ, "PYTHONPATH": str(folder / "src")}
-
-
-def test_a_feature_of_an_architecture_is_one_entry(tmp_path):
-    environment = package_with(FEATURE, tmp_path)
+def test_a_feature_of_an_architecture_is_one_entry(added, tmp_path):
     (tmp_path / "book.txt").write_text(TEXT)
     (tmp_path / "suite.toml").write_text(SUITE.replace("BOOK", str(tmp_path / "book.txt")))
     older = write_dataset(tmp_path / "older", models=("pythia_14m",))
     madyn.fit_dataset(older, hypotheses=["reparam"], quantities=["ratio"])
-    arguments = [sys.executable, "-c", ROOMS, str(tmp_path / "suite.toml"), str(tmp_path / "data"), str(older)]
-    run = subprocess.run(arguments, capture_output=True, text=True, env=environment)
-    assert run.returncode == 0, run.stderr
-    assert run.stdout.splitlines()[-1] == "initial_spread"
+    said = ran(ROOMS, added, tmp_path / "suite.toml", tmp_path / "data", older)
+    assert said.splitlines()[-1] == "initial_spread"
 
 
 def test_a_class_that_lacks_a_setting_builds_its_default_alone(tmp_path):
-    environment = package_with(FEATURE.replace('setting="initializer_range"', 'setting="layer_norm_eps"'), tmp_path)
-    run = subprocess.run([sys.executable, "-c", LACKING], capture_output=True, text=True, env=environment)
-    assert (run.returncode, run.stdout) == (
-        0, "LlamaConfig of transformers has no setting layer_norm_eps: no llama has that\n"
-    ), run.stderr  # fmt: skip
+    diff = DIFFS[FEATURE].replace('setting="initializer_range"', 'setting="layer_norm_eps"')
+    said = ran(LACKING, copy_with([diff], tmp_path))
+    assert said == "LlamaConfig of transformers has no setting layer_norm_eps: no llama has that\n"
+
+
+POINTED = """
+import sys
+from madyn.settings import Probe
+from madyn.sweep import scan_checkpoint
+
+where, book = sys.argv[1:]
+found = scan_checkpoint(where, probe=Probe(text=book, sequences=2, length=8))
+there = scan_checkpoint(open(where).read(), probe=Probe(text=book, sequences=2, length=8))
+assert (found["top1"] == there["top1"]).all() and len(found)
+print("where", len(found))
+"""
+
+
+def test_a_kind_of_checkpoint_is_one_file(added, tmp_path):
+    folder = save_checkpoints(tmp_path / "net", steps=(0,)) / "step0"
+    (tmp_path / "net.where").write_text(str(folder))
+    (tmp_path / "book.txt").write_text(TEXT)
+    assert ran(POINTED, added, tmp_path / "net.where", tmp_path / "book.txt").startswith("where")
+
+
+DRAWN = """
+import sys
+import madyn
+
+drawing = madyn.draw_figures(sys.argv[1], only="*growth*", jobs=1)
+assert not drawing.failed, drawing.failed
+print(*drawing.drawn)
+"""
+
+
+def test_a_picture_is_one_file(added, tmp_path):
+    write_dataset(tmp_path / "data", models=("pythia_14m",))
+    ran(DRAWN, added, tmp_path / "data")
+    assert (tmp_path / "data/analysis/pythia_14m/growth.png").stat().st_size > 1000
+
+
+SCORED = """
+import sys
+import madyn
+
+if __name__ == "__main__":
+    found = madyn.evaluate(sys.argv[1], approaches=["neighbours", "mean_curve"], jobs=1)
+    scores = found.scores.set_index(["protocol", "approach"])["r2"]
+    print("neighbours", scores.xs("neighbours", level="approach").notna().any())
+"""
+
+
+def test_an_approach_is_one_entry(added, tmp_path):
+    family = write_family(tmp_path / "family", count=8, repeated=4).path
+    assert ran(SCORED, added, family) == "neighbours True\n"
