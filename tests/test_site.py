@@ -24,6 +24,7 @@ from browser import Tab, needs_browser, opened_tab
 HOME = Path(__file__).parent.parent
 FETCHED = {"script": "src", "img": "src", "iframe": "src", "source": "src", "video": "src", "object": "data"}
 """What a browser fetches of a page without being asked; of `link` elements, those that are not mere mentions."""
+PATIENCE = 60_000  # ms: a busy machine
 MISSING = "404.html"
 """What a server gives for a missing address, whatever that is: its links are from the root."""
 MENTIONED = {"canonical", "next", "prev", "edit"}
@@ -148,7 +149,7 @@ class Quiet(SimpleHTTPRequestHandler):
 
 def search(tab: Tab, word: str) -> None:
     tab.page.fill("input[name=query]", word)
-    found = tab.page.wait_for_selector(".md-search-result__link", timeout=20_000, state="attached")
+    found = tab.page.wait_for_selector(".md-search-result__link", state="attached", timeout=PATIENCE)
     assert found is not None
     assert ".html" in (found.get_attribute("href") or "")
     assert tab.outside() == []
@@ -175,7 +176,7 @@ def test_pages_read_from_files_ask_no_host_complain_of_nothing_and_fit_the_scree
                 continue
             tab.page.goto(path.as_uri())
             if tab.page.query_selector(".arithmatex"):
-                tab.page.wait_for_selector(".katex", state="attached", timeout=20_000)
+                tab.page.wait_for_selector(".katex", state="attached", timeout=PATIENCE)
             wide[path.name] = tab.page.evaluate(WIDE)
             assert tab.page.evaluate("document.documentElement.scrollWidth") <= width, path.name
         assert not any(wide.values()), {name: found[:5] for name, found in wide.items() if found}
@@ -187,7 +188,7 @@ def test_pages_read_from_files_ask_no_host_complain_of_nothing_and_fit_the_scree
 def test_formulas_are_drawn_and_no_source_of_one_is_left(built):
     with opened_tab() as tab:
         tab.page.goto((built / "mathematics.html").as_uri())
-        tab.page.wait_for_selector(".katex", state="attached", timeout=20_000)
+        tab.page.wait_for_selector(".katex", state="attached", timeout=PATIENCE)
         assert tab.page.evaluate("document.querySelectorAll('.arithmatex:not(:has(.katex))').length") == 0
         assert "$" not in tab.page.inner_text(".md-content__inner")
         assert tab.errors == []
