@@ -142,7 +142,7 @@ def printed() -> list[tuple[str, str]]:
     return found
 
 
-@pytest.mark.parametrize(("file", "heading"), printed())
+@pytest.mark.parametrize(("file", "heading"), sorted(set(printed())))
 def test_each_heading_in_the_code_is_explained(file, heading):
     assert is_explained(heading), f"{heading} of {file} is not in explained.toml"
 

@@ -362,7 +362,7 @@ def test_no_markup_or_escape_of_a_file_is_obeyed(tmp_path, run):
     write_step(folder, 0, model="模型_é")
     code, out, _ = run("watch", folder, "--all", "--once")
     assert code == 0
-    assert "[red]d" in out  # the rest is cut where the folder lies deep
+    assert "[red" in out  # the rest is cut where the folder lies deep
     assert "模型_é" in out
     assert "[bold]4[/bold] :smile: 序列" in run("watch", folder, "--once", "--model", "m")[1].replace("\n", " ")
 
