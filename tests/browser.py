@@ -19,6 +19,9 @@ _FLAGS = [
 ]  # fmt: skip
 
 
+PATIENCE = 120_000  # ms: a browser on a machine that is busy
+
+
 class Tab:
     """A page, what it asked for, and what went wrong in it."""
 
@@ -43,6 +46,8 @@ def opened_tab(width: int = 1200, theme: Any = "light", *, touch: bool = False) 
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=_FLAGS)
         try:
             screen: Any = {"width": width, "height": 900}
-            yield Tab(browser.new_page(viewport=screen, color_scheme=theme, has_touch=touch))
+            page = browser.new_page(viewport=screen, color_scheme=theme, has_touch=touch)
+            page.set_default_timeout(PATIENCE)
+            yield Tab(page)
         finally:
             browser.close()

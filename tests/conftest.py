@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from longest import is_long, listed
 from loopback_hub import LoopbackHub
 
 _HUB = pytest.StashKey[LoopbackHub]()
@@ -41,6 +42,13 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="madyn-tests-")
     here = str(Path(__file__).parent)  # for scripts that tests start: they make their models as the tests do
     os.environ["PYTHONPATH"] = os.pathsep.join([here, *filter(None, [os.environ.get("PYTHONPATH")])])
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    among = listed()
+    for item in items:
+        if is_long(item.nodeid, among):
+            item.add_marker(pytest.mark.long)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
