@@ -14,7 +14,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from madyn.dataset import layout
+from madyn.dataset import layout, partial
+from madyn.dataset.partial import making_folder, replacing
 from madyn.processes import DiedError, Workers, in_order
 from tiny import TEXT, save_checkpoints, write_dataset
 
@@ -199,6 +200,38 @@ def test_whatever_hangs_a_signal_ends_it(setting, closing, ended, number):
     assert out.strip() == ended
     assert seconds < ROOM
     assert "Traceback" not in err
+
+
+def test_a_callback_that_swallows_the_first_signal_does_not_keep_the_command_going():
+    """Python says "Exception ignored" of what is raised in a callback of the collector, and goes on."""
+    deaf = "class Deaf:\n    def __del__(self):\n        print('ready', flush=True); time.sleep(2)"
+    text = _STOPPABLE.format(setting=deaf, closing="pass").replace('print("ready", flush=True)', "Deaf()")
+    process = start([sys.executable, "-c", text])
+    wait_until_ready(process)
+    process.send_signal(signal.SIGTERM)
+    out, err, seconds, left = finish(process)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert (out.strip(), err, left) == ("closed", "", [])
+    assert seconds < ROOM
+
+
+def hold_open(folder):
+    """A worker that has half a file and half a folder, and is about to make another of each."""
+    with replacing(Path(folder, "a")), making_folder(Path(folder, "b")) as half:
+        (half / "c").touch()
+        partial._begin(Path(folder, "d"))
+        Path(folder, "begun").touch()
+        time.sleep(60)
+
+
+def test_a_worker_that_is_told_to_leave_leaves_nothing_half_written(tmp_path):
+    workers = Workers(1)
+    workers.submit(hold_open, tmp_path)
+    wait_for((tmp_path / "begun").exists)
+    assert len(list(tmp_path.glob(".*.partial"))) == 2
+    with pytest.raises(ZeroDivisionError), workers:
+        raise ZeroDivisionError
+    assert [path.name for path in tmp_path.iterdir()] == ["begun"]
 
 
 def test_a_signal_that_is_ignored_stays_so(tmp_path):

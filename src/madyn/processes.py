@@ -32,6 +32,7 @@ _PATIENCE = 2.0  # seconds that a worker has for leaving by itself, its temporar
 _SPAWN = get_context("spawn")  # not "fork": the caller may run threads (torch does), and a copy of them can hang
 
 _started: list[Any] = []
+_leaving: list[Callable[[], None]] = []
 
 
 class Workers:
@@ -131,6 +132,17 @@ def kill(processes: Iterable[Any] | None = None) -> None:
         process.join(1.0)
 
 
+def before_leaving(call: Callable[[], None]) -> None:
+    """Have something done whenever a process of madyn ends before its work does, in whatever it is then."""
+    _leaving.append(call)
+
+
+def leave() -> None:
+    """Do what is to be done before that."""
+    for call in _leaving:
+        call()
+
+
 class _Process(_SPAWN.Process):
     """A worker. While it starts, Ctrl-C is held back from it: it cannot ignore it yet."""
 
@@ -211,9 +223,10 @@ _LEFT = 128 + signal.SIGTERM
 
 
 def _leave(*_: object) -> None:
-    """Unwind what is being done, so that it removes its temporary files."""
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(_LEFT))
-    raise SystemExit(_LEFT)
+    """End at once, with what was half-written removed. An exception would be raised wherever the work happens to be: a
+    callback of a library may swallow it."""
+    leave()
+    os._exit(_LEFT)
 
 
 def _die_with(parent: int) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
+import secrets
 import shutil
 import sys
 import tempfile
@@ -18,12 +19,15 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from madyn.processes import before_leaving
+
 SUFFIX = ".partial"
 
 _LONGEST = 200  # bytes of a name that are kept: with what is added it must fit in 255
 _FEW = 100  # files that are synced one by one; more of them with all that the system has to write
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EBADF, errno.EINVAL)
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV, errno.EINVAL)
+_NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 _NO_SYNC = (errno.EINVAL, errno.EOPNOTSUPP, errno.EBADF, errno.EACCES, errno.EPERM, errno.EISDIR)
 
 
@@ -60,21 +64,19 @@ def replacing(path: Path, put: Callable[[str, Path], None] | None = None) -> Ite
         OSError: the file cannot be written; what was there before is still there.
     """
     make_folder(path.parent)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=_prefix(path), suffix=SUFFIX)
-    kept = None
+    name, kept = _begin(path), None
     try:
-        with os.fdopen(handle, "wb") as file:
+        with os.fdopen(os.open(name, _NEW_FILE, 0o600), "wb") as file:
             kept = _keep_locked(file.fileno())
             yield file
             file.flush()
             os.fsync(file.fileno())
-        # mkstemp makes files for their owner alone; a dataset is there to be shared.
+        # Half a file is for its owner alone; a dataset is there to be shared.
         Path(name).chmod(0o666 & ~_UMASK)
         (put or _put_over)(name, path)
         sync_folder(path.parent)
     finally:
-        with suppress(OSError):
-            Path(name).unlink(missing_ok=True)
+        _abandon(name)
         if kept is not None:
             os.close(kept)
 
@@ -121,9 +123,10 @@ def making_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
         OSError: it cannot be written, or a folder that is not empty is there and is not to be replaced.
     """
     make_folder(path.parent)
-    partial = Path(tempfile.mkdtemp(dir=path.parent, prefix=_prefix(path), suffix=SUFFIX))
-    kept = None
+    name, kept = _begin(path), None
+    partial = Path(name)
     try:
+        partial.mkdir(0o700)
         if sys.platform != "win32":
             kept = os.open(partial, os.O_RDONLY)
             try_lock(kept)
@@ -135,9 +138,30 @@ def making_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
         partial.rename(path)
         sync_folder(path.parent)
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        _abandon(name)
         if kept is not None:
             os.close(kept)
+
+
+def _begin(path: Path) -> str:
+    """A name for what is to take the place of `path`. It is known before anything has it, so that whatever moment this
+    process is told to end at, what it was writing goes with it."""
+    name = str(path.with_name(f"{_prefix(path)}{secrets.token_hex(6)}{SUFFIX}"))
+    _under_way.add(name)
+    return name
+
+
+def _abandon(name: str) -> None:
+    """Remove what has this name, if anything has."""
+    with suppress(OSError):
+        Path(name).unlink(missing_ok=True)
+    shutil.rmtree(name, ignore_errors=True)
+    _under_way.discard(name)
+
+
+def _abandon_all() -> None:
+    for name in list(_under_way):
+        _abandon(name)
 
 
 def make_folder(folder: Path) -> None:
@@ -207,5 +231,8 @@ def _read_umask() -> int:
     os.umask(mask)
     return mask
 
+
+_under_way: set[str] = set()
+before_leaving(_abandon_all)
 
 _UMASK = _read_umask()  # read once at import: the call that reads it also sets it, for all threads
