@@ -67,7 +67,7 @@ def start(command, **named):
     )
 
 
-def wait_for(condition, seconds=90.0):
+def wait_for(condition, seconds=240.0):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it did not come that far"
@@ -96,6 +96,11 @@ def workers_of(process):
     return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
 
 
+def end_session(process):
+    for one in session_of(process):
+        one.kill()
+
+
 def finish(process):
     """What a command that was told to stop said, how long it took, and what it left running."""
     begun = time.monotonic()
@@ -105,8 +110,7 @@ def finish(process):
         time.sleep(0.2)  # multiprocessing's own helper ends when it sees that the command has
         left = [" ".join(one.cmdline()) for one in session_of(process)]
     finally:
-        for one in session_of(process):
-            one.kill()
+        end_session(process)
     return out.decode(), err.decode(), seconds, left
 
 
@@ -294,12 +298,16 @@ def test_a_command_that_writes_ends_when_told_to(tmp_path, command, signals):
     """All that was begun is over, its files are whole, and nothing that it wrote on the way is left."""
     arguments, begun = command(tmp_path)
     process = start([Path(sys.executable).with_name("madyn"), *map(str, arguments)])
-    wait_for(lambda: begun() or process.poll() is not None)
-    assert process.poll() is None, "it was done before it was stopped"
-    for name in signals:
-        if process.poll() is None:
-            os.killpg(process.pid, getattr(signal, name)) if name == "SIGINT" else process.terminate()
-            time.sleep(0.15)
+    try:
+        wait_for(lambda: begun() or process.poll() is not None)
+        assert process.poll() is None, "it was done before it was stopped"
+        for name in signals:
+            if process.poll() is None:
+                os.killpg(process.pid, getattr(signal, name)) if name == "SIGINT" else process.terminate()
+                time.sleep(0.15)
+    except BaseException:
+        end_session(process)  # a command that never came that far would run on beside all other tests
+        raise
     _, err, seconds, left = finish(process)
     print(f"{command.__name__} {'+'.join(signals)}: {seconds:.1f} s")
     assert process.returncode == 128 + getattr(signal, signals[0]), err
