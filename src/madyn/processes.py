@@ -64,7 +64,7 @@ class Workers:
 
     def submit(self, function: Callable[..., T], *arguments: Any) -> Future[T]:
         """Have a function of a module called. Raises DiedError, here or from the future, where a worker died."""
-        return self._pool.submit(_call, function, arguments)
+        return self._pool.submit(function, *arguments)
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
@@ -209,14 +209,6 @@ def _begin(parent: int, initializer: Callable[..., None] | None, given: tuple[An
     guard()
     if initializer is not None:
         initializer(*given)
-
-
-def _call(function: Callable[..., T], arguments: tuple[Any, ...]) -> T:
-    """In a worker: a call. The pool would take the end of the process for a result, and go on with the next call."""
-    try:
-        return function(*arguments)
-    except SystemExit:
-        os._exit(_LEFT)
 
 
 _LEFT = 128 + signal.SIGTERM

@@ -23,6 +23,7 @@ from typing import Any
 import pytest
 
 import madyn
+import madyn.analysis.fitting
 from madyn.dataset import layout, locking, manifest, shipped
 from madyn.dataset.copying import bring
 from madyn.dataset.files import create_bytes, root_path, write_bytes

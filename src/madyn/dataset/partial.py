@@ -153,9 +153,11 @@ def _begin(path: Path) -> str:
 
 def _abandon(name: str) -> None:
     """Remove what has this name, if anything has."""
-    with suppress(OSError):
-        Path(name).unlink(missing_ok=True)
-    shutil.rmtree(name, ignore_errors=True)
+    if Path(name).is_dir():
+        shutil.rmtree(name, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            Path(name).unlink(missing_ok=True)
     _under_way.discard(name)
 
 

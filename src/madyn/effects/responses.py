@@ -65,7 +65,6 @@ def at_equal_loss(course: Course) -> float:
 
     >>> import madyn
     >>> data = madyn.open_dataset("tiny-suite")
-    >>> few = data.select(data.models[:18:3])
     >>> course = madyn.effects.course_of(data, data.models[0])
     >>> madyn.effects.at_equal_loss(course)
     nan
